@@ -1,0 +1,159 @@
+"""Which database Alembic changes, and how it compares it with the models. The `db` commands and `alembic` come here.
+
+`config.attributes` may hold `settings`, in place of those of the environment, and `drop`, as `alembic -x drop` does.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from alembic.migration import MigrationContext
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
+from alembic.util import CommandError
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.core.config import Settings, load_environment, read_settings
+from app.core.database import open_database
+from app.core.errors import SetupError
+from app.models.base import Base
+
+TURN = 7_239_145_006_411
+"""The advisory lock of PostgreSQL that whoever changes the schema holds."""
+
+_CREATED = re.compile(r"\bop\.(?:create_table\(|rename_table\([^,]+,)\s*[\"'](\w+)[\"']")
+
+config, script, tables = context.config, context.script, Base.metadata.tables
+drop: bool = config.attributes.get("drop", False) or "drop" in context.get_x_argument(as_dictionary=True)
+applied: list[str] = []
+
+
+def include_name(name: str | None, kind: str, parents: Mapping[Any, str | None]) -> bool:
+    """Tables that no model owns stay: they may be those of a feature that was switched off."""
+    return kind != "table" or drop or parents["schema_qualified_table_name"] in tables
+
+
+def render_item(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:
+    """A type of the application is written as what it is in the database: revisions do not import what may change."""
+    if kind != "type":
+        return False
+    if type(item) is JSONB:  # which Alembic writes with a name that it does not import
+        autogenerate.imports.add("from sqlalchemy.dialects import postgresql")
+        return "postgresql.JSONB()"
+    plain = item.impl_instance if isinstance(item, sa.types.TypeDecorator) else item
+    if isinstance(plain, sa.Enum) and not plain.native_enum:
+        plain = sa.String(plain.length)
+    known = plain is not item and type(plain).__module__ == "sqlalchemy.sql.sqltypes"
+    return f"sa.{plain!r}" if known else False
+
+
+def complete(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
+    """Of the project's revisions: one without changes is not written, another depends on what it touches."""
+    [directive] = directives
+    if not str(directive.head).startswith("project@") or directive.upgrade_ops is None:
+        return
+    if directive.upgrade_ops.is_empty():
+        directives.clear()
+    else:
+        touched = {name for op in directive.upgrade_ops.ops if isinstance(name := getattr(op, "table_name", None), str)}
+        directive.depends_on = dependencies(touched)
+
+
+def dependencies(touched: set[str]) -> list[str]:
+    """The newest revisions of the branches that made these tables or those they refer to, else of the base.
+
+    Not of every branch: a revision could not be read any more once a feature that it has no need of is switched off.
+    """
+    targets = {key.column.table.name for name in touched if name in tables for key in tables[name].foreign_keys}
+    branches = {
+        branch for made in script.walk_revisions() if creates(made) & (touched | targets) for branch in labels(made)
+    }
+    newest = {branch: head.revision for head in script.get_revisions(script.get_heads()) for branch in labels(head)}
+    return sorted(newest[branch] for branch in branches - {"project"} or {"base"})
+
+
+def creates(made: Script) -> set[str]:
+    return set(_CREATED.findall(Path(made.path).read_text(encoding="utf-8")))
+
+
+def labels(made: Script) -> set[str]:
+    return set(made.branch_labels)
+
+
+def note(ctx: object, step: MigrationInfo, heads: object, run_args: object) -> None:
+    if step.is_stamp:
+        return
+    [revision] = script.get_revisions(step.up_revision_ids)
+    applied.append(revision.revision)
+    config.print_stdout(f"{'Applied' if step.is_upgrade else 'Undid'} {revision.revision}: {revision.doc}")
+
+
+options: dict[str, Any] = {
+    "target_metadata": Base.metadata,
+    # Not on SQLite alone: a revision that was written on PostgreSQL must work there too.
+    "render_as_batch": True,
+    "transactional_ddl": True,
+    "include_name": include_name,
+    "render_item": render_item,
+    "process_revision_directives": complete,
+}
+
+
+def migrate(connection: sa.Connection) -> None:
+    sqlite = connection.dialect.name == "sqlite"
+    if sqlite:
+        suspend_foreign_keys(connection)
+    context.configure(connection=connection, on_version_apply=note, **options)
+    with context.begin_transaction():
+        if not sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(TURN)))
+        context.run_migrations()
+        if sqlite and applied:
+            check_foreign_keys(connection)
+
+
+def suspend_foreign_keys(connection: sa.Connection) -> None:
+    """SQLite changes a table by replacing it, and to drop the old one would delete the rows that refer to it.
+
+    Sent past SQLAlchemy, which would begin a transaction, in which the pragma does nothing.
+    """
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=OFF")
+    cursor.close()
+
+
+def check_foreign_keys(connection: sa.Connection) -> None:
+    broken = {row[0] for row in connection.exec_driver_sql("PRAGMA foreign_key_check")}
+    if broken:
+        raise CommandError(f"Rows of {', '.join(sorted(broken))} would refer to nothing; nothing was changed.")
+
+
+async def online(settings: Settings) -> None:
+    async with open_database(settings) as database, database.engine.connect() as connection:
+        await connection.run_sync(migrate)
+
+
+def offline(settings: Settings) -> None:
+    """Print the statements, for `alembic upgrade heads --sql`."""
+    url = settings.database_url.render_as_string(hide_password=False)
+    context.configure(url=url, literal_binds=True, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def configured() -> Settings:
+    load_environment()
+    return read_settings(Settings)
+
+
+try:
+    chosen = config.attributes.get("settings") or configured()
+    offline(chosen) if context.is_offline_mode() else asyncio.run(online(chosen))
+except SetupError as error:
+    raise CommandError(str(error)) from None  # which Alembic prints without a traceback

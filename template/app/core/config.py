@@ -1,0 +1,110 @@
+"""Settings that an operator may change. Features keep theirs in a small class in their own files."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from dotenv import load_dotenv
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.core.errors import SetupError
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV_FILE = ROOT / ".env"
+DEFAULTS_FILE = ROOT / "app" / "defaults.env"
+
+_DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < 32:
+        raise ValueError("at least 32 bytes are needed; the `init` command writes a random one to .env")
+    return value
+
+
+def _origins(value: Any) -> Any:
+    return [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+
+
+def _database_url(value: Any) -> URL:
+    """Choose the async driver, and read a relative SQLite path from the project's root, not from where one stands."""
+    try:
+        url = make_url(value)
+    except ArgumentError:
+        raise ValueError("this is not a database URL, such as postgresql://user:password@host/name") from None
+    if url.drivername not in _DRIVERS:
+        raise ValueError("use postgresql://… or sqlite:///…")
+    url = url.set(drivername=_DRIVERS[url.drivername])
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        url = url.set(database=str(ROOT / url.database))
+    return url
+
+
+class Settings(BaseSettings):
+    """Read from environment variables of the same names in upper case."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, arbitrary_types_allowed=True)
+
+    app_name: str = "App"
+    app_description: str = ""
+    environment: Literal["local", "staging", "production"] = "local"
+    secret_key: Annotated[SecretStr, AfterValidator(_secret)]
+
+    database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
+        default="sqlite:///app.db", validate_default=True
+    )
+    database_pool_size: int = Field(default=10, ge=1)
+    database_max_overflow: int = Field(default=10, ge=0)
+    database_echo: bool = False
+
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
+    api_v1_prefix: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
+    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    shutdown_grace_seconds: float = Field(default=30, ge=0)
+    access_token_expire_minutes: int = Field(default=30, ge=1)
+    argon2_time_cost: int = Field(default=3, ge=1)
+    argon2_memory_kib: int = Field(default=65_536, ge=32)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    ai_model: str = "demo"
+    ai_system_prompt: str = "You are a helpful assistant."
+    ai_timeout: float = Field(default=60, gt=0)
+    ai_max_retries: int = Field(default=2, ge=0)
+    demo_model_delay: float = Field(default=0.03, ge=0)
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load_environment() -> None:
+    """Fill the environment from `.env`, then `defaults.env`; what is set already stays.
+
+    The files go into the environment because provider SDKs read their keys only from there.
+    """
+    load_dotenv(ENV_FILE, interpolate=False)
+    load_dotenv(DEFAULTS_FILE, interpolate=False)
+
+
+def read_settings(kind: type[S]) -> S:
+    """Raises SetupError, one sentence for each setting that is wrong. Values are left out: some are secret."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SetupError(" ".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ").rstrip(".")
+    if message == "Field required":
+        message = "it is missing; the `init` command writes it to .env"
+    return f"{str(location[0]).upper()}: {message[0].lower()}{message[1:]}."

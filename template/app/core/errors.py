@@ -1,0 +1,41 @@
+"""What can go wrong and who can act on it. `api/errors.py` turns an `AppError` into a problem document."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class SetupError(Exception):
+    """The person who runs the project must act; the message is one sentence that says how."""
+
+
+class AppError(Exception):
+    """A failure that a client can cause or act on; the message is shown to it.
+
+    `code` is the stable, machine-readable name of the failure.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class NotFound(AppError):
+    status, code = 404, "not_found"
+
+    def __init__(self, kind: str, id: object) -> None:
+        super().__init__(f"{kind} {id} does not exist.")
+
+
+class Invalid(AppError):
+    """The request is well formed, but a rule that the schema cannot express refuses it."""
+
+    status, code = 422, "invalid"
+
+
+class Conflict(AppError):
+    status, code = 409, "conflict"
+
+
+class Unauthenticated(AppError):
+    status, code = 401, "unauthenticated"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}

@@ -1,0 +1,13 @@
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Owned, now
+
+
+class Conversation(Owned):
+    __tablename__ = "conversations"
+
+    title: Mapped[str] = mapped_column(sa.String(200))
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)

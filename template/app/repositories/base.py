@@ -1,0 +1,86 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.errors import NotFound
+from app.models.base import Base, Owned
+
+M = TypeVar("M", bound=Base)
+TOwned = TypeVar("TOwned", bound=Owned)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    items: Sequence[M]
+    next_cursor: UUID | None
+    """Where the next page starts; None on the last page."""
+
+
+class BaseRepository(Generic[M]):
+    """Rows of one table. `find_…` may answer None, `get` raises NotFound."""
+
+    model: type[M]
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def find(self, id: UUID, *, lock: bool = False) -> M | None:
+        """With `lock`, other writers of the row wait until the transaction ends."""
+        rows = self._rows().where(self.model.id == id)
+        return await self._session.scalar(rows.with_for_update() if lock else rows)
+
+    async def get(self, id: UUID, *, lock: bool = False) -> M:
+        row = await self.find(id, lock=lock)
+        if row is None:
+            raise NotFound(self.model.__name__, id)
+        return row
+
+    async def list(self, limit: int, cursor: UUID | None = None, *where: ColumnElement[bool]) -> Page[M]:
+        """Newest first: keys are UUIDv7, so their order is the order of creation and the last key is the cursor."""
+        rows = self._rows().where(*where).order_by(self.model.id.desc()).limit(limit + 1)
+        if cursor is not None:
+            rows = rows.where(self.model.id < cursor)
+        found = (await self._session.scalars(rows)).all()
+        items = found[:limit]
+        return Page(items, items[-1].id if len(found) > limit else None)
+
+    async def count(self, *where: ColumnElement[bool]) -> int:
+        return await self._session.scalar(self._rows().where(*where).with_only_columns(func.count(self.model.id))) or 0
+
+    async def create(self, **values: Any) -> M:
+        row = self.model(**values)
+        self._session.add(row)
+        await self._session.flush()
+        return row
+
+    async def update(self, row: M, changes: Mapping[str, Any]) -> M:
+        """Writes exactly these fields, None included."""
+        for name, value in changes.items():
+            setattr(row, name, value)
+        await self._session.flush()
+        return row
+
+    async def delete(self, row: M) -> None:
+        await self._session.delete(row)
+        await self._session.flush()
+
+    def _rows(self) -> Select[M]:
+        return select(self.model)
+
+
+class OwnedRepository(BaseRepository[TOwned]):
+    """One user's rows. Every query starts at `_rows`, so another user's row does not exist here."""
+
+    def __init__(self, session: AsyncSession, user_id: UUID) -> None:
+        super().__init__(session)
+        self._user_id = user_id
+
+    async def create(self, **values: Any) -> TOwned:
+        return await super().create(user_id=self._user_id, **values)
+
+    def _rows(self) -> Select[TOwned]:
+        return super()._rows().where(self.model.user_id == self._user_id)

@@ -1,0 +1,39 @@
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+T = TypeVar("T")
+
+
+class Body(BaseModel):
+    """What a client sends. An unknown field is refused, so that a typing error is not taken for a default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Read(BaseModel):
+    """What a client gets, made from a row or a dataclass."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class PageRead(Read, Generic[T]):
+    items: Sequence[T]
+    next_cursor: UUID | None
+
+
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("the character NUL is not allowed")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""A string that every database can store."""
+
+
+def changed(body: BaseModel) -> dict[str, Any]:
+    """The fields that the client sent, None included."""
+    return body.model_dump(exclude_unset=True)

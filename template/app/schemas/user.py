@@ -1,0 +1,45 @@
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, EmailStr, Field, TypeAdapter, ValidationError
+
+from app.schemas.base import Body, Read, Text
+
+Email = Annotated[EmailStr, AfterValidator(str.lower)]
+"""An address in lower case: the same person is found however the address is typed."""
+
+Password = Annotated[str, Field(min_length=8, max_length=128)]
+
+_email = TypeAdapter[str](Email)
+
+
+def normalize_email(value: str) -> str | None:
+    """None when the value is not an address."""
+    try:
+        return _email.validate_python(value)
+    except ValidationError:
+        return None
+
+
+class UserCreate(Body):
+    email: Email
+    password: Password
+    full_name: Annotated[Text, Field(max_length=200)] | None = None
+
+
+class UserRead(Read):
+    id: UUID
+    email: str
+    full_name: str | None
+    is_active: bool
+    is_superuser: bool
+    email_verified: bool
+    created_at: datetime
+
+
+class AccessToken(Read):
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
+    expires_in: int
+    """Seconds."""
