@@ -1,0 +1,1 @@
+"""The rules. Each public method is one transaction."""
