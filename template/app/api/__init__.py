@@ -1,0 +1,1 @@
+"""HTTP: what comes in is validated and translated here, and nothing is decided."""

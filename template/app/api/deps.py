@@ -1,0 +1,62 @@
+"""Who is calling, and what the application holds for everyone."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query
+from fastapi.requests import HTTPConnection
+from fastapi.security import OAuth2PasswordBearer
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.core.errors import Unauthenticated
+from app.core.security import Passwords
+from app.repositories.user import Principal
+from app.services.auth import AuthService
+
+bearer = OAuth2PasswordBearer("auth/login", scheme_name="bearer", auto_error=False)
+
+
+def settings(connection: HTTPConnection) -> Settings:
+    return connection.app.state.settings
+
+
+def database(connection: HTTPConnection) -> Database:
+    return connection.app.state.database
+
+
+def passwords(connection: HTTPConnection) -> Passwords:
+    return connection.app.state.passwords
+
+
+SettingsDep = Annotated[Settings, Depends(settings)]
+DatabaseDep = Annotated[Database, Depends(database)]
+PasswordsDep = Annotated[Passwords, Depends(passwords)]
+
+
+def auth_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> AuthService:
+    return AuthService(settings, database, passwords)
+
+
+Auth = Annotated[AuthService, Depends(auth_service)]
+Token = Annotated[str | None, Depends(bearer)]
+
+
+async def optional_user(token: Token, auth: Auth) -> Principal | None:
+    """None without a token; a token that is there must be good."""
+    return await auth.identify(token) if token else None
+
+
+OptionalUser = Annotated[Principal | None, Depends(optional_user)]
+
+
+def current_user(user: OptionalUser) -> Principal:
+    if user is None:
+        raise Unauthenticated("A bearer token is required.")
+    return user
+
+
+CurrentUser = Annotated[Principal, Depends(current_user)]
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before")]

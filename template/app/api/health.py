@@ -1,0 +1,66 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+CHECK_SECONDS = 2.0
+
+log = structlog.stdlib.get_logger("app.health")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A part that readiness names. Unless it is `required`, its absence is shown but takes no server out."""
+
+    probe: Callable[[], Awaitable[object]]
+    required: bool = True
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, Literal["ok", "down"]]
+
+
+class Alive:
+    """Answers /health before any other middleware: a probe every second is neither logged nor counted."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._answer = JSONResponse({"status": "healthy"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/health":
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/ready", responses={503: {"model": Readiness}})
+async def ready(request: Request, response: Response) -> Readiness:
+    """Whether this server should get traffic."""
+    checks: dict[str, Check] = request.app.state.checks
+    works = dict(zip(checks, await asyncio.gather(*map(_works, checks.values())), strict=True))
+    if all(works[name] for name, check in checks.items() if check.required):
+        status = "ready"
+    else:
+        status, response.status_code = "unavailable", 503
+    return Readiness(status=status, checks={name: "ok" if fine else "down" for name, fine in works.items()})
+
+
+async def _works(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check.probe()
+    except Exception as error:
+        log.warning("not ready", error=type(error).__name__)
+        return False
+    return True

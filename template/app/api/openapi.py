@@ -1,0 +1,21 @@
+"""What FastAPI cannot know when routers are written: where one logs in, and what a problem looks like."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.api.errors import Problem
+
+
+def complete_openapi(app: FastAPI, prefix: str) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        components = document["components"]
+        components["securitySchemes"]["bearer"]["flows"]["password"]["tokenUrl"] = f"{prefix}/auth/login"
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+        return document
+
+    app.openapi = openapi

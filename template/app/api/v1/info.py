@@ -1,0 +1,20 @@
+from fastapi import APIRouter, Request
+
+from app.api.deps import OptionalUser, SettingsDep
+from app.schemas.info import InfoRead
+from app.schemas.user import UserRead
+
+router = APIRouter(prefix="/info", tags=["info"])
+
+
+@router.get("")
+async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> InfoRead:
+    """What this service is and allows; with a token also who one is."""
+    state = request.app.state
+    return InfoRead(
+        name=settings.app_name,
+        version=request.app.version,
+        features=sorted(state.features),
+        limits=state.limits | {"body_bytes": settings.max_body_bytes},
+        user=user and UserRead.model_validate(user),
+    )

@@ -1,0 +1,16 @@
+"""Mounts the `router` of every module beside this one. Add a file to add endpoints; delete it to remove them."""
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from fastapi import APIRouter
+
+from app.api.errors import problems
+
+router = APIRouter(responses=problems(401, 404, 409, 413, 422, 500))
+
+for _module in iter_modules([str(Path(__file__).parent)]):
+    if _module.name != "router":
+        _sibling: APIRouter = import_module(f"{__package__}.{_module.name}").router
+        router.include_router(_sibling)

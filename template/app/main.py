@@ -1,0 +1,69 @@
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.api.errors import Problems, add_error_handlers
+from app.api.health import Alive, Check
+from app.api.health import router as health_router
+from app.api.openapi import complete_openapi
+from app.api.v1.router import router as v1_router
+from app.core.config import Settings
+from app.core.database import open_database
+from app.core.events import MemoryEvents
+from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
+from app.core.migrations import check_migrations
+from app.core.security import Passwords
+from app.services.ai import open_ai
+
+
+def create_app(settings: Settings) -> FastAPI:
+    local = settings.environment == "local"
+    app = FastAPI(
+        title=settings.app_name,
+        description=settings.app_description,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url="/docs" if local else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if local else None,
+    )
+    app.state.settings = settings
+    app.include_router(health_router, max_body_size=settings.max_body_bytes)
+    app.include_router(v1_router, prefix=settings.api_v1_prefix, max_body_size=settings.max_body_bytes)
+    complete_openapi(app, settings.api_v1_prefix)
+    add_error_handlers(app)
+    _add_middleware(app, settings)
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
+    state, settings = app.state, app.state.settings
+    async with open_database(settings) as state.database, open_ai(settings) as state.ai:
+        await check_migrations(state.database)
+        state.events = MemoryEvents()
+        state.passwords = Passwords(settings)
+        state.checks = {"database": Check(state.database.ping)}
+        state.features, state.limits = [], {}
+        yield
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The one that is added last sees a request first."""
+    app.add_middleware(Problems)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        allow_credentials=True,
+        expose_headers=[REQUEST_ID_HEADER],
+    )
+    app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
+    app.add_middleware(RequestContext)
+    app.add_middleware(Alive)
+    app.add_middleware(PlainStartupErrors)
