@@ -1,0 +1,38 @@
+"""The project's command. The `app` of every module beside this one joins it: add a file, or delete one."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import typer
+
+from app.core.errors import AppError, SetupError
+
+
+def main() -> None:
+    """What a person can mend is one sentence on standard error, and exit status 1."""
+    try:
+        sys.exit(_commands()(standalone_mode=False))
+    except (SetupError, AppError) as error:
+        _fail(str(error))
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except typer.Abort:
+        sys.exit(130)
+
+
+def _commands() -> typer.Typer:
+    commands = typer.Typer(
+        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    for module in iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            group: typer.Typer = import_module(f"{__name__}.{module.name}").app
+            commands.add_typer(group)
+    return commands
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+    sys.exit(1)

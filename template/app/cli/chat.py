@@ -1,0 +1,134 @@
+"""A conversation in the terminal: what HTTP gives, without HTTP."""
+
+import asyncio
+import secrets
+import signal
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli._settings import configured, validated
+from app.core.errors import AppError, SetupError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from app.schemas.message import ChatEvent
+    from app.services.chat import ChatService
+    from app.services.replies import Replies
+
+LOCAL_ACCOUNT = "terminal@localhost"
+"""Made when it is first needed. Nobody else can get at it: the API takes it for no address, and no password fits."""
+
+app = typer.Typer()
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="One message, answered once.")] = None,
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose conversation it is.")] = LOCAL_ACCOUNT,
+) -> None:
+    """Talk with the model until Ctrl-D or `exit`."""
+    from app.core.logging import configure_logging
+    from app.main import create_app
+
+    settings = configured()
+    configure_logging(settings.model_copy(update={"log_level": "ERROR"}))
+    asyncio.run(_chat(create_app(settings), message, user.lower()))
+
+
+async def _chat(app: Any, message: str | None, email: str) -> None:
+    from app.services.chat import ChatService
+
+    state = app.state
+    async with app.router.lifespan_context(app):
+        user_id = await account(state, email)
+        service = ChatService(state.chat_settings, state.database, state.events, state.replies, user_id)
+        talk = Talk(service, state.replies)
+        if message is None:
+            await talk.converse()
+        else:
+            await talk.say(message)
+
+
+class Talk:
+    """One conversation, which begins with the first message."""
+
+    def __init__(self, chat: "ChatService", replies: "Replies") -> None:
+        from rich.console import Console
+
+        self._chat = chat
+        self._replies = replies
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._conversation_id: UUID | None = None
+
+    async def converse(self) -> None:
+        with suppress(ImportError):
+            import_module("readline")  # arrow keys, where there is a readline
+        while (message := ask()) is not None:
+            if message.strip():
+                await self._answer(message)
+
+    async def _answer(self, message: str) -> None:
+        try:
+            await self.say(message)
+        except (AppError, SetupError) as error:
+            self._console.print(str(error), style="red", markup=False)
+
+    async def say(self, message: str) -> None:
+        """Prints the reply as it grows. Raises SetupError, with the reason, when it fails."""
+        from app.schemas.message import MessageCreate
+
+        turn = await self._chat.send(validated(MessageCreate, content=message, conversation_id=self._conversation_id))
+        self._conversation_id = turn.user_message.conversation_id
+        try:
+            async for step in self._chat.follow(turn):
+                self._show(step.event)
+        except asyncio.CancelledError:
+            await self._replies.finish(0)  # what was said so far is kept
+            raise
+
+    def _show(self, event: "ChatEvent | None") -> None:
+        from app.schemas.message import MessageDelta, MessageFailed
+
+        if isinstance(event, MessageDelta):
+            self._console.print(_harmless(event.text), end="", markup=False, style="cyan")
+        elif event is not None and event.type != "message.created":
+            self._console.print()
+        if isinstance(event, MessageFailed):
+            raise SetupError(event.detail)
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+def ask() -> str | None:
+    """None when there is nothing more to say. It blocks, and nothing else is going on meanwhile."""
+    of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # which would not end the waiting
+    try:
+        message = input("> ")
+    except (EOFError, KeyboardInterrupt):
+        typer.echo()
+        return None
+    finally:
+        signal.signal(signal.SIGINT, of_asyncio)
+    return None if message.strip().lower() in {"exit", "quit"} else message
+
+
+async def account(state: Any, email: str) -> "UUID":
+    from app.repositories.user import UserRepository
+
+    async with state.database.read() as session:
+        user = await UserRepository(session).find_by_email(email)
+    if user is not None:
+        return user.id
+    if email != LOCAL_ACCOUNT:
+        raise SetupError(f"There is no user {email}: make one with the `users create` command.")
+    hashed = await state.passwords.hash(secrets.token_urlsafe())
+    async with state.database.write() as session:
+        user = await UserRepository(session).create(email=email, full_name="Terminal", hashed_password=hashed)
+    return user.id

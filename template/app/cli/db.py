@@ -1,0 +1,187 @@
+"""The database's schema: Alembic, in the project's words."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli._settings import configured
+from app.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import Script, ScriptDirectory
+
+    from app.core.config import Settings
+
+MESSAGE_CHARACTERS = 80
+
+app = typer.Typer(name="db", help="Move the database to another schema, and write migrations.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade(revision: Annotated[str, typer.Argument(help="A revision, or BRANCH@head.")] = "heads") -> None:
+    """Apply the migrations that the database lacks."""
+    bring_up_to_date(configured(), revision)
+    if revision == "heads":
+        typer.echo("The database is up to date.")
+
+
+@app.command()
+def downgrade(
+    revisions: Annotated[list[str], typer.Argument(metavar="REVISION…", help="BRANCH@base undoes a whole branch.")],
+) -> None:
+    """Undo migrations down to each revision. What their tables held is lost."""
+    from alembic import command
+
+    config = _config(configured())
+    for revision in revisions:
+        with _plain_errors(revision):
+            command.downgrade(config, revision)
+
+
+@app.command()
+def revision(
+    message: Annotated[str, typer.Argument(help="What it does, in a few words.")],
+    empty: Annotated[bool, typer.Option("--empty", help="Write one to fill in by hand.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Also drop tables that no model has any more.")] = False,
+) -> None:
+    """Write a migration of your own from what your models have and the database lacks."""
+    from alembic import command
+    from alembic.script import Script, ScriptDirectory
+
+    _check_message(message)
+    settings = configured()
+    with _plain_errors(), redirect_stdout(StringIO()):
+        config = _config(settings, drop=drop)
+        base: Any = _newest(ScriptDirectory.from_config(config))["base"].revision if empty else None
+        written = command.revision(config, message, autogenerate=not empty, head="project@head", depends_on=base)
+    if isinstance(written, Script):
+        typer.echo(f"Wrote {written.path}: read it, then run the `db upgrade` command.")
+    else:
+        typer.echo("The database has all that the models have, so nothing was written; --empty writes one anyway.")
+
+
+@app.command()
+def check() -> None:
+    """Whether models, migrations and database agree."""
+    from alembic import command
+
+    settings = configured()
+    with _plain_errors(), redirect_stdout(StringIO()):
+        command.check(_config(settings))
+    typer.echo("Models, migrations and database agree.")
+
+
+@app.command()
+def current() -> None:
+    """Which migrations of each branch the database has."""
+    from alembic.script import ScriptDirectory
+
+    config = _config(configured())
+    script = ScriptDirectory.from_config(config)
+    with _plain_errors():
+        stored = script.get_revisions(_stored(config, script))
+        applied = {found.revision for found in script.iterate_revisions(tuple(r.revision for r in stored), "base")}
+    for branch, newest in _newest(script).items():
+        typer.echo(f"{branch:<10}{_state(script, branch, newest, applied)}")
+
+
+def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
+    """Apply what is missing, and say so. Raises SetupError."""
+    from alembic import command
+
+    with _plain_errors(revision):
+        command.upgrade(_config(settings), revision)
+
+
+def _config(settings: "Settings", *, drop: bool = False) -> "Config":
+    from importlib.util import find_spec
+
+    from alembic.config import Config
+
+    from app.core.config import ROOT
+
+    config = Config(ROOT / "alembic.ini", stdout=sys.stdout, attributes={"settings": settings, "drop": drop})
+    if find_spec("ruff") is None:  # where only what production needs is installed
+        config.set_section_option("post_write_hooks", "hooks", "")
+    return config
+
+
+def _check_message(message: str) -> None:
+    """It becomes a line of Python, and part of a file's name."""
+    if (
+        not message.strip()
+        or len(message) > MESSAGE_CHARACTERS
+        or set(message) & set('"\\')
+        or not message.isprintable()
+    ):
+        raise SetupError(f'The message is one line of at most {MESSAGE_CHARACTERS} characters, without " and \\.')
+
+
+def _newest(script: "ScriptDirectory") -> dict[str, "Script"]:
+    heads = script.get_revisions(tuple(script.get_heads()))
+    return {branch: head for head in heads for branch in sorted(head.branch_labels)}
+
+
+def _stored(config: "Config", script: "ScriptDirectory") -> tuple[str, ...]:
+    """The revisions that the database says it is at; what they depend on goes without saying."""
+    from alembic.runtime.environment import EnvironmentContext
+
+    stored: list[str] = []
+
+    def note(revisions: Any, _context: object) -> list[Any]:
+        stored.extend(revisions)
+        return []
+
+    with EnvironmentContext(config, script, fn=note, dont_mutate=True):
+        script.run_env()
+    return tuple(stored)
+
+
+def _state(script: "ScriptDirectory", branch: str, newest: "Script", applied: set[str]) -> str:
+    line = [found for found in script.iterate_revisions(newest.revision, "base") if branch in found.branch_labels]
+    done = [found for found in line if found.revision in applied]
+    where = f"{done[0].revision} ({done[0].doc})" if done else "nothing"
+    left = len(line) - len(done)
+    return f"{where}, {f'{left} to apply' if left else 'up to date'}"
+
+
+@contextmanager
+def _plain_errors(asked_for: str = "") -> Generator[None]:
+    """What Alembic and the database refuse, as a SetupError."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except CommandError as error:
+        raise SetupError(_sentence(error, asked_for)) from None
+    except DBAPIError as error:
+        raise SetupError(f"The database refused a migration, and nothing was changed: {error.orig}") from None
+
+
+def _sentence(error: Exception, asked_for: str) -> str:
+    from alembic.util import AutogenerateDiffsDetected
+
+    text = str(error)
+    located = text.removeprefix("Can't locate revision identified by ").strip("'")
+    if isinstance(error, AutogenerateDiffsDetected):
+        return "The models have what no migration makes: run the `db revision` command."
+    if "not up to date" in text:
+        return "The database lacks migrations: run the `db upgrade` command first."
+    if "Multiple heads are present" in text:
+        return "Two migrations follow the same one: join them with `alembic merge project@heads --message joined`."
+    if located != text:
+        return f"There is no revision {located}." if located in asked_for else _file_is_gone(located)
+    return text
+
+
+def _file_is_gone(revision: str) -> str:
+    return (
+        f"The database has the migration {revision}, whose file is gone: "
+        "put the file back, and run `db downgrade` for its branch before you remove it."
+    )

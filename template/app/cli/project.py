@@ -1,0 +1,149 @@
+"""Prepare the project and serve it."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+from math import ceil
+from pathlib import Path
+from tempfile import mkstemp
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from app.cli._settings import configured
+from app.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from app.core.config import Settings
+
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one this machine has.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")]
+
+app = typer.Typer()
+
+
+@app.command()
+def init() -> None:
+    """Write .env with a random secret. A file that is there stays as it is."""
+    from dotenv import dotenv_values
+
+    from app.core.config import ENV_FILE
+
+    if _write_env():
+        typer.echo(f"Wrote {ENV_FILE} with a random SECRET_KEY.")
+        return
+    typer.echo(f"{ENV_FILE} exists and stays as it is.")
+    if len(dotenv_values(ENV_FILE).get("SECRET_KEY") or "") < 32:
+        typer.echo(f"It needs this line:\nSECRET_KEY={_secret()}")
+
+
+@app.command()
+def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Prepare everything and serve, anew whenever a file of the application changes."""
+    from app.cli.db import bring_up_to_date
+    from app.core.config import ROOT
+
+    if _write_env():
+        typer.echo("Wrote .env with a random SECRET_KEY.")
+    settings = configured()
+    _check_port(host, port)
+    bring_up_to_date(settings)
+    typer.echo(f"The API: http://{host}:{port}{settings.api_v1_prefix}")
+    if settings.environment == "local":
+        typer.echo(f"Its documentation: http://{host}:{port}/docs")
+    _serve(settings, host, port, reload_dir=ROOT / "app")
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve in one process."""
+    settings = configured()
+    _check_port(host, port)
+    _serve(settings, host, port)
+
+
+@app.command()
+def openapi(output: Annotated[Path | None, typer.Option(help="A file in place of standard output.")] = None) -> None:
+    """The OpenAPI document, as JSON."""
+    from app.main import create_app
+
+    document = json.dumps(create_app(configured()).openapi(), indent=2, ensure_ascii=False)
+    if output is None:
+        typer.echo(document)
+        return
+    try:
+        output.write_text(document + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written ({error.strerror}).") from None
+
+
+def _write_env() -> bool:
+    """False when there is one."""
+    from app.core.config import ENV_FILE, ROOT
+
+    if ENV_FILE.exists():
+        return False
+    line = f"SECRET_KEY={_secret()}"
+    try:
+        text, found = re.subn(
+            r"(?m)^SECRET_KEY=.*$", line, (ROOT / ".env.example").read_text(encoding="utf-8"), count=1
+        )
+        return _create(ENV_FILE, text if found else f"{line}\n{text}")
+    except OSError as error:
+        raise SetupError(f"{ENV_FILE} cannot be written ({error.filename}: {error.strerror}).") from None
+
+
+def _create(path: Path, text: str) -> bool:
+    """The file is there complete or not at all, and for its owner only. False when another was faster."""
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.link(name, path)  # a rename would replace what the other wrote
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(name)
+    return True
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(48)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises SetupError when nothing can listen there: said before the application is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
+            probe.bind(address)
+    except OSError as error:
+        raise SetupError(f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port.") from None
+
+
+def _serve(settings: "Settings", host: str, port: int, reload_dir: Path | None = None) -> None:
+    import uvicorn
+
+    # uvicorn stops in good order, then sends itself the signal again.
+    signal.signal(signal.SIGTERM, _end)
+    uvicorn.run(
+        "app.asgi:app",
+        host=host,
+        port=port,
+        reload=reload_dir is not None,
+        reload_dirs=reload_dir and [str(reload_dir)],
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds),
+    )
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)

@@ -1,0 +1,48 @@
+"""Accounts, made by whoever runs the project."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli._settings import configured, validated
+
+if TYPE_CHECKING:
+    from app.core.config import Settings
+    from app.models.user import User
+    from app.schemas.user import UserCreate
+
+app = typer.Typer(name="users", help="Accounts.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    email: str,
+    full_name: Annotated[str | None, typer.Option(help="As it is shown to others.")] = None,
+    superuser: Annotated[bool, typer.Option("--superuser", help="May see and change every account.")] = False,
+) -> None:
+    """Make an account. The password is asked for; without a terminal it is the first line of standard input."""
+    from app.schemas.user import UserCreate
+
+    settings = configured()
+    data = validated(UserCreate, email=email, full_name=full_name, password=_password())
+    user = asyncio.run(_create(settings, data, superuser))
+    typer.echo(f"Made {'the superuser' if superuser else 'the user'} {user.email}.")
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> "User":
+    from app.core.database import open_database
+    from app.core.migrations import check_migrations
+    from app.core.security import Passwords
+    from app.services.users import UserService
+
+    async with open_database(settings) as database:
+        await check_migrations(database)
+        return await UserService(database, Passwords(settings)).create(data, is_superuser=superuser)
