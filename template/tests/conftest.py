@@ -1,0 +1,185 @@
+"""Each test has a migrated database of its own, on SQLite and, where a server is reachable, on PostgreSQL.
+
+TEST_DATABASE_URL names that server; databases are made beside the one it names and dropped afterwards.
+With REQUIRE_SERVICES=1 an unreachable server is an error.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import make_url
+
+from app.core.config import Settings
+from app.core.database import Database, open_database
+from app.core.logging import configure_logging
+from app.main import create_app
+
+ROOT = Path(__file__).parents[1]
+SERVER = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
+SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
+PASSWORD = "correct horse battery staple"
+
+
+async def _execute(statement: str) -> None:
+    connection = await asyncpg.connect(SERVER.set(drivername="postgresql").render_as_string(False), timeout=5)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _backends() -> list[str]:
+    try:
+        asyncio.run(_execute("SELECT 1"))
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            raise
+        return ["sqlite"]
+    return ["sqlite", "postgresql"]
+
+
+BACKENDS = _backends()
+
+
+def pytest_report_header() -> str:
+    return f"databases: {', '.join(BACKENDS)}"
+
+
+@pytest.fixture(autouse=True)
+def _only_the_settings_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has exported must not decide what a test sees."""
+    for name in os.environ:
+        if name.lower() in Settings.model_fields or name.endswith(("_API_KEY", "_BASE_URL")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """For a process that is started by a test: nothing of the developer's own settings."""
+    keep = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
+        if name in os.environ
+    }
+    fast = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "32", "DEMO_MODEL_DELAY": "0", "AI_MODEL": "demo"}
+    return {**keep, "SECRET_KEY": SECRET_KEY, **fast, **settings}
+
+
+def _migrate(url: str) -> None:
+    command = [sys.executable, "-m", "alembic", "upgrade", "heads"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(DATABASE_URL=url), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "app.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_database() -> Generator[str]:
+    name = f"test_{uuid4().hex}"
+    asyncio.run(_execute(f"CREATE DATABASE {name}"))
+    _migrate(SERVER.set(database=name).render_as_string(False))
+    yield name
+    asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(params=BACKENDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    """The address of a migrated, empty database that is this test's alone."""
+    if request.param == "sqlite":
+        path = tmp_path / "app.db"
+        shutil.copy(request.getfixturevalue("migrated_file"), path)
+        yield f"sqlite:///{path}"
+        return
+    name = f"test_{uuid4().hex}"
+    template = request.getfixturevalue("migrated_database")
+    asyncio.run(_execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield SERVER.set(database=name).render_as_string(False)
+    asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(database_url: str) -> MakeSettings:
+    """Settings for this test's database, with cheap hashes and a model that does not pause."""
+
+    def make(**values: Any) -> Settings:
+        fast: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32, "demo_model_delay": 0}
+        return Settings(**{"secret_key": SECRET_KEY, "database_url": database_url, **fast, **values})
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings) -> Settings:
+    settings = make_settings()
+    configure_logging(settings)
+    return settings
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncGenerator[Database]:
+    async with open_database(settings) as database:
+        yield database
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def client_for(app: FastAPI, **headers: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test", headers=headers)
+
+
+async def sign_in(client: httpx2.AsyncClient, email: str) -> dict[str, str]:
+    """Registers, logs in and answers the header that proves it."""
+    await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
+    answer = await client.post("/api/v1/auth/login", data={"username": email, "password": PASSWORD})
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Nobody in particular."""
+    async with client_for(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def alice(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with client_for(app) as client:
+        client.headers.update(await sign_in(client, "alice@example.com"))
+        yield client
+
+
+@pytest.fixture
+async def bob(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with client_for(app) as client:
+        client.headers.update(await sign_in(client, "bob@example.com"))
+        yield client

@@ -1,0 +1,170 @@
+"""The command line, in processes of its own."""
+
+import json
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.cli.project import _create
+from app.core.config import Settings
+from app.core.database import Database
+from app.core.security import Passwords
+from app.repositories.user import UserRepository
+from tests.integration.conftest import Project
+
+PASSWORD = "correct horse battery staple\n"
+
+
+def test_help_names_the_commands(project: Project) -> None:
+    said = project.succeed("--help")
+    for command in ("init", "dev", "serve", "db", "users", "openapi", "doctor"):
+        assert f"\n  {command} " in said
+    assert project.fail("nonsense") == "No such command 'nonsense'."
+
+
+def test_init_writes_a_secret_once(project: Project) -> None:
+    project.succeed("init", SECRET_KEY=None)
+    env = project.folder / ".env"
+    [line] = [line for line in env.read_text().splitlines() if line.startswith("SECRET_KEY=")]
+    assert len(line) > len("SECRET_KEY=") + 60
+    assert os.name == "nt" or stat.S_IMODE(env.stat().st_mode) == 0o600
+    env.write_text("SECRET_KEY=\n")
+    said = project.succeed("init", SECRET_KEY=None)
+    assert "stays as it is" in said
+    assert "It needs this line:\nSECRET_KEY=" in said
+    assert env.read_text() == "SECRET_KEY=\n"
+    assert sorted(path.name for path in project.folder.glob(".env*")) == [".env", ".env.example"]
+
+
+def test_init_does_not_overwrite_what_another_has_just_written(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("another")
+    assert not _create(tmp_path / ".env", "ours")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["another"]
+
+
+def test_init_that_cannot_write_is_a_sentence(project: Project) -> None:
+    (project.folder / ".env.example").unlink()
+    assert project.fail("init").endswith("/.env.example: No such file or directory).")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SECRET_KEY", None, "SECRET_KEY: it is missing; the `init` command writes it to .env."),
+        ("SECRET_KEY", "hunter2", "SECRET_KEY: at least 32 bytes are needed; the `init` command writes a random one"),
+        ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(project: Project, name: str, value: str | None, sentence: str) -> None:
+    assert project.fail("serve", typed="", **{name: value}).startswith(sentence)
+
+
+def test_a_wrong_argument_is_a_sentence(project: Project) -> None:
+    assert project.fail("serve", "--port", "99999").startswith("Invalid value for '--port'")
+    assert project.fail("db", "downgrade").startswith("Missing argument")
+
+
+def test_a_revision_that_does_not_exist(project: Project) -> None:
+    assert project.fail("db", "upgrade", "nonsense") == "There is no revision nonsense."
+
+
+def test_an_unreachable_database(project: Project) -> None:
+    sentence = project.fail("db", "upgrade", DATABASE_URL="postgresql://x:hunter2@127.0.0.1:1/none?password=hunter2")
+    assert sentence.startswith("The database postgresql+asyncpg://x:***@127.0.0.1:1/none cannot be used")
+
+
+def test_current_tells_where_each_branch_is(project: Project) -> None:
+    project.succeed("db", "upgrade", "base_0001")
+    lines = {line.split()[0]: line for line in project.succeed("db", "current").splitlines()}
+    assert lines["base"].endswith("base_0001 (users and sessions), up to date")
+    assert lines["project"].endswith("nothing, 1 to apply")
+
+
+def test_a_migration_whose_file_is_gone_is_not_passed_over(prepared: Project) -> None:
+    with sqlite3.connect(prepared.folder / "app.db") as database:
+        database.execute("INSERT INTO alembic_version VALUES ('gone_0001')")
+    assert prepared.fail("db", "current").startswith("The database has the migration gone_0001, whose file is gone:")
+
+
+def test_a_branch_can_be_undone(prepared: Project) -> None:
+    assert prepared.succeed("db", "downgrade", "project@base").startswith("Undid project_0001")
+    assert prepared.fail("users", "create", "a@example.com", typed=PASSWORD).startswith(
+        "The database lacks 1 migration"
+    )
+
+
+async def test_an_account_is_made_by_the_rules_of_the_api(
+    project: Project, settings: Settings, database: Database, database_url: str
+) -> None:
+    ada = ("users", "create", "Ada@Example.com", "--full-name", "Ada", "--superuser")
+    assert project.succeed(*ada, typed=PASSWORD, DATABASE_URL=database_url) == "Made the superuser ada@example.com.\n"
+    taken = project.fail("users", "create", "ada@example.com", typed=PASSWORD, DATABASE_URL=database_url)
+    assert taken == "A user with this e-mail address exists."
+    async with database.read() as session:
+        user = await UserRepository(session).find_by_email("ada@example.com")
+    assert user is not None
+    assert (user.full_name, user.is_superuser) == ("Ada", True)
+    assert await Passwords(settings).verify(PASSWORD.rstrip(), user.hashed_password)
+
+
+def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: Project) -> None:
+    with prepared.at_terminal("users", "create", "ada@example.com") as terminal:
+        for first, second in (("hunter22", "hunter23"), ("hunter22", "hunter22")):
+            terminal.wait_for("Password: ")
+            terminal.type(f"{first}\n")
+            terminal.wait_for("confirmation: ")
+            terminal.type(f"{second}\n")
+        assert terminal.ended() == 0
+    assert "do not match" in terminal.screen
+    assert "hunter" not in terminal.screen
+    assert "Made the user ada@example.com." in terminal.screen
+
+
+def test_an_account_with_a_bad_address_and_a_bad_password(project: Project) -> None:
+    sentences = project.fail("users", "create", "ada", typed="short\n")
+    assert "email: value is not a valid email address" in sentences
+    assert "password: String should have at least 8 characters." in sentences
+
+
+def test_the_openapi_document_needs_no_database(project: Project) -> None:
+    nowhere = "postgresql://postgres@127.0.0.1:1/none"
+    printed = project.succeed("openapi", DATABASE_URL=nowhere)
+    assert "/api/v1/users/me" in json.loads(printed)["paths"]
+    project.succeed("openapi", "--output", "openapi.json", DATABASE_URL=nowhere)
+    assert (project.folder / "openapi.json").read_text() == printed
+    sentence = project.fail("openapi", "--output", "no/such/folder", DATABASE_URL=nowhere)
+    assert sentence == "no/such/folder cannot be written (No such file or directory)."
+
+
+def test_the_doctor_finds_all_well(prepared: Project) -> None:
+    prepared.succeed("init")
+    lines = prepared.succeed("doctor", APP_NAME="Ours").splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    for said in (".env is there", "SECRET_KEY is set", "APP_NAME is Ours", "answers", "every migration", "demo"):
+        assert any(said in line for line in lines), said
+
+
+def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
+    done = project.run(
+        "doctor",
+        SECRET_KEY="hunter2",
+        ENVIRONMENT="prod",
+        DATABASE_URL="postgresql://postgres:hunter2@127.0.0.1:1/none?password=hunter2",
+        AI_MODEL="nobody:knows",
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "hunter2" not in done.stdout
+    problems = [line for line in done.stdout.splitlines() if line.startswith("problem")]
+    for said in ("SECRET_KEY: at least", "ENVIRONMENT: input", "cannot be used (", "AI_MODEL=nobody:knows cannot"):
+        assert any(said in line for line in problems), said
+
+
+def test_the_doctor_misses_what_is_not_there_yet(project: Project) -> None:
+    done = project.run("doctor", SECRET_KEY=None)
+    assert done.returncode == 1
+    assert "missing  There is no .env" in done.stdout
+    assert "missing  SECRET_KEY" in done.stdout
+    assert "problem  The database lacks" in done.stdout

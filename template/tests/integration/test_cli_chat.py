@@ -1,0 +1,136 @@
+"""What the command line and the migrations have to do with chat."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from app.cli.chat import LOCAL_ACCOUNT, Talk, account, ask
+from app.core.errors import SetupError
+from app.services.ai import Line, ModelFailure
+from app.services.chat import ChatService
+from tests.integration.conftest import Project
+
+FILES = (
+    "alembic/versions/chat",
+    "app/api/v1/chat.py",
+    "app/cli/chat.py",
+    "app/models/conversation.py",
+    "app/models/message.py",
+    "app/repositories/conversation.py",
+    "app/schemas/conversation.py",
+    "app/schemas/message.py",
+    "app/services/chat.py",
+    "app/services/replies.py",
+)
+
+BOOKMARK = """
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class Bookmark(Base):
+    __tablename__ = "bookmarks"
+
+    message_id: Mapped[UUID] = mapped_column(sa.ForeignKey("messages.id", ondelete="CASCADE"))
+"""
+
+
+def without_chat(project: Project) -> Project:
+    for name in FILES:
+        path = project.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return project
+
+
+def stored(project: Project) -> list[tuple[str, str, str]]:
+    with sqlite3.connect(project.folder / "app.db") as database:
+        rows = "SELECT conversation_id, role, status FROM messages ORDER BY position"
+        return database.execute(rows).fetchall()
+
+
+def test_one_message_is_answered_once(project: Project, database_url: str) -> None:
+    said = project.succeed("chat", "What is up?", DATABASE_URL=database_url)
+    assert said.startswith("You said: “What is up?”")
+    assert said.endswith("then start again.\n")
+
+
+def test_a_conversation_goes_on_until_one_leaves_it(prepared: Project) -> None:
+    with prepared.at_terminal("chat", MESSAGE_MAX_CHARACTERS="6") as terminal:
+        for message, end in (("first", "again."), ("too long", "at most 6 characters."), ("second", "again.")):
+            terminal.wait_for("> ")
+            terminal.type(f"{message}\n")
+            terminal.wait_for(end)
+        terminal.wait_for("> ")
+        terminal.interrupt()
+        assert terminal.ended() == 0
+    assert "Traceback" not in terminal.screen
+    assert len({conversation for conversation, _, _ in stored(prepared)}) == 1
+    assert [status for _, _, status in stored(prepared)] == ["completed"] * 4
+
+
+@pytest.mark.parametrize("typed", ["exit\n", " Quit\n", ""])
+def test_one_leaves_by_a_word_or_by_the_end_of_the_input(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO(typed))
+    assert ask() is None
+
+
+def test_ctrl_c_during_a_reply_keeps_what_was_said(prepared: Project) -> None:
+    with prepared.at_terminal("chat", "hello", DEMO_MODEL_DELAY="0.5") as terminal:
+        terminal.wait_for("You")
+        terminal.interrupt()
+        assert terminal.ended() == 130
+    assert "Traceback" not in terminal.screen
+    assert [status for _, _, status in stored(prepared)] == ["completed", "interrupted"]
+
+
+class Broken:
+    """A model that fails after its first words."""
+
+    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        yield "Well"
+        raise ModelFailure("model_timeout", "The model did not answer in time.")
+
+
+async def test_a_reply_that_fails_says_why(app: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    state = app.state
+    state.replies._ai = Broken()
+    user_id = await account(state, LOCAL_ACCOUNT)
+    talk = Talk(ChatService(state.chat_settings, state.database, state.events, state.replies, user_id), state.replies)
+    with pytest.raises(SetupError, match="The model did not answer in time"):
+        await talk.say("hello")
+    assert capsys.readouterr().out == "Well\n"
+
+
+def test_only_those_who_exist_can_talk(prepared: Project) -> None:
+    sentence = prepared.fail("chat", "--user", "nobody@example.com", "hello")
+    assert sentence == "There is no user nobody@example.com: make one with the `users create` command."
+
+
+def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> None:
+    (prepared.folder / "app" / "models" / "bookmark.py").write_text(BOOKMARK)
+    prepared.succeed("db", "revision", "add bookmarks")
+    [revision] = prepared.revisions
+    assert 'depends_on = "chat_0001"' in revision.read_text()
+
+
+def test_the_rest_works_without_its_files_and_they_may_come_later(project: Project, compiled: Path) -> None:
+    without_chat(project)
+    project.succeed("db", "upgrade")
+    assert "agree" in project.succeed("db", "check")
+    assert "chat" not in project.succeed("db", "current")
+    shutil.copytree(compiled, project.folder, dirs_exist_ok=True)
+    assert project.succeed("db", "upgrade").startswith("Applied chat_0001: conversations and messages\n")
+
+
+def test_its_tables_are_not_passed_over_when_only_its_files_go(prepared: Project) -> None:
+    sentence = without_chat(prepared).fail("db", "upgrade")
+    assert sentence.startswith("The database has the migration chat_0001, whose file is gone")

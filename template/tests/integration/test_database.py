@@ -1,0 +1,128 @@
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from app.core import database as database_module
+from app.core.config import Settings
+from app.core.database import Database, open_database
+from app.core.errors import SetupError
+from app.models.user import User
+from app.repositories.user import UserRepository
+
+
+async def _count(database: Database) -> int:
+    async with database.read() as session:
+        return await session.scalar(select(func.count()).select_from(User)) or 0
+
+
+async def _add(database: Database, email: str) -> User:
+    async with database.write() as session:
+        return await UserRepository(session).create(email=email, hashed_password="x")
+
+
+async def test_a_write_is_kept_when_its_block_ends(database: Database) -> None:
+    user = await _add(database, "a@example.com")
+    async with database.read() as session:
+        found = await UserRepository(session).get(user.id)
+    assert (found.email, found.created_at) == ("a@example.com", user.created_at)
+    assert found.created_at.tzinfo is not None
+
+
+async def test_nothing_of_a_write_is_kept_when_its_block_raises(database: Database) -> None:
+    async def fail() -> None:
+        async with database.write() as session:
+            await UserRepository(session).create(email="a@example.com", hashed_password="x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await fail()
+    assert await _count(database) == 0
+
+
+async def test_a_broken_rule_of_the_table_rolls_back(database: Database) -> None:
+    await _add(database, "a@example.com")
+    with pytest.raises(IntegrityError):
+        await _add(database, "a@example.com")
+    assert await _count(database) == 1
+
+
+async def test_many_writers_at_once_all_succeed(database: Database) -> None:
+    async def read_then_write(n: int) -> None:
+        async with database.write() as session:
+            await session.scalar(select(func.count()).select_from(User))
+            await asyncio.sleep(0)
+            await UserRepository(session).create(email=f"{n}@example.com", hashed_password="x")
+
+    await asyncio.gather(*(read_then_write(n) for n in range(40)))
+    assert await _count(database) == 40
+
+
+async def test_two_processes_that_write_wait_for_each_other(settings: Settings, database: Database) -> None:
+    async with open_database(settings) as other:
+        await asyncio.gather(*(_add(d, f"{n}-{i}@e.com") for n in range(10) for i, d in enumerate((database, other))))
+    assert await _count(database) == 20
+
+
+async def test_no_connection_is_left_out(database: Database) -> None:
+    await _add(database, "a@example.com")
+    await _count(database)
+    assert database.engine.pool.checkedout() == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def test_a_connection_that_died_while_it_rested_is_replaced(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.ping()
+    monkeypatch.setattr(database_module, "PING_AFTER_IDLE_SECONDS", 0)
+    if database_url.startswith("postgresql"):
+        await _end_other_connections(database_url)
+    await database.ping()
+
+
+async def _end_other_connections(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+
+
+async def test_a_read_opens_no_transaction(database: Database, database_url: str) -> None:
+    """No BEGIN before it and no ROLLBACK after it, each of which would be a round trip."""
+    sent: list[str] = []
+    async with database.read() as session:
+        driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
+    if database_url.startswith("postgresql"):
+        driver.add_query_logger(lambda query: sent.append(query.query))
+    else:
+        await driver.set_trace_callback(sent.append)
+    async with database.read() as session:
+        await session.scalar(text("SELECT 1"))
+    assert not [statement for statement in sent if statement.startswith(("BEGIN", "ROLLBACK", "COMMIT"))]
+    async with database.write() as session:
+        await session.scalar(text("SELECT 1"))
+    assert [statement for statement in sent if statement.startswith("BEGIN")]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "postgresql://postgres:hunter2@127.0.0.1:1/none",
+            r"^The database .* cannot be used \(.*\): start it, create it",
+        ),
+        ("sqlite:////no/such/folder/app.db", r"^The folder /no/such/folder of the database does not exist: make it"),
+    ],
+)
+async def test_an_unusable_database_is_one_sentence(url: str, sentence: str) -> None:
+    settings = Settings.model_validate({"secret_key": "x" * 32, "database_url": url})
+    with pytest.raises(SetupError, match=sentence) as error:
+        async with open_database(settings):
+            pass
+    assert "hunter2" not in str(error.value)
+    assert "\n" not in str(error.value)

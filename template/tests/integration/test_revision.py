@@ -1,0 +1,91 @@
+"""Migrations of one's own: models that a user adds to the project and changes later."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.conftest import Project
+
+NOTE = """
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Owned
+
+
+class Colour(StrEnum):
+    red = "red"
+    blue = "blue"
+
+
+class Note(Owned):
+    __tablename__ = "notes"
+    __table_args__ = (sa.UniqueConstraint("user_id", "title"), sa.CheckConstraint("stars > 0", name="stars"))
+
+    title: Mapped[str] = mapped_column(sa.String(100))
+    due_at: Mapped[datetime | None]
+    colour: Mapped[Colour]
+    stars: Mapped[int]
+    extra: Mapped[dict[str, str]] = mapped_column(sa.JSON().with_variant(JSONB(), "postgresql"))
+"""
+CHANGED_NOTE = NOTE.replace("String(100)", "String(200), index=True").replace("due_at: Mapped", "day: Mapped")
+
+
+def add_model(project: Project, source: str) -> None:
+    (project.folder / "app" / "models" / "note.py").write_text(source)
+
+
+def is_clean(path: Path) -> bool:
+    for check in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *check, path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
+def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database_url: str) -> None:
+    add_model(project, NOTE)
+    assert "run the `db upgrade` command" in project.succeed("db", "revision", "add notes", DATABASE_URL=database_url)
+    [first] = project.revisions
+    assert first.name.endswith("_add_notes.py")
+    assert is_clean(first)
+    assert 'depends_on = "base_0001"' in first.read_text()
+    assert "app." not in first.read_text()
+    assert f"Applied {first.name.split('_')[1]}: add notes" in project.succeed(
+        "db", "upgrade", DATABASE_URL=database_url
+    )
+
+    add_model(project, CHANGED_NOTE)
+    project.succeed("db", "revision", "change notes", DATABASE_URL=database_url)
+    [_, second] = project.revisions
+    assert is_clean(second)
+    assert 'depends_on = "base_0001"' in second.read_text()
+    project.succeed("db", "upgrade", DATABASE_URL=database_url)
+    assert "agree" in project.succeed("db", "check", DATABASE_URL=database_url)
+
+
+def test_without_a_change_nothing_is_written_unless_it_is_asked_for(prepared: Project) -> None:
+    assert "nothing was written" in prepared.succeed("db", "revision", "nothing")
+    assert prepared.revisions == []
+    prepared.succeed("db", "revision", "--empty", "fill it in")
+    [empty] = prepared.revisions
+    assert is_clean(empty)
+    assert 'depends_on = "base_0001"' in empty.read_text()
+
+
+def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:
+    add_model(prepared, NOTE)
+    assert prepared.fail("db", "check") == "The models have what no migration makes: run the `db revision` command."
+
+
+def test_a_migration_is_written_on_a_current_database(project: Project) -> None:
+    sentence = project.fail("db", "revision", "too soon")
+    assert sentence == "The database lacks migrations: run the `db upgrade` command first."
+
+
+def test_what_would_not_be_a_line_of_python_is_no_message(project: Project) -> None:
+    sentence = project.fail("db", "revision", 'add "notes"')
+    assert sentence.startswith("The message is one line of at most 80 characters")

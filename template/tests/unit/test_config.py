@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from app.core import config
+from app.core.config import ROOT, Settings, load_environment, read_settings
+from app.core.errors import SetupError
+
+SECRET = "x" * 32
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SECRET_KEY", "", "SECRET_KEY: it is missing; the `init` command writes it to .env."),
+        ("SECRET_KEY", "short", "SECRET_KEY: at least 32 bytes are needed"),
+        ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
+        ("DATABASE_URL", "mysql://host/name", "DATABASE_URL: use postgresql://… or sqlite:///…."),
+        ("DATABASE_URL", "nonsense", "DATABASE_URL: this is not a database URL"),
+        ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
+        ("API_V1_PREFIX", "api/", "API_V1_PREFIX: string should match pattern"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError) as error:
+        read_settings(Settings)
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+def test_the_value_of_a_wrong_setting_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "hunter2")
+    with pytest.raises(SetupError) as error:
+        read_settings(Settings)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@h/n", "postgresql://u:p@h/n", "postgresql+asyncpg://u:p@h/n"])
+def test_the_async_driver_is_chosen(url: str) -> None:
+    settings = Settings.model_validate({"database_url": url})
+    assert settings.database_url.drivername == "postgresql+asyncpg"
+    assert "p@" not in repr(settings)
+
+
+def test_a_relative_sqlite_path_starts_at_the_project() -> None:
+    settings = Settings.model_validate({"database_url": "sqlite:///data/app.db"})
+    assert settings.database_url.database == str(ROOT / "data" / "app.db")
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOWED_ORIGINS", "https://a.example, https://b.example")
+    assert read_settings(Settings).allowed_origins == ["https://a.example", "https://b.example"]
+
+
+def test_the_environment_wins_over_env_and_env_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("APP_NAME=second\nAI_MODEL='${NOT} expanded'\nLOG_LEVEL=ERROR\n")
+    (tmp_path / "defaults.env").write_text("APP_NAME=third\nAI_MODEL=third\nAI_SYSTEM_PROMPT=third\n")
+    monkeypatch.setattr(config, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(config, "DEFAULTS_FILE", tmp_path / "defaults.env")
+    monkeypatch.setattr("os.environ", {"SECRET_KEY": SECRET, "LOG_LEVEL": "DEBUG"})
+    load_environment()
+    settings = read_settings(Settings)
+    assert (settings.log_level, settings.app_name) == ("DEBUG", "second")
+    assert (settings.ai_model, settings.ai_system_prompt) == ("${NOT} expanded", "third")

@@ -1,0 +1,56 @@
+import json
+import logging
+from collections.abc import Generator
+
+import pytest
+import structlog
+
+from app.core.config import Settings
+from app.core.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Generator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def configure(**values: str) -> None:
+    configure_logging(Settings.model_validate({"secret_key": "x" * 32, **values}))
+
+
+def test_every_logger_speaks_json_outside_local(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(environment="production")
+    structlog.contextvars.bind_contextvars(request_id="r-1")
+    structlog.stdlib.get_logger("app.test").warning("ours", answer=42)
+    logging.getLogger("uvicorn.error").info("theirs")
+    structlog.contextvars.clear_contextvars()
+    ours, theirs = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (ours["event"], ours["answer"], ours["request_id"], ours["level"]) == ("ours", 42, "r-1", "warning")
+    assert (theirs["event"], theirs["logger"]) == ("theirs", "uvicorn.error")
+
+
+def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format="json")
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        structlog.stdlib.get_logger("app.test").exception("unexpected")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: broken" in json.loads(line)["exception"]
+
+
+def test_a_person_reads_a_console(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(environment="local")
+    structlog.stdlib.get_logger("app.test").info("hello", answer=42)
+    assert "answer=42" in capsys.readouterr().err
+
+
+def test_the_level_is_a_setting_and_http_clients_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_level="INFO")
+    structlog.stdlib.get_logger("app.test").debug("hidden")
+    logging.getLogger("httpx2").info("HTTP Request: POST https://provider.example/?key=hunter2")
+    assert capsys.readouterr().err == ""

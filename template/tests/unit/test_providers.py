@@ -1,0 +1,144 @@
+"""What AI_MODEL may name, and what becomes of a provider's errors: no provider's SDK is needed."""
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai import exceptions
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from app.core.errors import SetupError
+from app.services.ai import open_ai
+from app.services.providers import PydanticAI
+from tests.protocols.dialect import SECRET
+from tests.protocols.gateway import ask, everything_logged, settings_for
+
+NEEDS = [
+    ("anthropic:claude-test", "anthropic", "anthropic", "ANTHROPIC_API_KEY"),
+    ("claude-test", "anthropic", "anthropic", "ANTHROPIC_API_KEY"),
+    ("openai:gpt-test", "openai", "openai", "OPENAI_API_KEY"),
+    ("openai-chat:gpt-test", "openai", "openai", "OPENAI_API_KEY"),
+    ("gpt-test", "openai", "openai", "OPENAI_API_KEY"),
+    ("google:gemini-test", "google.genai", "google", "GOOGLE_API_KEY"),
+    ("mistral:mistral-test", "mistralai", "mistral", "MISTRAL_API_KEY"),
+    ("groq:llama-test", "groq", "groq", "GROQ_API_KEY"),
+    ("bedrock:anthropic.claude-test", "boto3", "bedrock", "AWS_DEFAULT_REGION"),
+    ("ollama:llama-test", "openai", "openai", "OLLAMA_BASE_URL"),
+    ("openrouter:openai/gpt-test", "openai", "openai", "OPENROUTER_API_KEY"),
+]
+"""A model, the module that it needs, the extra that brings it, and the variable without which it cannot be used."""
+
+
+def installed(module: str) -> bool:
+    parent, _, child = module.partition(".")
+    return find_spec(parent) is not None and (not child or find_spec(module) is not None)
+
+
+async def refusal(model: str) -> str:
+    with pytest.raises(SetupError) as caught:
+        async with open_ai(settings_for(model)):
+            pass
+    assert caught.value.__suppress_context__
+    return str(caught.value)
+
+
+@pytest.fixture
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+
+@pytest.mark.usefixtures("no_aws")
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("need", NEEDS, ids=lambda need: need[0])
+async def test_what_a_model_lacks_is_named_in_a_sentence(
+    need: tuple[str, str, str, str], value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, module, extra, variable = need
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    advice = f"set {variable} in .env or in the environment"
+    if not installed(module):
+        advice = f"install what it needs with `uv add 'pydantic-ai-slim[{extra}]'`"
+    assert await refusal(model) == f"AI_MODEL={model} cannot be used: {advice}."
+
+
+@pytest.mark.parametrize("model", ["nonsense", "test", "DEMO", "gemini-test", "openai:", ":gpt-test", ":"])
+async def test_a_name_that_is_none(model: str) -> None:
+    advice = "name it demo, provider:name, or a bare claude-* or gpt-*"
+    assert await refusal(model) == f"AI_MODEL={model} cannot be used: {advice}."
+
+
+async def test_a_provider_that_nobody_knows() -> None:
+    assert await refusal("acme:one") == "AI_MODEL=acme:one cannot be used: Unknown model: acme:one."
+
+
+def failing(error: Exception | None, kind: type[FunctionModel] = FunctionModel) -> PydanticAI:
+    async def speak(_messages: Sequence[ModelMessage], _info: AgentInfo) -> AsyncIterator[str]:
+        yield "so "
+        yield "far"
+        if error:
+            raise error
+
+    return PydanticAI(kind(stream_function=speak), settings_for("acme:one"))
+
+
+def http(category: Any, status: int) -> exceptions.ModelHTTPError:
+    return exceptions.ModelHTTPError.for_category(category, status_code=status, model_name="one", body=SECRET)
+
+
+FAILURES = [
+    (http(exceptions.ModelAuthenticationError, 401), "model_refused_key"),
+    (http(exceptions.ModelQuotaExceededError, 402), "model_quota"),
+    (http(exceptions.ModelRateLimitError, 429), "model_overloaded"),
+    (http(exceptions.ModelOverloadedError, 529), "model_overloaded"),
+    (http(exceptions.ModelUnavailableError, 503), "model_overloaded"),
+    (http(exceptions.ModelServerError, 500), "model_error"),
+    (http(exceptions.ModelNotFoundError, 404), "model_error"),
+    (http(exceptions.ModelContextWindowExceededError, 400), "context_too_long"),
+    (exceptions.ModelTimeoutError("one", SECRET), "model_timeout"),
+    (exceptions.ModelRequestTimeout("one", 1.0), "model_timeout"),
+    (exceptions.ModelConnectionError("one", SECRET), "model_disconnected"),
+    (exceptions.ContentFilterError(SECRET), "content_filtered"),
+    (exceptions.UnexpectedModelBehavior(SECRET), "model_error"),
+    (exceptions.UserError(SECRET), "model_error"),
+    (AttributeError(SECRET), "model_error"),
+    (None, "model_disconnected"),  # it ends, and says no last word
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), FAILURES, ids=lambda value: value if isinstance(value, str) else repr(value)
+)
+async def test_a_failure_has_a_code_and_repeats_nothing(error: Exception | None, code: str) -> None:
+    with everything_logged() as log:
+        heard = await ask(failing(error))
+    assert (heard.code, heard.text) == (code, "so far")
+    assert re.fullmatch(r"[A-Z][^.]+\.", str(heard.failure))
+    assert SECRET not in str(heard.failure)
+    assert SECRET not in log.getvalue()
+
+
+async def test_a_log_tells_an_operator_which_error_it_was_and_where() -> None:
+    with everything_logged() as log:
+        await ask(failing(http(exceptions.ModelNotFoundError, 404)))
+        await ask(failing(AttributeError(SECRET)))
+    known, unknown = (json.loads(line) for line in log.getvalue().splitlines())
+    assert (known["event"], known["error"], known["status"]) == ("model failed", "ModelNotFoundError", 404)
+    assert (unknown["error"], unknown["where"].rsplit(":", 1)[0]) == ("AttributeError", __file__)
+
+
+async def test_a_model_without_timeouts_and_retries_is_not_given_any() -> None:
+    class Plain(FunctionModel):
+        unsupported_settings = frozenset({"timeout", "max_retries"})
+
+    # pydantic-ai warns of a setting that a model ignores, and a warning is an error here.
+    assert (await ask(failing(None, Plain))).text == "so far"
