@@ -1,0 +1,142 @@
+"""What developers run: `uvx nox -s demo`, `tests`, `lint` or `typecheck`. Only Python and uv are needed."""
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["tests", "lint", "typecheck"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Render a project, prepare it and serve it until Ctrl-C. Takes `-- --port N`."""
+    port = _free_port(session)
+    session.install("copier")
+    with _rendered(session) as project, session.chdir(project):
+        _in_project(session, "uv", "sync", "--quiet")
+        _in_project(session, "uv", "run", "my-bot", "init")
+        _in_project(session, "uv", "run", "my-bot", "db", "upgrade")
+        _serve(session, project, port)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the template's tests, which run those of the projects it renders. Takes pytest's arguments."""
+    with _installed(session):
+        _stand_in_for_git(session)
+        session.run("pytest", "--numprocesses=logical", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, layers and dependencies, here and in a default project."""
+    with _installed(session) as project:
+        session.run("ruff", "check")
+        session.run("ruff", "format", "--check")
+        with session.chdir(project):
+            session.run("ruff", "check")
+            session.run("ruff", "format", "--check")
+            session.run("lint-imports")
+            session.run("deptry", ".")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types, here and in a default project."""
+    with _installed(session) as project:
+        session.run("pyright")
+        with session.chdir(project):
+            session.run("pyright")
+
+
+@contextmanager
+def _installed(session: nox.Session) -> Iterator[Path]:
+    """Install what the template's tests and a default project need, without a lock that would name an index."""
+    session.install("--group", "dev")
+    with _rendered(session) as project:
+        session.install("-r", f"{project}/pyproject.toml", "--group", f"{project}/pyproject.toml:dev")
+        yield project
+
+
+@contextmanager
+def _rendered(session: nox.Session) -> Iterator[Path]:
+    """A default project in a scratch folder; not below this one, whose .gitignore would hide it from the linters."""
+    with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
+        settings, project = Path(scratch, "copier-settings.yml"), Path(scratch, "my-bot").resolve()
+        settings.write_text("{}\n")  # not the developer's own
+        copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", ".", str(project))
+        session.run(*copy, env={"COPIER_SETTINGS_PATH": str(settings)})
+        yield project
+
+
+def _stand_in_for_git(session: nox.Session) -> None:
+    """pytest-copie looks for git when it is imported, though nothing here lets it be called."""
+    nothing = shutil.which("true")
+    if nothing and not shutil.which("git"):
+        Path(session.bin, "git").symlink_to(nothing)
+
+
+def _in_project(session: nox.Session, *command: str) -> None:
+    """Run in the project's own environment rather than the session's."""
+    session.run(*command, external=True, env={"VIRTUAL_ENV": None})
+
+
+def _free_port(session: nox.Session) -> int:
+    parser = argparse.ArgumentParser(prog="uvx nox -s demo --")
+    parser.add_argument("--port", type=int, default=8000)
+    port: int = parser.parse_args(session.posargs).port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            session.error(f"Port {port} cannot be used; name a free one: uvx nox -s demo -- --port {port % 60000 + 1}")
+    return port
+
+
+def _serve(session: nox.Session, project: Path, port: int) -> None:
+    server = subprocess.Popen(["uv", "run", "my-bot", "serve", f"--port={port}"], env=_environment())
+    try:
+        _wait_until_up(session, server, port)
+        print(_what_to_try(project, port), flush=True)
+        server.wait()
+    except KeyboardInterrupt:
+        session.log("Stopping.")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+
+
+def _wait_until_up(session: nox.Session, server: subprocess.Popen[bytes], port: int) -> None:
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+            return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.1)
+    session.error("The server stopped before it answered; its last lines above say why.")
+
+
+def _what_to_try(project: Path, port: int) -> str:
+    """The README's own lines, for the port that is served."""
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    [lines] = re.findall(r"## Chat with it\n.*?```sh\n(.*?)```", readme, re.DOTALL)[:1]
+    lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    return f"\n{project} is served. Try this in another terminal; Ctrl-C here stops it.\n\n{lines}"

@@ -1,0 +1,37 @@
+"""Programs that tests run: real ones, with as little of this process's environment as they need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = Path(sys.executable).parent
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This one without what pytest, virtual environments and services' settings have left in it."""
+    left_out = ("PYTEST_", "COV_", "VIRTUAL_ENV", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    return {**kept, "PATH": f"{SCRIPTS}{os.pathsep}{kept['PATH']}", "NO_COLOR": "1", **changes}
+
+
+def run(*command: str | Path, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end; output and errors come as one text."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def succeed(*command: str | Path, cwd: Path, **changes: str) -> str:
+    """The output of a command that must not fail."""
+    done = run(*command, cwd=cwd, **changes)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout

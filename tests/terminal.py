@@ -1,0 +1,46 @@
+"""A person at a terminal, for programs that ask."""
+
+import os
+import pty
+import select
+import subprocess
+import termios
+from pathlib import Path
+
+from processes import environment
+
+SECONDS = 20
+
+
+def converse(*command: str | Path, cwd: Path, answers: dict[str, str]) -> str:
+    """Wait for each question and type its answer and Enter; the whole screen, once the program has ended well."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (50, 200))
+    quiet = environment(PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm")
+    process = subprocess.Popen(command, cwd=cwd, env=quiet, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        screen = ""
+        for question, answer in answers.items():
+            screen += _read_until(ours, question)
+            os.write(ours, f"{answer}\r".encode())
+        screen += _read_until(ours, None)
+        assert process.wait(SECONDS) == 0, screen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return screen
+
+
+def _read_until(terminal: int, words: str | None) -> str:
+    """What is printed up to some words, or to the end."""
+    seen = b""
+    while words is None or words.encode() not in seen:
+        assert select.select([terminal], [], [], SECONDS)[0], f"waited in vain for {words!r} after {seen!r}"
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            assert words is None, f"ended before {words!r}: {seen!r}"
+            break
+    return seen.decode(errors="replace")

@@ -1,0 +1,96 @@
+"""Answers as a person gives them: to the real command."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUESTIONS
+from processes import run, succeed
+from terminal import converse
+
+BAD = [
+    ("project_name=", "The project name cannot be empty."),
+    ("project_name= Bot", "The project name may not begin or end with a space."),
+    (
+        "project_name=My\nBot",
+        "The project name may not have line breaks, control characters or invisible characters.",
+    ),
+    ("project_name=" + "x" * 81, "The project name may have at most 80 characters, not 81."),
+    ('project_name=The "Bot"', 'The project name may not have any of these characters: " \\ ` $ { } < >'),
+    ("project_name={{ 7 * 7 }}", 'The project name may not have any of these characters: " \\ ` $ { } < >'),
+    ("project_slug=My_Bot", '"My_Bot" is not a slug: use lower-case letters, digits and single hyphens'),
+    ("project_slug=bot\n", '"bot\\n" is not a slug'),
+    (
+        "project_slug=fastapi",
+        '"fastapi" is the name of a Python module, a keyword, a command or a dependency',
+    ),
+    ("project_slug=" + "x" * 51, "The project slug may have at most 50 characters, not 51."),
+    ("project_description=", "The project description cannot be empty."),
+    ("project_description=" + "x" * 201, "The project description may have at most 200 characters, not 201."),
+    ("author_name=$(id)", 'The author name may not have any of these characters: " \\ ` $ { } < >'),
+    ("author_email=ada", '"ada" is not an e-mail address like name@example.com.'),
+    ("license=WTFPL", "Invalid choice for 'license': 'WTFPL' is not in ['MIT'"),
+    ("setup=slow", "Invalid choice for 'setup': 'slow' is not in ['quick', 'custom']"),
+    ("features=[chat, mail]", "Invalid choice for 'features': 'mail' is not in ['chat']"),
+    ("ai_providers=[skynet]", "Invalid choice for 'ai_providers': 'skynet' is not in ['anthropic'"),
+    ("database=mysql", "Invalid choice for 'database': 'mysql' is not in ['sqlite', 'postgresql']"),
+    ("python_version=2.7", "Invalid choice for 'python_version': '2.7' is not in ['3.11'"),
+]
+
+
+@pytest.mark.parametrize(("answer", "sentence"), BAD, ids=[repr(answer)[:40] for answer, _ in BAD])
+def test_a_bad_answer_writes_nothing(answer: str, sentence: str, template: Path, tmp_path: Path) -> None:
+    done = run("copier", "copy", "--defaults", "--data", answer, template, "made", cwd=tmp_path)
+    assert done.returncode == 1
+    assert sentence in done.stdout.rstrip().splitlines()[-1]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("folder", ["made", "in a folder"])
+def test_a_good_answer_says_the_next_command(folder: str, template: Path, tmp_path: Path) -> None:
+    said = succeed("copier", "copy", "--defaults", "--data", "project_name=Our Bot", template, folder, cwd=tmp_path)
+    quoted = f"'{folder}'" if " " in folder else folder
+    assert f"cd {quoted} && uv run our-bot dev" in said
+    assert (tmp_path / folder / "pyproject.toml").exists()
+
+
+def test_answers_may_come_from_a_file(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "answers.yml").write_text("project_name: 2048\nfeatures: []\ndatabase: postgresql\n")
+    succeed("copier", "copy", "--defaults", "--data-file", "answers.yml", template, "made", cwd=tmp_path)
+    assert 'name = "bot-2048"' in (tmp_path / "made" / "pyproject.toml").read_text(encoding="utf-8")
+    assert "postgresql://" in (tmp_path / "made" / "app" / "defaults.env").read_text(encoding="utf-8")
+
+
+CLEAR = "\x15"  # Ctrl-U takes away the default that is offered for editing
+
+
+def help_of(name: str) -> str:
+    return QUESTIONS[name]["help"]
+
+
+def test_quick_asks_for_the_name_only(template: Path, tmp_path: Path) -> None:
+    answers = {help_of("project_name"): f"{CLEAR}Our Bot", help_of("setup"): ""}
+    screen = converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
+    assert "uv run our-bot dev" in screen
+    for name in QUESTIONS.keys() - {"project_name", "setup"}:
+        assert name.startswith("_") or help_of(name) not in screen
+
+
+def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
+    answers = {help_of(name): "" for name in QUESTIONS if not name.startswith("_")}
+    answers[help_of("setup")] = "\x1b[B"  # down, to "custom"
+    answers[help_of("author_name")] = "Ada"
+    converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
+    recorded = yaml.safe_load((tmp_path / "made" / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert recorded["setup"] == "custom"
+    assert recorded["author_name"] == "Ada"
+    assert recorded["features"] == ["chat"]
+
+
+def test_a_bad_answer_at_the_prompt_may_be_corrected(template: Path, tmp_path: Path) -> None:
+    answers = {
+        help_of("project_name"): f'{CLEAR}The "Bot"',
+        "may not have any of these characters": f"{CLEAR}The Bot",
+        help_of("setup"): "",
+    }
+    assert "uv run the-bot dev" in converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)

@@ -1,0 +1,44 @@
+"""What the documents say is what is there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import QUESTIONS
+from processes import ROOT
+from test_template import choices
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+CELLS = re.compile(r"(?<!\\)\|")
+
+
+def rows() -> dict[str, list[str]]:
+    """The cells of each row of the table of questions, by its key."""
+    lines = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in CELLS.split(line)[1:-1]] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_every_question_has_its_row_in_order() -> None:
+    assert list(rows()) == [name for name in QUESTIONS if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if "choices" in question])
+def test_a_row_has_every_choice_and_the_default(name: str, default_answers: dict[str, Any]) -> None:
+    values, default = rows()[name][:2]
+    answer = default_answers[name]
+    assert re.findall(r"`([^`]+)`", values) == choices(name)
+    assert default == (", ".join(answer) if isinstance(answer, list) else answer)
+
+
+@pytest.fixture(scope="session")
+def default_answers(default_project: Path) -> dict[str, Any]:
+    return yaml.safe_load((default_project / ".copier-answers.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (document.parent / target).exists(), target

@@ -1,0 +1,133 @@
+"""Many chats at once against one real server process."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import IO
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from conftest import Render
+from processes import environment, succeed
+
+pytestmark = pytest.mark.slow
+CHATS = 500
+CONNECTIONS = 20
+SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+
+async def execute(statement: str) -> None:
+    connection = await asyncpg.connect(SERVER, timeout=5)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def databases() -> list[str]:
+    try:
+        asyncio.run(execute("SELECT 1"))
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            raise
+        return ["sqlite"]
+    return ["sqlite", "postgresql"]
+
+
+@pytest.fixture(params=databases())
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/app.db"
+        return
+    name = f"test_{uuid4().hex}"
+    asyncio.run(execute(f"CREATE DATABASE {name}"))
+    yield SERVER.rsplit("/", 1)[0] + f"/{name}"
+    asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def port(render: Render, database_url: str) -> Iterator[int]:
+    """Where a default project is served by one process, with a demo model that takes 50 ms a word."""
+    project = render()
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": uuid4().hex, "DEMO_MODEL_DELAY": "0.05"}
+    command = [sys.executable, "-m", "app.cli"]
+    succeed(*command, "db", "upgrade", cwd=project, **settings)
+    serve = [*command, "serve", "--port=0"]
+    with subprocess.Popen(
+        serve, cwd=project, env=environment(**settings), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        port = port_in(process.stderr)
+        rest = Thread(target=process.stderr.read)  # a full pipe would stop the server
+        rest.start()
+        yield port
+        process.terminate()
+        rest.join()
+    assert process.returncode == 0
+
+
+def port_in(log: IO[str]) -> int:
+    said: list[str] = []
+    for line in log:
+        said.append(line)
+        if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("".join(said))
+
+
+async def post(port: int, path: str, body: str, content_type: str, token: str = "") -> str:
+    """The whole answer, read until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /api/v1/{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+    writer.write(f"{head}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer
+
+
+async def sign_in(port: int) -> str:
+    account = json.dumps({"email": "ada@example.com", "password": "a long enough phrase"})
+    await post(port, "auth/register", account, "application/json")
+    form = "username=ada@example.com&password=a+long+enough+phrase"
+    answer = await post(port, "auth/login", form, "application/x-www-form-urlencoded")
+    return json.loads(answer.split("\r\n\r\n", 1)[1])["access_token"]
+
+
+async def most_connections(url: str, done: asyncio.Event) -> int:
+    """The most connections that the server has on its database until `done`."""
+    if not url.startswith("postgresql"):
+        return 0
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"
+    watcher, most = await asyncpg.connect(SERVER), 0
+    while not done.is_set():
+        most = max(most, await watcher.fetchval(count, url.rsplit("/", 1)[1]))
+        await asyncio.sleep(0.05)
+    await watcher.close()
+    return most
+
+
+async def chat_all_at_once(port: int, url: str) -> tuple[list[str], int]:
+    token, done = await sign_in(port), asyncio.Event()
+    watching = asyncio.create_task(most_connections(url, done))
+    body = json.dumps({"content": "hello"})
+    chats = [post(port, "chat/messages/stream", body, "application/json", token) for _ in range(CHATS)]
+    answers = await asyncio.gather(*chats)
+    done.set()
+    return answers, await watching
+
+
+def test_every_chat_completes_with_few_connections(port: int, database_url: str) -> None:
+    answers, connections = asyncio.run(chat_all_at_once(port, database_url))
+    assert len(answers) == CHATS
+    for answer in answers:
+        assert answer.count("event: message.delta") >= 20
+        assert answer.count("event: message.completed") == 1
+    assert connections <= CONNECTIONS
+    assert (connections > 0) == database_url.startswith("postgresql")
