@@ -99,9 +99,11 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def migrated_database() -> Generator[str]:
     name = f"test_{uuid4().hex}"
     asyncio.run(_execute(f"CREATE DATABASE {name}"))
-    _migrate(SERVER.set(database=name).render_as_string(False))
-    yield name
-    asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
+    try:
+        _migrate(SERVER.set(database=name).render_as_string(False))
+        yield name
+    finally:
+        asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(params=BACKENDS)
