@@ -18,6 +18,8 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests", "lint", "typecheck"]
+OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
+"""What tells uv to work in a session's environment. Tests run `demo` inside another session."""
 
 
 @nox.session
@@ -91,7 +93,7 @@ def _stand_in_for_git(session: nox.Session) -> None:
 
 def _in_project(session: nox.Session, *command: str) -> None:
     """Run in the project's own environment rather than the session's."""
-    session.run(*command, external=True, env={"VIRTUAL_ENV": None})
+    session.run(*command, external=True, env=dict.fromkeys(OF_A_SESSION))
 
 
 def _free_port(session: nox.Session) -> int:
@@ -108,7 +110,7 @@ def _free_port(session: nox.Session) -> int:
 
 
 def _serve(session: nox.Session, project: Path, port: int) -> None:
-    server = subprocess.Popen(["uv", "run", "my-bot", "serve", f"--port={port}"], env=_environment())
+    server = subprocess.Popen(["uv", "run", "my-bot", "serve", f"--port={port}"], env=_outside())
     try:
         _wait_until_up(session, server, port)
         print(_what_to_try(project, port), flush=True)
@@ -120,8 +122,8 @@ def _serve(session: nox.Session, project: Path, port: int) -> None:
         server.wait()
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+def _outside() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in OF_A_SESSION}
 
 
 def _wait_until_up(session: nox.Session, server: subprocess.Popen[bytes], port: int) -> None:

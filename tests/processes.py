@@ -1,6 +1,7 @@
 """Programs that tests run: real ones, with as little of this process's environment as they need."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,13 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sys.executable).parent
 
 
+LEFT_OUT = re.compile(r"PYTEST_|PYTHON|COV|VIRTUAL_ENV$|UV_PROJECT_ENVIRONMENT$|UV_PYTHON$")
+"""What pytest and nox say to their own processes; uv would take a project's environment to be nox's."""
+
+
 def environment(**changes: str) -> dict[str, str]:
-    """This one without what pytest, virtual environments and services' settings have left in it."""
-    left_out = ("PYTEST_", "COV_", "VIRTUAL_ENV", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    """This process's, without what pytest, Python and nox have left in it."""
+    kept = {name: value for name, value in os.environ.items() if not LEFT_OUT.match(name)}
     return {**kept, "PATH": f"{SCRIPTS}{os.pathsep}{kept['PATH']}", "NO_COLOR": "1", **changes}
 
 

@@ -75,6 +75,7 @@ def test_a_variant_tests_itself_in_an_environment_of_its_own(variant: str, rende
     """The environment that others share would hide a dependency that a project forgot to name."""
     project = render(**VARIANTS[variant])
     succeed("uv", "sync", "--quiet", cwd=project)
+    assert (project / ".venv").is_dir()
     assert "doctor" in succeed("uv", "run", slug_of(project), "--help", cwd=project)
     assert re.search(r"\d+ passed", succeed("uv", "run", "pytest", cwd=project))
 

@@ -1,11 +1,7 @@
 """Chat on a real server process: what an in-process client cannot see."""
 
-import asyncio
-import os
-import signal
-import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -13,26 +9,10 @@ import httpx2
 import pytest
 
 from tests.conftest import ROOT, environment, sign_in
+from tests.server import Server, started
 from tests.sse import arriving
 
 STREAM = "/api/v1/chat/messages/stream"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Server:
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process = process
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait()
-
 
 StartServer = Callable[..., AbstractAsyncContextManager[Server]]
 
@@ -40,26 +20,11 @@ StartServer = Callable[..., AbstractAsyncContextManager[Server]]
 @pytest.fixture
 def start_server(database_url: str) -> StartServer:
     @asynccontextmanager
-    async def start(**settings: str) -> AsyncIterator[Server]:
-        port = free_port()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.cli", "serve", "--port", str(port)),
-            cwd=ROOT,
-            env=environment(DATABASE_URL=database_url, **settings),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stderr
-        async for line in process.stderr:
-            if b"Uvicorn running" in line:
-                break
-        drain = asyncio.create_task(process.stderr.read())
-        try:
-            yield Server(process, port)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            await drain
+    async def start(**settings: str) -> AsyncGenerator[Server]:
+        command = [sys.executable, "-m", "app.cli", "serve"]
+        async with started(command, ROOT, environment(DATABASE_URL=database_url, **settings)) as server:
+            await server.says("Uvicorn running")
+            yield server
 
     return start
 
@@ -106,8 +71,7 @@ async def test_a_reply_that_outlives_the_grace_is_interrupted_with_its_text(star
         async for event in arriving(response):
             if event.type == "message.delta":
                 break
-        os.kill(server.process.pid, signal.SIGTERM)
-        assert await server.process.wait() == 0
+        assert await server.stop() == 0
     async with start_server() as server, signed_in(server) as client:
         _user, reply = await stored(client)
         assert reply["status"] == "interrupted"

@@ -1,0 +1,63 @@
+"""The application as a process of its own, on a port of its own."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+
+def bound(address: str = "127.0.0.1") -> socket.socket:
+    listener = socket.socket()
+    listener.bind((address, 0))
+    listener.listen()
+    return listener
+
+
+class Server:
+    """A process whose output is read as it comes."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self.output = ""
+
+    async def says(self, words: str) -> None:
+        assert self.process.stdout
+        async for line in self.process.stdout:
+            self.output += line.decode()
+            if words.encode() in line:
+                return
+        pytest.fail(f"it never said {words!r}: {self.output}")
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status, when it has ended in good order."""
+        self.process.send_signal(number)
+        rest, _ = await asyncio.wait_for(self.process.communicate(), 30)
+        self.output += rest.decode()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def started(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> AsyncGenerator[Server]:
+    """Runs the command with `--port` and a free one, and leaves no process behind."""
+    with bound() as listener:
+        port = listener.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *("--port", str(port)),
+        cwd=cwd,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield Server(process, port)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
