@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from anyio import CancelScope
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
@@ -44,10 +45,12 @@ class Replies:
         self._events = events
         self._ai = ai
         self._tasks: set[asyncio.Task[None]] = set()
+        self._speaking: dict[UUID, CancelScope] = {}
 
     def start(self, turn: Turn) -> None:
         """The reply begins; its text is in the event log under the reply's id."""
         self._events.open(turn.reply.id)
+        self._speaking[turn.reply.id] = CancelScope()
         task = asyncio.create_task(self._run(turn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -56,8 +59,8 @@ class Replies:
         """Wait for the replies in flight; those that take longer are stored as interrupted, with their text."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
-        for task in self._tasks:
-            task.cancel()
+        for scope in self._speaking.values():
+            scope.cancel()
         await asyncio.gather(*self._tasks)
 
     async def _run(self, turn: Turn) -> None:
@@ -66,17 +69,20 @@ class Replies:
         await self._events.close(turn.reply.id, end.model_dump_json())
 
     async def _speak(self, turn: Turn) -> _Outcome:
+        """The one part of a reply that can be cancelled: what was said is always stored."""
         text = ""
         try:
-            async with aclosing(self._ai.stream(turn.lines)) as pieces:
-                async for piece in pieces:
-                    text += piece
-                    await self._events.append(turn.reply.id, piece)
-        except asyncio.CancelledError:
-            return _Outcome(text, MessageStatus.interrupted)
+            with self._speaking[turn.reply.id]:
+                async with aclosing(self._ai.stream(turn.lines)) as pieces:
+                    async for piece in pieces:
+                        text += piece
+                        await self._events.append(turn.reply.id, piece)
+                return _Outcome(text, MessageStatus.completed)
         except Exception as error:
             return _failed(text, error)
-        return _Outcome(text, MessageStatus.completed)
+        finally:
+            del self._speaking[turn.reply.id]
+        return _Outcome(text, MessageStatus.interrupted)
 
     async def _settle(self, turn: Turn, outcome: _Outcome) -> ReplyEnd:
         try:

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import uuid4
@@ -5,7 +6,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app.services.ai import Line
 from tests.conftest import MakeSettings
@@ -172,6 +173,42 @@ async def test_a_message_costs_few_statements_however_long_the_conversation(
     statements = [s for s in statements if not s.startswith("BEGIN")]
     # who is calling; lock, history, two messages, conversation; settle
     assert len(statements) == 6, statements
+
+
+class Endless(Scripted):
+    """Says something, then thinks for as long as it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thinks, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        yield "so far"
+        self.thinks.set()
+        await self.go_on.wait()
+
+
+async def test_a_shutdown_interrupts_a_reply_and_keeps_its_text(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    app.state.replies._ai = model = Endless()
+    reply = asyncio.create_task(stream(alice, "hello"))
+    await model.thinks.wait()
+    await app.state.replies.finish(0)
+    end = (await reply)[-1]
+    assert (end.type, end.data["message"]["content"]) == ("message.interrupted", "so far")
+
+
+async def test_a_shutdown_waits_for_a_reply_that_is_being_stored(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    app.state.replies._ai = model = Endless()
+    reply = asyncio.create_task(stream(alice, "hello"))
+    await model.thinks.wait()
+    async with app.state.database.write() as session:
+        await session.execute(text("UPDATE messages SET content = content"))  # PostgreSQL locks rows, SQLite the file
+        model.go_on.set()
+        finished = asyncio.create_task(app.state.replies.finish(0.05))
+        done, _ = await asyncio.wait([finished], timeout=0.2)
+        assert not done
+    await finished
+    assert (await reply)[-1].type == "message.completed"
 
 
 async def test_conversations_are_made_listed_renamed_and_deleted(alice: httpx2.AsyncClient) -> None:
