@@ -16,7 +16,7 @@ from app.core.events import MemoryEvents
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import check_migrations
 from app.core.security import Passwords
-from app.services.ai import open_ai
+from app.services.ai_model import open_ai
 
 
 def create_app(settings: Settings) -> FastAPI:

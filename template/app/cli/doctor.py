@@ -157,7 +157,7 @@ async def _look_at_database(report: _Report, settings: "Settings") -> None:
 
 
 async def _look_at_model(report: _Report, settings: "Settings") -> None:
-    from app.services.ai import open_ai
+    from app.services.ai_model import open_ai
 
     try:
         async with open_ai(settings):

@@ -12,7 +12,8 @@ import structlog
 
 from app.core.config import Settings
 from app.core.logging import configure_logging
-from app.services.ai import AI, Line, ModelFailure, open_ai
+from app.services.ai import AI, Line, ModelFailure
+from app.services.ai_model import open_ai
 from tests.protocols.dialect import SECRET, Dialect
 from tests.protocols.server import Server, serve
 

@@ -58,7 +58,7 @@ def test_the_demo_needs_no_library_of_a_provider() -> None:
     code = """
 import asyncio, sys
 from app.core.config import Settings, read_settings
-from app.services.ai import open_ai
+from app.services.ai_model import open_ai
 
 async def main():
     async with open_ai(read_settings(Settings)):

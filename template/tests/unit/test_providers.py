@@ -14,7 +14,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from app.core.errors import SetupError
-from app.services.ai import open_ai
+from app.services.ai_model import open_ai
 from app.services.providers import PydanticAI
 from tests.protocols.dialect import SECRET
 from tests.protocols.gateway import ask, everything_logged, settings_for
