@@ -7,8 +7,8 @@ from app.core.errors import SetupError
 from app.core.logging import configure_logging
 from app.main import create_app
 
-load_environment()
 try:
+    load_environment()
     settings = read_settings(Settings)
 except SetupError as error:
     sys.exit(str(error))

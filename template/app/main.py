@@ -1,5 +1,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -14,7 +15,7 @@ from app.core.config import Settings
 from app.core.database import open_database
 from app.core.events import MemoryEvents
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
-from app.core.migrations import check_migrations
+from app.core.migrations import applied, check_migrations
 from app.core.security import Passwords
 from app.services.ai_model import open_ai
 
@@ -47,7 +48,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         await check_migrations(state.database)
         state.events = MemoryEvents()
         state.passwords = Passwords(settings)
-        state.checks = {"database": Check(state.database.ping)}
+        state.checks = {"database": Check(partial(applied, state.database))}
         state.features, state.limits = [], {}
         yield
 

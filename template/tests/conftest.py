@@ -39,6 +39,16 @@ async def _execute(statement: str) -> None:
         await connection.close()
 
 
+async def end_other_connections(url: str) -> None:
+    """As an administrator or a restart of PostgreSQL does."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+
+
 def _backends() -> list[str]:
     try:
         asyncio.run(_execute("SELECT 1"))

@@ -9,6 +9,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +53,8 @@ def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(AppError)(_app_error)
     app.exception_handler(RequestValidationError)(_validation_error)
     app.exception_handler(HTTPException)(_http_exception)
+    app.exception_handler(DBAPIError)(_database_error)
+    app.exception_handler(PoolTimeoutError)(_database_unavailable)
 
 
 class Problems:
@@ -86,12 +90,12 @@ class _Answer:
             self.started = True
             if message["status"] >= 400 and _is_plain_text(message):
                 self._replaced = True
-                await self.replace(message["status"], _code(message["status"]))
+                await self.replace(message["status"], _code(message["status"]), _detail(message["status"]))
         if not self._replaced:
             await self._send(message)
 
-    async def replace(self, status: int, code: str, detail: str = "") -> None:
-        response = _problem(Request(self._scope), status, code, detail or f"{HTTPStatus(status).phrase}.")
+    async def replace(self, status: int, code: str, detail: str) -> None:
+        response = _problem(Request(self._scope), status, code, detail)
         await response(self._scope, self._receive, self._send)
 
 
@@ -106,12 +110,33 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
     return _problem(request, 422, "validation_error", "The request is not valid.", errors=errors)
 
 
+async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
+    if not (error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)):
+        raise error  # a statement that is wrong, which nobody expected
+    return await _database_unavailable(request, error)
+
+
+async def _database_unavailable(request: Request, error: SQLAlchemyError) -> JSONResponse:
+    """The connection broke, none was free, or another process holds the lock: worth another try."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    log.error("database unavailable", error=type(cause).__name__)
+    detail = "The database cannot be reached at the moment; try again."
+    return _problem(request, 503, "database_unavailable", detail, headers={"Retry-After": "1"})
+
+
 async def _http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    return _problem(request, error.status_code, _code(error.status_code), f"{error.detail}.", headers=error.headers)
+    code = _code(error.status_code)
+    return _problem(request, error.status_code, code, _detail(error.status_code, error.detail), headers=error.headers)
 
 
 def _code(status: int) -> str:
     return _CODES.get(status, f"http_{status}")
+
+
+def _detail(status: int, phrase: str = "") -> str:
+    if status == 413:  # which the framework words in two ways
+        return "The request body is too large."
+    return (phrase or HTTPStatus(status).phrase).rstrip(".") + "."
 
 
 def _is_plain_text(start: Message) -> bool:

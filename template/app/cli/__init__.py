@@ -20,6 +20,19 @@ def main() -> None:
         _fail(error.format_message())
     except typer.Abort:
         sys.exit(130)
+    except UnicodeEncodeError:
+        _fail("What was given is not text in UTF-8.")
+    except Exception as error:
+        _fail(_of_the_database(error))
+
+
+def _of_the_database(error: Exception) -> str:
+    """What it refused, in a sentence. Any other error is raised again."""
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(error, DBAPIError):
+        raise error
+    return f"The database failed: {str(error.orig).splitlines()[0].rstrip('.')}."
 
 
 def _commands() -> typer.Typer:

@@ -125,7 +125,9 @@ def _check_port(host: str, port: int) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
             probe.bind(address)
     except OSError as error:
-        raise SetupError(f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port.") from None
+        raise SetupError(
+            f"{host}:{port} cannot be listened on ({error.strerror}): choose another --host or --port."
+        ) from None
 
 
 def _serve(settings: "Settings", host: str, port: int, reload_dir: Path | None = None) -> None:

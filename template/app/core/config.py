@@ -31,21 +31,48 @@ def _secret(value: SecretStr) -> SecretStr:
 
 
 def _origins(value: Any) -> Any:
-    return [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+    origins = [origin.strip() for origin in value.split(",")] if isinstance(value, str) else value
+    if "*" in origins:
+        raise ValueError("name each origin; * would let every web page use its visitors' accounts")
+    return [origin for origin in origins if origin]
+
+
+def _prefix(value: str) -> str:
+    if value.split("/")[1] in {"health", "docs", "openapi.json"}:
+        raise ValueError("this path is taken")
+    return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 def _database_url(value: Any) -> URL:
     """Choose the async driver, and read a relative SQLite path from the project's root, not from where one stands."""
     try:
         url = make_url(value)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError("this is not a database URL, such as postgresql://user:password@host/name") from None
     if url.drivername not in _DRIVERS:
         raise ValueError("use postgresql://… or sqlite:///…")
     url = url.set(drivername=_DRIVERS[url.drivername])
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        url = url.set(database=str(ROOT / url.database))
-    return url
+    return _sqlite_url(url) if url.get_backend_name() == "sqlite" else _postgresql_url(url)
+
+
+def _sqlite_url(url: URL) -> URL:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query:
+        raise ValueError("name a file and nothing else, such as sqlite:///app.db")
+    return url.set(database=str(ROOT / url.database))
+
+
+def _postgresql_url(url: URL) -> URL:
+    """`sslmode`, which hosts hand out, is `ssl` to the driver."""
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+    if unknown := query.keys() - {"ssl"}:
+        raise ValueError(f"leave out {', '.join(sorted(unknown))}: of the options after ? only sslmode works")
+    if "@" in (url.host or "") or not 0 < (url.port or 5432) < 65536:
+        raise ValueError("host and port are not valid; in a password, write @ as %40, / as %2F and : as %3A")
+    return url.set(query=query)
 
 
 class Settings(BaseSettings):
@@ -61,38 +88,41 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
         default="sqlite:///app.db", validate_default=True
     )
-    database_pool_size: int = Field(default=10, ge=1)
-    database_max_overflow: int = Field(default=10, ge=0)
+    database_pool_size: int = Field(default=10, ge=1, le=1_000)
+    database_max_overflow: int = Field(default=10, ge=0, le=1_000)
     database_echo: bool = False
 
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
-    api_v1_prefix: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
-    max_body_bytes: int = Field(default=1_048_576, ge=1024)
-    shutdown_grace_seconds: float = Field(default=30, ge=0)
-    access_token_expire_minutes: int = Field(default=30, ge=1)
-    argon2_time_cost: int = Field(default=3, ge=1)
-    argon2_memory_kib: int = Field(default=65_536, ge=32)
+    api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
+    shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
+    access_token_expire_minutes: int = Field(default=30, ge=1, le=525_600)
+    argon2_time_cost: int = Field(default=3, ge=1, le=100)
+    argon2_memory_kib: int = Field(default=65_536, ge=32, le=4_194_304)
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["auto", "console", "json"] = "auto"
 
     ai_model: str = "demo"
     ai_system_prompt: str = "You are a helpful assistant."
-    ai_timeout: float = Field(default=60, gt=0)
-    ai_max_retries: int = Field(default=2, ge=0)
-    demo_model_delay: float = Field(default=0.03, ge=0)
+    ai_timeout: float = Field(default=60, gt=0, le=3_600)
+    ai_max_retries: int = Field(default=2, ge=0, le=10)
+    demo_model_delay: float = Field(default=0.03, ge=0, le=60)
 
 
 S = TypeVar("S", bound=BaseSettings)
 
 
 def load_environment() -> None:
-    """Fill the environment from `.env`, then `defaults.env`; what is set already stays.
+    """Fill the environment from `.env`, then `defaults.env`; what is set already stays. Raises SetupError.
 
     The files go into the environment because provider SDKs read their keys only from there.
     """
-    load_dotenv(ENV_FILE, interpolate=False)
-    load_dotenv(DEFAULTS_FILE, interpolate=False)
+    for path in (ENV_FILE, DEFAULTS_FILE):
+        try:
+            load_dotenv(path, interpolate=False)
+        except (OSError, ValueError):
+            raise SetupError(f"{path} cannot be read: it must be a text file in UTF-8.") from None
 
 
 def read_settings(kind: type[S]) -> S:

@@ -16,7 +16,7 @@ from app.core.config import Settings
 from app.core.errors import SetupError
 
 PING_AFTER_IDLE_SECONDS = 30
-_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000")
+_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
 
 
 class Database:

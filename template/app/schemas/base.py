@@ -27,11 +27,22 @@ class PageRead(Read, Generic[T]):
 def _storable(value: str) -> str:
     if "\0" in value:
         raise ValueError("the character NUL is not allowed")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("half of a surrogate pair is not text")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("it must not be blank")
     return value
 
 
 Text = Annotated[str, AfterValidator(_storable)]
 """A string that every database can store."""
+
+Words = Annotated[Text, AfterValidator(_not_blank)]
+"""A text with more than white space."""
 
 
 def changed(body: BaseModel) -> dict[str, Any]:

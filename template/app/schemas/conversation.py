@@ -4,9 +4,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.schemas.base import Body, Read, Text
+from app.schemas.base import Body, Read, Words
 
-Title = Annotated[Text, Field(min_length=1, max_length=200)]
+Title = Annotated[Words, Field(min_length=1, max_length=200)]
 
 
 class ConversationCreate(Body):

@@ -5,11 +5,11 @@ from uuid import UUID
 from pydantic import Field
 
 from app.models.message import MessageStatus, Role
-from app.schemas.base import Body, Read, Text
+from app.schemas.base import Body, Read, Words
 
 
 class MessageCreate(Body):
-    content: Annotated[Text, Field(min_length=1)]
+    content: Annotated[Words, Field(min_length=1)]
     conversation_id: UUID | None = None
     """Without it a new conversation begins."""
 

@@ -29,8 +29,8 @@ _reply_end = TypeAdapter[ReplyEnd](ReplyEnd)
 class ChatSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    message_max_characters: int = Field(default=32_000, ge=1)
-    history_max_tokens: int = Field(default=8_000, ge=0)
+    message_max_characters: int = Field(default=32_000, ge=1, le=1_000_000)
+    history_max_tokens: int = Field(default=8_000, ge=0, le=10_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class ChatService:
     async def update(self, id: UUID, data: ConversationUpdate) -> Conversation:
         async with self._database.write() as session:
             conversations = ConversationRepository(session, self._user_id)
-            return await conversations.update(await conversations.get(id), changed(data))
+            return await conversations.update(await conversations.get(id, lock=True), changed(data))
 
     async def delete(self, id: UUID) -> None:
         async with self._database.write() as session:
             conversations = ConversationRepository(session, self._user_id)
-            await conversations.delete(await conversations.get(id))
+            await conversations.delete(await conversations.get(id, lock=True))
 
     async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[Message]:
         async with self._database.read() as session:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 from anyio import CancelScope
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 
 from app.core.database import Database
 from app.core.events import Events
@@ -17,6 +17,9 @@ from app.models.message import MessageStatus
 from app.repositories.conversation import ConversationRepository
 from app.schemas.message import MessageCompleted, MessageFailed, MessageInterrupted, MessageRead, ReplyEnd
 from app.services.ai import AI, Line, ModelFailure
+
+SETTLE_PAUSES = (0.1, 1.0, 3.0)
+"""Seconds before each new try to store a reply."""
 
 log = structlog.stdlib.get_logger("app.replies")
 
@@ -85,16 +88,27 @@ class Replies:
         return _Outcome(text, MessageStatus.interrupted)
 
     async def _settle(self, turn: Turn, outcome: _Outcome) -> ReplyEnd:
-        try:
-            async with self._database.write() as session:
-                row = await ConversationRepository(session, turn.user_id).settle(
-                    turn.reply.id, outcome.status, outcome.text
-                )
-        except (SQLAlchemyError, OSError) as error:
-            log.error("reply not stored", reply_id=str(turn.reply.id), error=type(error).__name__)
-            outcome = _Outcome(outcome.text, MessageStatus.failed, "not_stored", "The reply could not be stored.")
-            return _end(turn.reply.model_copy(update={"content": outcome.text, "status": outcome.status}), outcome)
-        return _end(MessageRead.model_validate(row), outcome)
+        """Tries again for a while: what was said must not be lost with a connection."""
+        for pause in SETTLE_PAUSES:
+            try:
+                return _end(await self._store(turn, outcome), outcome)
+            except NoResultFound:
+                return _unstored(turn, outcome, "conversation_deleted", "The conversation was deleted meanwhile.")
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("reply not stored", reply_id=str(turn.reply.id), error=type(error).__name__, again_in=pause)
+                await asyncio.sleep(pause)
+        log.error("reply given up", reply_id=str(turn.reply.id))
+        return _unstored(turn, outcome, "not_stored", "The reply could not be stored.")
+
+    async def _store(self, turn: Turn, outcome: _Outcome) -> MessageRead:
+        async with self._database.write() as session:
+            conversations = ConversationRepository(session, turn.user_id)
+            return MessageRead.model_validate(await conversations.settle(turn.reply.id, outcome.status, outcome.text))
+
+
+def _unstored(turn: Turn, outcome: _Outcome, code: str, detail: str) -> MessageFailed:
+    lost = turn.reply.model_copy(update={"content": outcome.text, "status": MessageStatus.failed})
+    return MessageFailed(message=lost, code=code, detail=detail)
 
 
 def _failed(text: str, error: Exception) -> _Outcome:

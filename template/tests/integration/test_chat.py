@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import event, text
 
 from app.services.ai import Line
-from tests.conftest import MakeSettings
+from tests.conftest import MakeSettings, end_other_connections
 from tests.sse import Event, parse_all
 
 SEND, STREAM, CONVERSATIONS = "/api/v1/chat/messages", "/api/v1/chat/messages/stream", "/api/v1/chat/conversations"
@@ -111,6 +111,7 @@ async def test_a_message_to_nowhere_stores_nothing(alice: httpx2.AsyncClient) ->
         {"content": None},
         {"content": ["a"]},
         {"content": "nul\0"},
+        {"content": " \n"},
         {"content": "x" * 32_001},
         {"content": "a", "role": "system"},
         {"content": "a", "conversation_id": "7"},
@@ -120,6 +121,12 @@ async def test_a_message_that_is_refused(alice: httpx2.AsyncClient, body: dict[s
     for path in (SEND, STREAM):
         answer = await alice.post(path, json=body)
         assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_half_a_surrogate_pair_is_no_text(alice: httpx2.AsyncClient) -> None:
+    headers = {"Content-Type": "application/json"}
+    for path, body in ((SEND, '{"content": "\\ud800"}'), (CONVERSATIONS, '{"title": "\\udfff"}')):
+        assert (await alice.post(path, content=body, headers=headers)).status_code == 422
 
 
 @pytest.mark.parametrize("content", ["x" * 32_000, "line\nbreak\r\nand \u2028", "event: fake\n\ndata: {}", "🦜" * 500])
@@ -211,6 +218,27 @@ async def test_a_shutdown_waits_for_a_reply_that_is_being_stored(alice: httpx2.A
     assert (await reply)[-1].type == "message.completed"
 
 
+async def test_a_reply_is_stored_although_its_connections_broke(
+    alice: httpx2.AsyncClient, app: FastAPI, database_url: str
+) -> None:
+    app.state.replies._ai = model = Endless()
+    reply = asyncio.create_task(stream(alice, "hello"))
+    await model.thinks.wait()
+    if database_url.startswith("postgresql"):
+        await end_other_connections(database_url)
+    model.go_on.set()
+    end = (await reply)[-1]
+    assert (end.type, end.data["message"]["content"]) == ("message.completed", "so far")
+
+
+async def test_renaming_and_deleting_at_once(alice: httpx2.AsyncClient) -> None:
+    for _ in range(5):
+        path = f"{CONVERSATIONS}/{(await alice.post(CONVERSATIONS, json={})).json()['id']}"
+        renaming = [alice.patch(path, json={"title": str(n)}) for n in range(6)]
+        answers = await asyncio.gather(*renaming[:3], alice.delete(path), *renaming[3:])
+        assert {answer.status_code for answer in answers} <= {200, 204, 404}
+
+
 async def test_conversations_are_made_listed_renamed_and_deleted(alice: httpx2.AsyncClient) -> None:
     made = await alice.post(CONVERSATIONS, json={"title": "Plans"})
     assert made.status_code == 201
@@ -229,7 +257,7 @@ async def test_a_title_is_the_beginning_of_the_first_message(alice: httpx2.Async
     assert conversation["title"] == ("word " * 30)[:50].strip()
 
 
-@pytest.mark.parametrize("body", [{"title": ""}, {"title": "x" * 201}, {"title": None}, {"name": "x"}])
+@pytest.mark.parametrize("body", [{"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}, {"name": "x"}])
 async def test_a_conversation_that_is_refused(alice: httpx2.AsyncClient, body: dict[str, object]) -> None:
     assert (await alice.post(CONVERSATIONS, json=body)).status_code == 422
 
@@ -243,7 +271,7 @@ async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncC
 
     app.state.replies._ai = Deleting()
     *_, end = await stream(alice, "hello")
-    assert (end.type, end.data["code"]) == ("message.failed", "not_stored")
+    assert (end.type, end.data["code"]) == ("message.failed", "conversation_deleted")
 
 
 async def test_conversations_come_in_pages_newest_first(alice: httpx2.AsyncClient) -> None:

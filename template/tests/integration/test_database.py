@@ -1,7 +1,6 @@
 import asyncio
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +11,7 @@ from app.core.database import Database, open_database
 from app.core.errors import SetupError
 from app.models.user import User
 from app.repositories.user import UserRepository
+from tests.conftest import end_other_connections
 
 
 async def _count(database: Database) -> int:
@@ -79,17 +79,8 @@ async def test_a_connection_that_died_while_it_rested_is_replaced(
     await database.ping()
     monkeypatch.setattr(database_module, "PING_AFTER_IDLE_SECONDS", 0)
     if database_url.startswith("postgresql"):
-        await _end_other_connections(database_url)
+        await end_other_connections(database_url)
     await database.ping()
-
-
-async def _end_other_connections(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    await connection.close()
 
 
 async def test_a_read_opens_no_transaction(database: Database, database_url: str) -> None:

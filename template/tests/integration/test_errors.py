@@ -1,10 +1,16 @@
 import json
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import make_url
 
-from tests.conftest import MakeSettings, client_for
+from app.core import database as database_module
+from app.main import create_app
+from tests.conftest import PASSWORD, MakeSettings, client_for, end_other_connections
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str) -> None:
@@ -59,6 +65,32 @@ async def test_what_nobody_expected_tells_nothing(
     assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
 
 
+async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
+    monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings, database_url: str
+) -> None:
+    """A cut connection on PostgreSQL, a held lock on SQLite."""
+    monkeypatch.setattr(database_module, "_SQLITE_PRAGMAS", ("foreign_keys=ON", "busy_timeout=10"))
+    app = create_app(make_settings())
+    body = {"email": "ada@example.com", "password": PASSWORD}
+    async with app.router.lifespan_context(app), client_for(app) as client:
+        async with trouble(database_url):
+            failed = await client.post("/api/v1/auth/register", json=body)
+        assert_problem(failed, 503, "database_unavailable")
+        assert failed.headers["retry-after"] == "1"
+        assert (await client.post("/api/v1/auth/register", json=body)).status_code == 201
+
+
+@asynccontextmanager
+async def trouble(url: str) -> AsyncGenerator[None]:
+    if url.startswith("postgresql"):
+        await end_other_connections(url)
+        yield
+        return
+    with closing(sqlite3.connect(make_url(url).database or "", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
 async def test_a_request_id_is_kept_when_it_is_harmless(client: httpx2.AsyncClient) -> None:
     kept = await client.get("/api/v1/info", headers={"X-Request-ID": "trace-0123456789"})
     replaced = await client.get("/api/v1/info", headers={"X-Request-ID": "evil\tvalue with spaces"})
@@ -75,8 +107,6 @@ async def test_the_openapi_document_knows_problems_and_where_to_log_in(client: h
 
 
 async def test_documentation_is_off_outside_local(make_settings: MakeSettings) -> None:
-    from app.main import create_app
-
     app = create_app(make_settings(environment="production"))
     async with app.router.lifespan_context(app), client_for(app) as client:
         assert (await client.get("/docs")).status_code == 404

@@ -22,6 +22,16 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
         ("DATABASE_URL", "mysql://host/name", "DATABASE_URL: use postgresql://… or sqlite:///…."),
         ("DATABASE_URL", "nonsense", "DATABASE_URL: this is not a database URL"),
+        ("DATABASE_URL", "sqlite:///:memory:", "DATABASE_URL: name a file and nothing else, such as sqlite:///app.db."),
+        ("DATABASE_URL", "sqlite:///app.db?mode=ro", "DATABASE_URL: name a file and nothing else"),
+        ("DATABASE_URL", "postgresql://h:abc/n", "DATABASE_URL: this is not a database URL"),
+        ("DATABASE_URL", "postgresql://h:99999/n", "DATABASE_URL: host and port are not valid"),
+        ("DATABASE_URL", "postgresql://u:hunter2@x@h/n", "DATABASE_URL: host and port are not valid; in a password"),
+        ("DATABASE_URL", "postgresql://h/n?channel_binding=require", "DATABASE_URL: leave out channel_binding: of the"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "9999999999", "ACCESS_TOKEN_EXPIRE_MINUTES: input should be less than"),
+        ("SHUTDOWN_GRACE_SECONDS", "inf", "SHUTDOWN_GRACE_SECONDS: input should be less than"),
+        ("API_V1_PREFIX", "/health", "API_V1_PREFIX: this path is taken."),
+        ("ALLOWED_ORIGINS", "https://a.example,*", "ALLOWED_ORIGINS: name each origin;"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
         ("API_V1_PREFIX", "api/", "API_V1_PREFIX: string should match pattern"),
     ],
@@ -34,6 +44,7 @@ def test_a_wrong_setting_is_named_in_a_sentence(
         read_settings(Settings)
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
 
 
 def test_the_value_of_a_wrong_setting_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +59,23 @@ def test_the_async_driver_is_chosen(url: str) -> None:
     settings = Settings.model_validate({"database_url": url})
     assert settings.database_url.drivername == "postgresql+asyncpg"
     assert "p@" not in repr(settings)
+
+
+def test_sslmode_is_what_the_driver_calls_ssl() -> None:
+    settings = Settings.model_validate({"database_url": "postgresql://h/n?sslmode=require"})
+    assert settings.database_url.query == {"ssl": "require"}
+
+
+def test_the_level_of_the_log_may_be_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    assert read_settings(Settings).log_level == "WARNING"
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes("APP_NAME=Zoë".encode("latin-1"))
+    monkeypatch.setattr(config, "ENV_FILE", tmp_path / ".env")
+    with pytest.raises(SetupError, match=r"\.env cannot be read: it must be a text file in UTF-8"):
+        load_environment()
 
 
 def test_a_relative_sqlite_path_starts_at_the_project() -> None:

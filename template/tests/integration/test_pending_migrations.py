@@ -1,0 +1,33 @@
+import pytest
+from sqlalchemy import text
+
+from app.core.database import Database
+from app.core.errors import SetupError
+from app.core.migrations import check_migrations, heads
+
+
+async def execute(database: Database, statement: str) -> None:
+    async with database.write() as session:
+        await session.execute(text(statement))
+
+
+async def test_a_database_with_every_migration(database: Database) -> None:
+    await check_migrations(database)
+
+
+async def test_a_database_that_lacks_some(database: Database) -> None:
+    await execute(database, "DELETE FROM alembic_version")
+    with pytest.raises(SetupError, match=rf"lacks {len(heads())} migration\(s\) \({sorted(heads())[0]}.*`db upgrade`"):
+        await check_migrations(database)
+
+
+async def test_a_database_without_a_table(database: Database) -> None:
+    await execute(database, "DROP TABLE alembic_version")
+    with pytest.raises(SetupError, match="`db upgrade`"):
+        await check_migrations(database)
+
+
+async def test_a_database_that_is_newer_than_the_code_is_that_of_a_release_on_its_way(database: Database) -> None:
+    statement = f"UPDATE alembic_version SET version_num = 'of_a_newer_release' WHERE version_num = '{min(heads())}'"
+    await execute(database, statement)
+    await check_migrations(database)
