@@ -2,15 +2,24 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import plumbum.cmd
 import pytest
 import yaml
 from processes import ROOT
-from pytest_copie.plugin import Copie, Result
 
+if TYPE_CHECKING:
+    from pytest_copie.plugin import Copie, Result
+
+if not shutil.which("git"):
+    # pytest-copie looks for git when it is imported, and calls it in updates only, which no test here makes.
+    plumbum.cmd.__dict__["git"] = plumbum.local[sys.executable]
+
+pytest_plugins = ["pytest_copie.plugin"]
 Render = Callable[..., Path]
 PARTS = ("extensions", "template")
 QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
@@ -40,7 +49,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def render(copie: Copie, template: Path) -> Render:
+def render(copie: "Copie", template: Path) -> Render:
     """Render a project from answers; those that are not given take their defaults."""
 
     def rendered(**answers: Any) -> Path:
@@ -50,12 +59,12 @@ def render(copie: Copie, template: Path) -> Render:
 
 
 @pytest.fixture(scope="session")
-def default_project(copie_session: Copie, template: Path) -> Path:
+def default_project(copie_session: "Copie", template: Path) -> Path:
     """A project with the default answers, for tests that only look at it."""
     return checked(copie_session.copy(template_dir=template), {})
 
 
-def checked(result: Result, answers: dict[str, Any]) -> Path:
+def checked(result: "Result", answers: dict[str, Any]) -> Path:
     """Copier ignores keys that are no questions, and pytest-copie keeps exceptions to itself."""
     assert result.exception is None, repr(result.exception)
     assert answers.items() <= result.answers.items()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,6 +59,9 @@ def lines_to_try(process: subprocess.Popen[str]) -> str:
     raise AssertionError("".join(said))
 
 
+@pytest.mark.skipif(
+    not shutil.which("curl") and os.environ.get("REQUIRE_SERVICES") != "1", reason="the README's lines are for curl"
+)
 def test_demo_answers_a_streamed_chat_and_ends_with_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
     script = lines_to_try(demo)
     said = succeed("bash", "-euo", "pipefail", "-c", script, cwd=tmp_path)
