@@ -11,11 +11,27 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
 from tests.integration.terminal import Terminal
 
 PARTS = (".env.example", "alembic", "alembic.ini", "app", "pyproject.toml")
+OWN = Path("alembic", "versions", "project")
+
+
+def branch(name: str) -> set[str]:
+    """The revisions of one branch, with those that were written since the project was made."""
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    return {found.revision for found in script.walk_revisions() if name in found.branch_labels}
+
+
+def remove_own_revisions(folder: Path) -> None:
+    """But for the one that every project begins with."""
+    for path in (folder / OWN).glob("*.py"):
+        if not path.name.startswith("project_0001_"):
+            path.unlink()
 
 
 @dataclass(frozen=True)
@@ -24,8 +40,10 @@ class Project:
 
     @property
     def revisions(self) -> list[Path]:
-        """Those of the project's own branch, but for the one that it begins with."""
-        return sorted((self.folder / "alembic" / "versions" / "project").glob("2*.py"), key=lambda p: p.stat().st_ctime)
+        """Those of the project's own branch that were written since it was copied."""
+        copied = {path.name for path in (ROOT / OWN).iterdir()}
+        written = [path for path in (self.folder / OWN).glob("*.py") if path.name not in copied]
+        return sorted(written, key=lambda path: path.stat().st_ctime)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "app.cli", *arguments]

@@ -1,8 +1,10 @@
 """What the command line and the migrations have to do with chat."""
 
+import ast
 import shutil
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from app.cli.chat import LOCAL_ACCOUNT, Talk, account, ask
 from app.core.errors import SetupError
 from app.services.ai import Line, ModelFailure
 from app.services.chat import ChatService
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, branch, remove_own_revisions
 
 FILES = (
     "alembic/versions/chat",
@@ -27,8 +29,10 @@ FILES = (
     "app/services/chat.py",
     "app/services/replies.py",
 )
+MODELS = {"__init__", "__pycache__", "base", "conversation", "message", "user"}
+"""Those that every project begins with."""
 
-BOOKMARK = """
+PROBE = """
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -37,22 +41,56 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.models.base import Base
 
 
-class Bookmark(Base):
-    __tablename__ = "bookmarks"
+class Probe(Base):
+    __tablename__ = "probes_of_the_tests"
 
     message_id: Mapped[UUID] = mapped_column(sa.ForeignKey("messages.id", ondelete="CASCADE"))
 """
 
 
+def without_additions(project: Project) -> Project:
+    """As it began, as far as its tables go: a table or a revision that its owner has added may need those of chat."""
+    remove_own_revisions(project.folder)
+    models = project.folder / "app" / "models"
+    return without(project, [path for path in models.iterdir() if path.stem not in MODELS])
+
+
 def without_chat(project: Project) -> Project:
-    for name in FILES:
-        path = project.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return without(project, [project.folder / name for name in FILES])
+
+
+def without(project: Project, paths: list[Path]) -> Project:
+    """And without the modules that import those, which nothing does that the project began with."""
+    gone: set[str] = set()
+    while paths:
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            gone.add(".".join(path.relative_to(project.folder).with_suffix("").parts))
+        paths = [path for path in project.folder.glob("app/**/*.py") if gone.intersection(imported(path))]
     return project
 
 
+def imported(path: Path) -> Iterator[str]:
+    """The modules and packages, and the names in them, that are imported as soon as this module is."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def tables(project: Project) -> set[str]:
+    with closing(sqlite3.connect(project.folder / "app.db")) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def stored(project: Project) -> list[tuple[str, str, str]]:
-    with sqlite3.connect(project.folder / "app.db") as database:
+    with closing(sqlite3.connect(project.folder / "app.db")) as database:
         rows = "SELECT conversation_id, role, status FROM messages ORDER BY position"
         return database.execute(rows).fetchall()
 
@@ -116,21 +154,26 @@ def test_only_those_who_exist_can_talk(prepared: Project) -> None:
 
 
 def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> None:
-    (prepared.folder / "app" / "models" / "bookmark.py").write_text(BOOKMARK)
-    prepared.succeed("db", "revision", "add bookmarks")
+    (prepared.folder / "app" / "models" / "probe_of_the_tests.py").write_text(PROBE)
+    prepared.succeed("db", "revision", "add probes")
     [revision] = prepared.revisions
     assert 'depends_on = "chat_0001"' in revision.read_text()
 
 
 def test_the_rest_works_without_its_files_and_they_may_come_later(project: Project, compiled: Path) -> None:
-    without_chat(project)
+    without_chat(without_additions(project))
     project.succeed("db", "upgrade")
-    assert "agree" in project.succeed("db", "check")
+    assert tables(project) == {"alembic_version", "sessions", "users"}
     assert "chat" not in project.succeed("db", "current")
     shutil.copytree(compiled, project.folder, dirs_exist_ok=True)
-    assert project.succeed("db", "upgrade").startswith("Applied chat_0001: conversations and messages\n")
+    *applied, _ = project.succeed("db", "upgrade").splitlines()
+    assert "Applied chat_0001: conversations and messages" in applied
+    later = (branch("chat") | branch("project")) - {"project_0001"}
+    assert sorted(line.split(":")[0] for line in applied) == sorted(f"Applied {revision}" for revision in later)
+    assert "agree" in project.succeed("db", "check")
 
 
-def test_its_tables_are_not_passed_over_when_only_its_files_go(prepared: Project) -> None:
-    sentence = without_chat(prepared).fail("db", "upgrade")
+def test_its_tables_are_not_passed_over_when_only_its_files_go(project: Project) -> None:
+    without_additions(project).succeed("db", "upgrade")
+    sentence = without_chat(project).fail("db", "upgrade")
     assert sentence.startswith("The database has the migration chat_0001, whose file is gone")

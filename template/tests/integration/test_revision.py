@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.integration.conftest import Project
 
-NOTE = """
+PROBE = """
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,8 +22,8 @@ class Colour(StrEnum):
     blue = "blue"
 
 
-class Note(Owned):
-    __tablename__ = "notes"
+class Probe(Owned):
+    __tablename__ = "probes_of_the_tests"
     __table_args__ = (sa.UniqueConstraint("user_id", "title"), sa.CheckConstraint("stars > 0", name="stars"))
 
     title: Mapped[str] = mapped_column(sa.String(100))
@@ -32,11 +32,11 @@ class Note(Owned):
     stars: Mapped[int]
     extra: Mapped[dict[str, str]] = mapped_column(sa.JSON().with_variant(JSONB(), "postgresql"))
 """
-CHANGED_NOTE = NOTE.replace("String(100)", "String(200), index=True").replace("due_at: Mapped", "day: Mapped")
+CHANGED_PROBE = PROBE.replace("String(100)", "String(200), index=True").replace("due_at: Mapped", "day: Mapped")
 
 
 def add_model(project: Project, source: str) -> None:
-    (project.folder / "app" / "models" / "note.py").write_text(source)
+    (project.folder / "app" / "models" / "probe_of_the_tests.py").write_text(source)
 
 
 def is_clean(path: Path) -> bool:
@@ -47,19 +47,19 @@ def is_clean(path: Path) -> bool:
 
 
 def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database_url: str) -> None:
-    add_model(project, NOTE)
-    assert "run the `db upgrade` command" in project.succeed("db", "revision", "add notes", DATABASE_URL=database_url)
+    add_model(project, PROBE)
+    assert "run the `db upgrade` command" in project.succeed("db", "revision", "add probes", DATABASE_URL=database_url)
     [first] = project.revisions
-    assert first.name.endswith("_add_notes.py")
+    assert first.name.endswith("_add_probes.py")
     assert is_clean(first)
     assert 'depends_on = "base_0001"' in first.read_text()
     assert "app." not in first.read_text()
-    assert f"Applied {first.name.split('_')[1]}: add notes" in project.succeed(
+    assert f"Applied {first.name.split('_')[1]}: add probes" in project.succeed(
         "db", "upgrade", DATABASE_URL=database_url
     )
 
-    add_model(project, CHANGED_NOTE)
-    project.succeed("db", "revision", "change notes", DATABASE_URL=database_url)
+    add_model(project, CHANGED_PROBE)
+    project.succeed("db", "revision", "change probes", DATABASE_URL=database_url)
     [_, second] = project.revisions
     assert is_clean(second)
     assert 'depends_on = "base_0001"' in second.read_text()
@@ -77,7 +77,7 @@ def test_without_a_change_nothing_is_written_unless_it_is_asked_for(prepared: Pr
 
 
 def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:
-    add_model(prepared, NOTE)
+    add_model(prepared, PROBE)
     assert prepared.fail("db", "check") == "The models have what no migration makes: run the `db revision` command."
 
 
@@ -87,5 +87,5 @@ def test_a_migration_is_written_on_a_current_database(project: Project) -> None:
 
 
 def test_what_would_not_be_a_line_of_python_is_no_message(project: Project) -> None:
-    sentence = project.fail("db", "revision", 'add "notes"')
+    sentence = project.fail("db", "revision", 'add "probes"')
     assert sentence.startswith("The message is one line of at most 80 characters")
