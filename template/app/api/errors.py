@@ -105,7 +105,8 @@ async def _app_error(request: Request, error: AppError) -> JSONResponse:
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     errors = [
-        FieldError(field=".".join(str(part) for part in item["loc"]), message=item["msg"]) for item in error.errors()
+        FieldError(field=".".join(str(part) for part in item["loc"]), message=item["msg"].removeprefix("Value error, "))
+        for item in error.errors()
     ]
     return _problem(request, 422, "validation_error", "The request is not valid.", errors=errors)
 

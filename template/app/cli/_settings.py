@@ -27,4 +27,8 @@ def validated(kind: type[B], **values: Any) -> B:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise SetupError(" ".join(f"{item['loc'][0]}: {item['msg'].rstrip('.')}." for item in error.errors())) from None
+        raise SetupError(" ".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    return f"{location[0]}: {message.removeprefix('Value error, ').rstrip('.')}."

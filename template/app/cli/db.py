@@ -39,7 +39,7 @@ def downgrade(
 
     config = _config(configured())
     for revision in revisions:
-        with _plain_errors(revision):
+        with _plain_errors(_named(revision)):
             command.downgrade(config, revision)
 
 
@@ -94,7 +94,7 @@ def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
     """Apply what is missing, and say so. Raises SetupError."""
     from alembic import command
 
-    with _plain_errors(revision):
+    with _plain_errors(_named(revision)):
         command.upgrade(_config(settings), revision)
 
 
@@ -109,6 +109,12 @@ def _config(settings: "Settings", *, drop: bool = False) -> "Config":
     if find_spec("ruff") is None:  # where only what production needs is installed
         config.set_section_option("post_write_hooks", "hooks", "")
     return config
+
+
+def _named(revision: str) -> str:
+    if not revision.strip():  # which Alembic takes for a fault of its own
+        raise SetupError("Name a revision, or BRANCH@head.")
+    return revision
 
 
 def _check_message(message: str) -> None:

@@ -126,7 +126,9 @@ async def test_a_message_that_is_refused(alice: httpx2.AsyncClient, body: dict[s
 async def test_half_a_surrogate_pair_is_no_text(alice: httpx2.AsyncClient) -> None:
     headers = {"Content-Type": "application/json"}
     for path, body in ((SEND, '{"content": "\\ud800"}'), (CONVERSATIONS, '{"title": "\\udfff"}')):
-        assert (await alice.post(path, content=body, headers=headers)).status_code == 422
+        answer = await alice.post(path, content=body, headers=headers)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["message"] == "half of a surrogate pair is not text"
 
 
 @pytest.mark.parametrize("content", ["x" * 32_000, "line\nbreak\r\nand \u2028", "event: fake\n\ndata: {}", "🦜" * 500])

@@ -71,6 +71,7 @@ def test_a_wrong_argument_is_a_sentence(project: Project) -> None:
 
 def test_a_revision_that_does_not_exist(project: Project) -> None:
     assert project.fail("db", "upgrade", "nonsense") == "There is no revision nonsense."
+    assert project.fail("db", "upgrade", "") == "Name a revision, or BRANCH@head."
 
 
 def test_an_unreachable_database(project: Project) -> None:
@@ -131,6 +132,8 @@ def test_an_account_with_a_bad_address_and_a_bad_password(project: Project) -> N
     sentences = project.fail("users", "create", "ada", typed="short\n")
     assert "email: value is not a valid email address" in sentences
     assert "password: String should have at least 8 characters." in sentences
+    no_text = project.fail("users", "create", "ada@example.com", "--full-name", "\udcff", typed=PASSWORD)
+    assert no_text == "full_name: half of a surrogate pair is not text."
 
 
 def test_the_openapi_document_needs_no_database(project: Project) -> None:
