@@ -36,6 +36,12 @@ async def signed_in(server: Server) -> AsyncGenerator[httpx2.AsyncClient]:
         yield client
 
 
+async def first_word(response: httpx2.Response) -> None:
+    async for event in arriving(response):
+        if event.type == "message.delta":
+            return
+
+
 async def stored(client: httpx2.AsyncClient) -> list[dict[str, Any]]:
     [conversation] = (await client.get("/api/v1/chat/conversations")).json()["items"]
     return (await client.get(f"/api/v1/chat/conversations/{conversation['id']}/messages")).json()["items"]
@@ -52,9 +58,7 @@ async def test_words_arrive_while_the_model_speaks(start_server: StartServer) ->
 async def test_a_reply_goes_on_when_its_reader_leaves(start_server: StartServer) -> None:
     async with start_server(DEMO_MODEL_DELAY="0.02") as server, signed_in(server) as client:
         async with client.stream("POST", STREAM, json={"content": "hello"}) as response:
-            async for event in arriving(response):
-                if event.type == "message.delta":
-                    break
+            await first_word(response)
         assert await server.stop() == 0
     async with start_server() as server, signed_in(server) as client:
         _user, reply = await stored(client)
@@ -68,9 +72,7 @@ async def test_a_reply_that_outlives_the_grace_is_interrupted_with_its_text(star
         signed_in(server) as client,
         client.stream("POST", STREAM, json={"content": "hello"}) as response,
     ):
-        async for event in arriving(response):
-            if event.type == "message.delta":
-                break
+        await first_word(response)
         assert await server.stop() == 0
     async with start_server() as server, signed_in(server) as client:
         _user, reply = await stored(client)
