@@ -18,6 +18,7 @@ from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestCo
 from app.core.migrations import applied, check_migrations
 from app.core.security import Passwords
 from app.services.ai_model import open_ai
+from app.services.housekeeping import housekeeping
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -50,7 +51,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.passwords = Passwords(settings)
         state.checks = {"database": Check(partial(applied, state.database))}
         state.features, state.limits = [], {}
-        yield
+        async with housekeeping(state.database):
+            yield
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -160,6 +161,12 @@ async def database(settings: Settings) -> AsyncGenerator[Database]:
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    async with running(settings) as app:
+        yield app
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[FastAPI]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
@@ -169,11 +176,21 @@ def client_for(app: FastAPI, **headers: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test", headers=headers)
 
 
+async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWORD) -> dict[str, Any]:
+    """Answers the tokens."""
+    answer = await client.post("/api/v1/auth/login", data={"username": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 async def sign_in(client: httpx2.AsyncClient, email: str) -> dict[str, str]:
     """Registers, logs in and answers the header that proves it."""
     await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
-    answer = await client.post("/api/v1/auth/login", data={"username": email, "password": PASSWORD})
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    return bearer((await log_in(client, email))["access_token"])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from app.core.security import Passwords
 from app.repositories.user import Principal
 from app.services.auth import AuthService
 
-bearer = OAuth2PasswordBearer("auth/login", scheme_name="bearer", auto_error=False)
+bearer = OAuth2PasswordBearer("auth/login", refreshUrl="auth/refresh", scheme_name="bearer", auto_error=False)
 
 
 def settings(connection: HTTPConnection) -> Settings:

@@ -96,7 +96,10 @@ class Settings(BaseSettings):
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
+
     access_token_expire_minutes: int = Field(default=30, ge=1, le=525_600)
+    refresh_token_expire_days: int = Field(default=30, ge=1, le=3_650)
+    session_max_days: int = Field(default=180, ge=1, le=3_650)
     argon2_time_cost: int = Field(default=3, ge=1, le=100)
     argon2_memory_kib: int = Field(default=65_536, ge=32, le=4_194_304)
 

@@ -39,3 +39,20 @@ class Conflict(AppError):
 class Unauthenticated(AppError):
     status, code = 401, "unauthenticated"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class SessionRequired(AppError):
+    """An API key was sent where only a person who has logged in may act."""
+
+    status, code = 403, "session_required"
+
+
+class Forbidden(AppError):
+    """Who is calling is known, and may not do this."""
+
+    status, code = 403, "forbidden"
+
+
+class Busy(AppError):
+    status, code = 503, "busy"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}

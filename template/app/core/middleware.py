@@ -58,7 +58,7 @@ class RequestContext:
 
 
 class SecurityHeaders:
-    """Headers that keep browsers from guessing, framing and leaking. `strict` adds those that only HTTPS allows."""
+    """Headers that keep browsers from guessing, framing, leaking and storing; `strict` adds those that need HTTPS."""
 
     def __init__(self, app: ASGIApp, strict: bool) -> None:
         self._app = app
@@ -71,7 +71,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                headers = MutableHeaders(scope=message)
+                headers.update(self._headers)
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

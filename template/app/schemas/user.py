@@ -38,8 +38,25 @@ class UserRead(Read):
     created_at: datetime
 
 
-class AccessToken(Read):
+class Tokens(Read):
     access_token: str
+    refresh_token: str
+    """Good for one use; the answer has the next one."""
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int
-    """Seconds."""
+    """Seconds that the access token lives."""
+
+
+class RefreshBody(Body):
+    refresh_token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class SessionRead(Read):
+    id: UUID
+    user_agent: str | None
+    created_at: datetime
+    last_used_at: datetime
+    """To within a few minutes."""
+    expires_at: datetime
+    current: bool
+    """Whether it is the one that asks."""

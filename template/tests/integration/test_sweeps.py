@@ -9,6 +9,7 @@ from fastapi import FastAPI
 PUBLIC = {
     ("post", "/api/v1/auth/register"),
     ("post", "/api/v1/auth/login"),
+    ("post", "/api/v1/auth/refresh"),
     ("get", "/api/v1/info"),
     ("get", "/health/ready"),
 }

@@ -1,11 +1,14 @@
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import OAuth2PasswordRequestForm
 
-from app.api.deps import Auth, DatabaseDep, PasswordsDep
+from app.api.deps import Auth, CurrentUser, Cursor, DatabaseDep, Limit, PasswordsDep
 from app.models.user import User
-from app.schemas.user import AccessToken, UserCreate, UserRead
+from app.schemas.base import PageRead
+from app.schemas.user import RefreshBody, SessionRead, Tokens, UserCreate, UserRead
+from app.services.sessions import SessionService
 from app.services.users import UserService
 
 router = APIRouter(prefix="/auth", tags=["auth"])
@@ -15,7 +18,12 @@ def user_service(database: DatabaseDep, passwords: PasswordsDep) -> UserService:
     return UserService(database, passwords)
 
 
+def session_service(database: DatabaseDep, user: CurrentUser) -> SessionService:
+    return SessionService(database, user)
+
+
 Users = Annotated[UserService, Depends(user_service)]
+Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
@@ -28,5 +36,30 @@ async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     auth: Auth,
     user_agent: Annotated[str | None, Header()] = None,
-) -> AccessToken:
+) -> Tokens:
     return await auth.login(form.username, form.password, user_agent)
+
+
+@router.post("/refresh")
+async def refresh(data: RefreshBody, auth: Auth) -> Tokens:
+    """A new pair of tokens. The code `refresh_superseded` says that another request was faster: go on with its answer.
+
+    A token that was replaced longer ago is taken for stolen, and ends the session.
+    """
+    return await auth.refresh(data.refresh_token)
+
+
+@router.post("/logout", status_code=204)
+async def logout(user: CurrentUser, sessions: Sessions) -> None:
+    """Ends the session that asks; its access and refresh tokens are void at once."""
+    await sessions.end(user.credential_id)
+
+
+@router.get("/sessions")
+async def list_sessions(sessions: Sessions, limit: Limit = 50, cursor: Cursor = None) -> PageRead[SessionRead]:
+    return await sessions.list(limit, cursor)
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+async def end_session(session_id: UUID, sessions: Sessions) -> None:
+    await sessions.end(session_id)
