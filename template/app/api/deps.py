@@ -9,10 +9,11 @@ from fastapi.security import OAuth2PasswordBearer
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import Unauthenticated
+from app.core.errors import Forbidden, Unauthenticated
 from app.core.security import Passwords
 from app.repositories.user import Principal
 from app.services.auth import AuthService
+from app.services.users import UserService
 
 bearer = OAuth2PasswordBearer("auth/login", refreshUrl="auth/refresh", scheme_name="bearer", auto_error=False)
 
@@ -38,7 +39,12 @@ def auth_service(settings: SettingsDep, database: DatabaseDep, passwords: Passwo
     return AuthService(settings, database, passwords)
 
 
+def user_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> UserService:
+    return UserService(settings, database, passwords)
+
+
 Auth = Annotated[AuthService, Depends(auth_service)]
+Users = Annotated[UserService, Depends(user_service)]
 Token = Annotated[str | None, Depends(bearer)]
 
 
@@ -57,6 +63,15 @@ def current_user(user: OptionalUser) -> Principal:
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]
+
+
+def superuser(user: CurrentUser) -> Principal:
+    if not user.is_superuser:
+        raise Forbidden("This is for superusers.")
+    return user
+
+
+Superuser = Annotated[Principal, Depends(superuser)]
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before")]

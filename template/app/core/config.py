@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
 
+    registration_open: bool = True
     access_token_expire_minutes: int = Field(default=30, ge=1, le=525_600)
     refresh_token_expire_days: int = Field(default=30, ge=1, le=3_650)
     session_max_days: int = Field(default=180, ge=1, le=3_650)

@@ -25,7 +25,7 @@ class RefreshTokenRepository(BaseRepository[RefreshToken]):
     model = RefreshToken
 
     async def find_session(self, hashed_token: str) -> UserSession | None:
-        """The session that the token belongs to, closed to other writers; None if it has ended or its user is inactive."""
+        """The token's session, closed to other writers; None when it has ended or its user is inactive."""
         session_id = select(RefreshToken.session_id).where(RefreshToken.hashed_token == hashed_token).scalar_subquery()
         alive = (
             select(UserSession)

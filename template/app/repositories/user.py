@@ -63,10 +63,10 @@ class UserRepository(BaseRepository[User]):
         )
         return await self._principal(found)
 
-    async def lock_superusers(self) -> Sequence[UUID]:
+    async def lock_superusers(self) -> list[UUID]:
         """The active ones, whom nobody else can change until the transaction ends."""
         superusers = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id).with_for_update()
-        return (await self._session.scalars(superusers)).all()
+        return list(await self._session.scalars(superusers))
 
     async def _principal(self, query: Any) -> Principal | None:
         row = (await self._session.execute(query)).one_or_none()

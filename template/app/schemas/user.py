@@ -4,12 +4,20 @@ from uuid import UUID
 
 from pydantic import AfterValidator, EmailStr, Field, TypeAdapter, ValidationError
 
-from app.schemas.base import Body, Read, Text
+from app.core.security import is_common
+from app.schemas.base import Body, NotNull, Read, Text
 
 Email = Annotated[EmailStr, AfterValidator(str.lower)]
 """An address in lower case: the same person is found however the address is typed."""
 
-Password = Annotated[str, Field(min_length=8, max_length=128)]
+
+def _uncommon(value: str) -> str:
+    if is_common(value):
+        raise ValueError("it is among the passwords that are tried first; choose another")
+    return value
+
+
+Password = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(_uncommon)]
 
 _email = TypeAdapter[str](Email)
 
@@ -22,10 +30,31 @@ def normalize_email(value: str) -> str | None:
         return None
 
 
+FullName = Annotated[Text, Field(max_length=200)]
+
+
 class UserCreate(Body):
     email: Email
     password: Password
-    full_name: Annotated[Text, Field(max_length=200)] | None = None
+    full_name: FullName | None = None
+
+
+class UserUpdate(Body):
+    """What people change of themselves."""
+
+    full_name: FullName | None = None
+
+
+class UserAdminUpdate(Body):
+    """What superusers change of others."""
+
+    is_active: NotNull[bool] = None
+    is_superuser: NotNull[bool] = None
+
+
+class PasswordChange(Body):
+    current_password: Annotated[str, Field(max_length=128)]
+    new_password: Password
 
 
 class UserRead(Read):

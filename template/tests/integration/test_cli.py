@@ -117,7 +117,7 @@ async def test_an_account_is_made_by_the_rules_of_the_api(
 
 def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: Project) -> None:
     with prepared.at_terminal("users", "create", "ada@example.com") as terminal:
-        for first, second in (("hunter22", "hunter23"), ("hunter22", "hunter22")):
+        for first, second in (("hunter-two-two", "hunter-two-three"), ("hunter-two-two", "hunter-two-two")):
             terminal.wait_for("Password: ")
             terminal.type(f"{first}\n")
             terminal.wait_for("confirmation: ")

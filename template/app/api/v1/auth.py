@@ -4,31 +4,31 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import OAuth2PasswordRequestForm
 
-from app.api.deps import Auth, CurrentUser, Cursor, DatabaseDep, Limit, PasswordsDep
+from app.api.deps import Auth, CurrentUser, Cursor, DatabaseDep, Limit, PasswordsDep, Users
 from app.models.user import User
 from app.schemas.base import PageRead
-from app.schemas.user import RefreshBody, SessionRead, Tokens, UserCreate, UserRead
+from app.schemas.user import PasswordChange, RefreshBody, SessionRead, Tokens, UserCreate, UserRead
+from app.services.passwords import PasswordService
 from app.services.sessions import SessionService
-from app.services.users import UserService
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-def user_service(database: DatabaseDep, passwords: PasswordsDep) -> UserService:
-    return UserService(database, passwords)
+def password_service(database: DatabaseDep, passwords: PasswordsDep) -> PasswordService:
+    return PasswordService(database, passwords)
 
 
 def session_service(database: DatabaseDep, user: CurrentUser) -> SessionService:
     return SessionService(database, user)
 
 
-Users = Annotated[UserService, Depends(user_service)]
+PasswordsOf = Annotated[PasswordService, Depends(password_service)]
 Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
 async def register(data: UserCreate, users: Users) -> User:
-    return await users.create(data)
+    return await users.register(data)
 
 
 @router.post("/login")
@@ -63,3 +63,9 @@ async def list_sessions(sessions: Sessions, limit: Limit = 50, cursor: Cursor = 
 @router.delete("/sessions/{session_id}", status_code=204)
 async def end_session(session_id: UUID, sessions: Sessions) -> None:
     await sessions.end(session_id)
+
+
+@router.post("/password/change", status_code=204)
+async def change_password(data: PasswordChange, user: CurrentUser, service: PasswordsOf) -> None:
+    """Ends one's other sessions."""
+    await service.change(user, data)
