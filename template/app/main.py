@@ -19,6 +19,8 @@ from app.core.migrations import applied, check_migrations
 from app.core.security import Passwords
 from app.services.ai_model import open_ai
 from app.services.housekeeping import housekeeping
+from app.services.letters import Letters
+from app.services.mail import open_outbox
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,10 +47,15 @@ def create_app(settings: Settings) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
     state, settings = app.state, app.state.settings
-    async with open_database(settings) as state.database, open_ai(settings) as state.ai:
+    async with (
+        open_database(settings) as state.database,
+        open_ai(settings) as state.ai,
+        open_outbox(settings) as state.outbox,
+    ):
         await check_migrations(state.database)
         state.events = MemoryEvents()
         state.passwords = Passwords(settings)
+        state.letters = Letters(settings, state.database, state.outbox)
         state.checks = {"database": Check(partial(applied, state.database))}
         state.features, state.limits = [], {}
         async with housekeeping(state.database):

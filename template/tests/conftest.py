@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +30,8 @@ from app.main import create_app
 ROOT = Path(__file__).parents[1]
 SERVER = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
+MAILBOX = TemporaryDirectory(prefix="mailbox-")
+"""Of the processes that tests start."""
 PASSWORD = "correct horse battery staple"
 
 
@@ -88,7 +91,7 @@ def environment(**settings: str) -> dict[str, str]:
         if name in os.environ
     }
     fast = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "32", "DEMO_MODEL_DELAY": "0", "AI_MODEL": "demo"}
-    return {**keep, "SECRET_KEY": SECRET_KEY, **fast, **settings}
+    return {**keep, "SECRET_KEY": SECRET_KEY, "MAILBOX_FOLDER": MAILBOX.name, **fast, **settings}
 
 
 def _migrate(url: str) -> None:
@@ -136,21 +139,20 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(database_url: str) -> MakeSettings:
-    """Settings for this test's database, with cheap hashes and a model that does not pause."""
+def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
+    """Settings for this test's database and mailbox, with cheap hashes and a model that does not pause."""
 
     def make(**values: Any) -> Settings:
         fast: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32, "demo_model_delay": 0}
-        return Settings(**{"secret_key": SECRET_KEY, "database_url": database_url, **fast, **values})
+        own = {"database_url": database_url, "mailbox_folder": str(tmp_path / "mailbox")}
+        return Settings(**{"secret_key": SECRET_KEY, **own, **fast, **values})
 
     return make
 
 
 @pytest.fixture
 def settings(make_settings: MakeSettings) -> Settings:
-    settings = make_settings()
-    configure_logging(settings)
-    return settings
+    return make_settings()
 
 
 @pytest.fixture
@@ -167,6 +169,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[FastAPI]:
+    configure_logging(settings)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app

@@ -9,10 +9,11 @@ from fastapi.security import OAuth2PasswordBearer
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import Forbidden, Unauthenticated
+from app.core.errors import EmailNotVerified, Forbidden, Unauthenticated
 from app.core.security import Passwords
 from app.repositories.user import Principal
 from app.services.auth import AuthService
+from app.services.letters import Letters
 from app.services.users import UserService
 
 bearer = OAuth2PasswordBearer("auth/login", refreshUrl="auth/refresh", scheme_name="bearer", auto_error=False)
@@ -30,9 +31,14 @@ def passwords(connection: HTTPConnection) -> Passwords:
     return connection.app.state.passwords
 
 
+def letters(connection: HTTPConnection) -> Letters:
+    return connection.app.state.letters
+
+
 SettingsDep = Annotated[Settings, Depends(settings)]
 DatabaseDep = Annotated[Database, Depends(database)]
 PasswordsDep = Annotated[Passwords, Depends(passwords)]
+LettersDep = Annotated[Letters, Depends(letters)]
 
 
 def auth_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> AuthService:
@@ -56,9 +62,19 @@ async def optional_user(token: Token, auth: Auth) -> Principal | None:
 OptionalUser = Annotated[Principal | None, Depends(optional_user)]
 
 
-def current_user(user: OptionalUser) -> Principal:
+def known_user(user: OptionalUser) -> Principal:
+    """Who is calling, verified or not: for what people need to become so, and for what is only about them."""
     if user is None:
         raise Unauthenticated("A bearer token is required.")
+    return user
+
+
+KnownUser = Annotated[Principal, Depends(known_user)]
+
+
+def current_user(user: KnownUser, settings: SettingsDep) -> Principal:
+    if settings.verified_email_required and not user.email_verified:
+        raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the letter again.")
     return user
 
 

@@ -1,7 +1,9 @@
 """Settings that an operator may change. Features keep theirs in a small class in their own files."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import load_dotenv
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -41,6 +43,36 @@ def _prefix(value: str) -> str:
     if value.split("/")[1] in {"health", "docs", "openapi.json"}:
         raise ValueError("this path is taken")
     return value
+
+
+def _split(url: str) -> SplitResult | None:
+    """None when it names no host."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _smtp_url(value: SecretStr) -> SecretStr:
+    parts = _split(value.get_secret_value())
+    if parts is None or parts.scheme not in {"smtp", "smtps", "smtp+starttls"}:
+        raise ValueError("use smtps://user:password@host, smtp+starttls://user:password@host:587 or smtp://host:25")
+    if parts.scheme == "smtp" and parts.password:
+        raise ValueError("smtp:// would send the password unencrypted; use smtps:// or smtp+starttls://")
+    return value
+
+
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+@[A-Za-z0-9.-]+", value):
+        raise ValueError("this is not an e-mail address")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("it must begin with https:// or http:// and have no query")
+    return value.rstrip("/")
 
 
 def _upper(value: Any) -> Any:
@@ -98,11 +130,18 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
 
     registration_open: bool = True
+    verified_email_required: bool = False
     access_token_expire_minutes: int = Field(default=30, ge=1, le=525_600)
     refresh_token_expire_days: int = Field(default=30, ge=1, le=3_650)
     session_max_days: int = Field(default=180, ge=1, le=3_650)
     argon2_time_cost: int = Field(default=3, ge=1, le=100)
     argon2_memory_kib: int = Field(default=65_536, ge=32, le=4_194_304)
+
+    smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
+    mail_from: Annotated[str, AfterValidator(_sender)] = "noreply@localhost"
+    mailbox_folder: str = "mailbox"
+    app_url: Annotated[str, AfterValidator(_web_address)] = "http://localhost:3000"
+    email_token_expire_minutes: int = Field(default=60, ge=1, le=525_600)
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["auto", "console", "json"] = "auto"

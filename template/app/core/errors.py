@@ -47,6 +47,10 @@ class SessionRequired(AppError):
     status, code = 403, "session_required"
 
 
+class EmailNotVerified(AppError):
+    status, code = 403, "email_not_verified"
+
+
 class Forbidden(AppError):
     """Who is calling is known, and may not do this."""
 

@@ -1,6 +1,7 @@
 """Passwords, and the tokens that stand for having given one."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -14,7 +15,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.core.config import Settings
-from app.core.errors import Busy, Unauthenticated
+from app.core.errors import Busy, Invalid, Unauthenticated
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
@@ -90,11 +91,36 @@ class AccessTokens:
             raise Unauthenticated("The access token is not valid; log in again.") from None
 
 
+class InvalidToken(Invalid):
+    code = "invalid_token"
+
+    def __init__(self) -> None:
+        super().__init__("This link or token is not valid any more; ask for a new one.")
+
+
+class EmailTokens:
+    """Signed JWTs: `aud` is what they are for, `jti` the id of the row without which they are void."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.secret_key.get_secret_value()
+
+    def issue(self, user_id: UUID, id: UUID, purpose: str, expires_at: datetime) -> str:
+        return _signed(self._key, {"sub": str(user_id), "jti": str(id), "aud": purpose, "exp": expires_at})
+
+    def read(self, token: str, *purposes: str) -> tuple[str, UUID, UUID]:
+        """Which of the purposes, the user's id and the row's. Raises InvalidToken."""
+        try:
+            claims = _verified(self._key, token, "jti", audience=purposes)
+            return claims["aud"], UUID(claims["sub"]), UUID(claims["jti"])
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken from None
+
+
 def _signed(key: str, claims: dict[str, Any]) -> str:
     return jwt.encode({"iat": datetime.now(UTC), **claims}, key, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _verified(key: str, token: str, *required: str, audience: str | None = None) -> dict[str, Any]:
+def _verified(key: str, token: str, *required: str, audience: Sequence[str] | None = None) -> dict[str, Any]:
     return jwt.decode(  # pyright: ignore[reportUnknownMemberType]
         token, key, [ALGORITHM], audience=audience, options={"require": ["exp", "sub", *required]}
     )

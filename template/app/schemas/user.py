@@ -30,6 +30,7 @@ def normalize_email(value: str) -> str | None:
         return None
 
 
+MailedToken = Annotated[str, Field(max_length=1000)]
 FullName = Annotated[Text, Field(max_length=200)]
 
 
@@ -55,6 +56,25 @@ class UserAdminUpdate(Body):
 class PasswordChange(Body):
     current_password: Annotated[str, Field(max_length=128)]
     new_password: Password
+
+
+class PasswordForgotten(Body):
+    email: Email
+
+
+class PasswordReset(Body):
+    token: MailedToken
+    password: Password
+
+
+class EmailChange(Body):
+    email: Email
+    password: Annotated[str, Field(max_length=128)]
+    """The current one."""
+
+
+class EmailConfirmation(Body):
+    token: MailedToken
 
 
 class UserRead(Read):

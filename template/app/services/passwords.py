@@ -1,11 +1,16 @@
 import structlog
 
+from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Invalid
-from app.core.security import Passwords
-from app.repositories.credential import EmailTokenRepository, SessionRepository
+from app.core.security import EmailTokens, InvalidToken, Passwords
+from app.models.user import EmailPurpose
+from app.repositories.credential import ApiKeyRepository, EmailTokenRepository, SessionRepository
 from app.repositories.user import Principal, UserRepository
-from app.schemas.user import PasswordChange
+from app.schemas.user import PasswordChange, PasswordReset
+from app.services.letters import Letters
+
+_CHANGED = "The password of your account was changed."
 
 log = structlog.stdlib.get_logger("app.security")
 
@@ -18,9 +23,11 @@ class WrongPassword(Invalid):
 
 
 class PasswordService:
-    def __init__(self, database: Database, passwords: Passwords) -> None:
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords, letters: Letters) -> None:
+        self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
+        self._letters = letters
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
         """Ends the person's other sessions. Raises WrongPassword."""
@@ -39,3 +46,26 @@ class PasswordService:
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
         log.info("password changed", user_id=str(user.id))
+        self._letters.tell(user.email, _CHANGED)
+
+    def forgot(self, email: str) -> None:
+        """Answers the same whether anybody has this address, and at the same time: what it takes is done later."""
+        log.info("password forgotten")
+        self._letters.reset(email)
+
+    async def reset(self, data: PasswordReset) -> None:
+        """Ends all sessions and API keys: whoever forgot a password may have lost more. Raises InvalidToken."""
+        _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
+        hashed = await self._passwords.hash(data.password)
+        async with self._database.write() as session:
+            user = await UserRepository(session).find(user_id, lock=True)
+            tokens = EmailTokenRepository(session, user_id)
+            email = await tokens.consume(id, EmailPurpose.reset)
+            if user is None or not user.is_active or user.email != email:
+                raise InvalidToken
+            user.hashed_password, user.email_verified = hashed, True  # the letter arrived there
+            await SessionRepository(session, user_id).end_all()
+            await ApiKeyRepository(session, user_id).delete_all()
+            await tokens.void()
+        log.info("password reset", user_id=str(user_id))
+        self._letters.tell(user.email, _CHANGED)

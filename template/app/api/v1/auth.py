@@ -4,31 +4,54 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import OAuth2PasswordRequestForm
 
-from app.api.deps import Auth, CurrentUser, Cursor, DatabaseDep, Limit, PasswordsDep, Users
+from app.api.deps import Auth, Cursor, DatabaseDep, KnownUser, LettersDep, Limit, PasswordsDep, SettingsDep, Users
 from app.models.user import User
 from app.schemas.base import PageRead
-from app.schemas.user import PasswordChange, RefreshBody, SessionRead, Tokens, UserCreate, UserRead
+from app.schemas.user import (
+    EmailChange,
+    EmailConfirmation,
+    PasswordChange,
+    PasswordForgotten,
+    PasswordReset,
+    RefreshBody,
+    SessionRead,
+    Tokens,
+    UserCreate,
+    UserRead,
+)
+from app.services.emails import EmailService
 from app.services.passwords import PasswordService
 from app.services.sessions import SessionService
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-def password_service(database: DatabaseDep, passwords: PasswordsDep) -> PasswordService:
-    return PasswordService(database, passwords)
+def password_service(
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep
+) -> PasswordService:
+    return PasswordService(settings, database, passwords, letters)
 
 
-def session_service(database: DatabaseDep, user: CurrentUser) -> SessionService:
+def email_service(
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep
+) -> EmailService:
+    return EmailService(settings, database, passwords, letters)
+
+
+def session_service(database: DatabaseDep, user: KnownUser) -> SessionService:
     return SessionService(database, user)
 
 
 PasswordsOf = Annotated[PasswordService, Depends(password_service)]
+Emails = Annotated[EmailService, Depends(email_service)]
 Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users) -> User:
-    return await users.register(data)
+async def register(data: UserCreate, users: Users, letters: LettersDep) -> User:
+    user = await users.register(data)
+    letters.verify(user.id, user.email)
+    return user
 
 
 @router.post("/login")
@@ -50,7 +73,7 @@ async def refresh(data: RefreshBody, auth: Auth) -> Tokens:
 
 
 @router.post("/logout", status_code=204)
-async def logout(user: CurrentUser, sessions: Sessions) -> None:
+async def logout(user: KnownUser, sessions: Sessions) -> None:
     """Ends the session that asks; its access and refresh tokens are void at once."""
     await sessions.end(user.credential_id)
 
@@ -66,6 +89,36 @@ async def end_session(session_id: UUID, sessions: Sessions) -> None:
 
 
 @router.post("/password/change", status_code=204)
-async def change_password(data: PasswordChange, user: CurrentUser, service: PasswordsOf) -> None:
+async def change_password(data: PasswordChange, user: KnownUser, service: PasswordsOf) -> None:
     """Ends one's other sessions."""
     await service.change(user, data)
+
+
+@router.post("/password/forgot", status_code=202)
+async def forgot_password(data: PasswordForgotten, service: PasswordsOf) -> None:
+    """Mails a token for a new password to whoever has this address, and does not tell whether anybody has."""
+    service.forgot(data.email)
+
+
+@router.post("/password/reset", status_code=204)
+async def reset_password(data: PasswordReset, service: PasswordsOf) -> None:
+    """Ends every session and API key of the account."""
+    await service.reset(data)
+
+
+@router.post("/email/verify", status_code=204)
+async def verify_email(data: EmailConfirmation, emails: Emails) -> None:
+    """With the token of the letter that confirms an address, the first one or a new one."""
+    await emails.confirm(data.token)
+
+
+@router.post("/email/resend", status_code=202)
+async def resend_email(user: KnownUser, emails: Emails) -> None:
+    """The letter that confirms one's address, again; nothing when it is confirmed already."""
+    emails.resend(user)
+
+
+@router.post("/email/change", status_code=202)
+async def change_email(data: EmailChange, user: KnownUser, emails: Emails) -> None:
+    """Mails a token to the new address, which takes the old one's place once it is confirmed."""
+    await emails.change(user, data)

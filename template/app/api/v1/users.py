@@ -3,7 +3,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from app.api.deps import CurrentUser, Cursor, Limit, Superuser, Users
+from app.api.deps import Cursor, KnownUser, Limit, Superuser, Users
 from app.models.user import User
 from app.repositories.base import Page
 from app.repositories.user import Principal
@@ -16,7 +16,7 @@ Search = Annotated[Text | None, Query(max_length=100, description="Part of an ad
 
 
 @router.get("/me", response_model=UserRead)
-async def read_me(user: CurrentUser) -> Principal:
+async def read_me(user: KnownUser) -> Principal:
     return user
 
 
