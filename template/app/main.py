@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware as ProxyHeaders
 
 from app import __version__
 from app.api.errors import Problems, add_error_handlers
@@ -16,7 +17,9 @@ from app.core.database import open_database
 from app.core.events import MemoryEvents
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations
+from app.core.redis import open_redis, ping
 from app.core.security import Passwords
+from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
 from app.services.housekeeping import housekeeping
 from app.services.letters import Letters
@@ -51,12 +54,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_database(settings) as state.database,
         open_ai(settings) as state.ai,
         open_outbox(settings) as state.outbox,
+        open_redis(settings) as state.redis,
     ):
         await check_migrations(state.database)
         state.events = MemoryEvents()
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
+        state.throttle = Throttle(state.redis, settings.redis_prefix)
         state.checks = {"database": Check(partial(applied, state.database))}
+        if state.redis is not None:
+            state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
         async with housekeeping(state.database):
             yield
@@ -75,5 +82,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
     app.add_middleware(RequestContext)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeaders, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(Alive)
     app.add_middleware(PlainStartupErrors)

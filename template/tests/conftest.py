@@ -32,6 +32,13 @@ SERVER = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
 MAILBOX = TemporaryDirectory(prefix="mailbox-")
 """Of the processes that tests start."""
+UNLIMITED = {
+    "requests_per_minute": 0,
+    "login_attempts_per_minute": 0,
+    "login_failures_per_hour": 0,
+    "registrations_per_hour": 0,
+    "mails_per_hour": 0,
+}
 PASSWORD = "correct horse battery staple"
 
 
@@ -90,8 +97,9 @@ def environment(**settings: str) -> dict[str, str]:
         for name in ("PATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
         if name in os.environ
     }
+    unlimited = {name.upper(): str(limit) for name, limit in UNLIMITED.items()}
     fast = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "32", "DEMO_MODEL_DELAY": "0", "AI_MODEL": "demo"}
-    return {**keep, "SECRET_KEY": SECRET_KEY, "MAILBOX_FOLDER": MAILBOX.name, **fast, **settings}
+    return {**keep, "SECRET_KEY": SECRET_KEY, "MAILBOX_FOLDER": MAILBOX.name, **fast, **unlimited, **settings}
 
 
 def _migrate(url: str) -> None:
@@ -145,7 +153,7 @@ def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
     def make(**values: Any) -> Settings:
         fast: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32, "demo_model_delay": 0}
         own = {"database_url": database_url, "mailbox_folder": str(tmp_path / "mailbox")}
-        return Settings(**{"secret_key": SECRET_KEY, **own, **fast, **values})
+        return Settings(**{"secret_key": SECRET_KEY, **own, **fast, **UNLIMITED, **values})
 
     return make
 

@@ -11,6 +11,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import EmailNotVerified, Forbidden, Unauthenticated
 from app.core.security import Passwords
+from app.core.throttle import Gate
 from app.repositories.user import Principal
 from app.services.auth import AuthService
 from app.services.letters import Letters
@@ -35,14 +36,20 @@ def letters(connection: HTTPConnection) -> Letters:
     return connection.app.state.letters
 
 
+def gate(connection: HTTPConnection) -> Gate:
+    state = connection.app.state
+    return Gate(state.throttle, state.settings, connection.client.host if connection.client else "")
+
+
 SettingsDep = Annotated[Settings, Depends(settings)]
 DatabaseDep = Annotated[Database, Depends(database)]
 PasswordsDep = Annotated[Passwords, Depends(passwords)]
+GateDep = Annotated[Gate, Depends(gate)]
 LettersDep = Annotated[Letters, Depends(letters)]
 
 
-def auth_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> AuthService:
-    return AuthService(settings, database, passwords)
+def auth_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, gate: GateDep) -> AuthService:
+    return AuthService(settings, database, passwords, gate)
 
 
 def user_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> UserService:
@@ -54,9 +61,13 @@ Users = Annotated[UserService, Depends(user_service)]
 Token = Annotated[str | None, Depends(bearer)]
 
 
-async def optional_user(token: Token, auth: Auth) -> Principal | None:
+async def optional_user(token: Token, auth: Auth, gate: GateDep) -> Principal | None:
     """None without a token; a token that is there must be good."""
-    return await auth.identify(token) if token else None
+    if not token:
+        return None
+    user = await auth.identify(token)
+    await gate.request(user.id)
+    return user
 
 
 OptionalUser = Annotated[Principal | None, Depends(optional_user)]

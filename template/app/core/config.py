@@ -1,6 +1,7 @@
 """Settings that an operator may change. Features keep theirs in a small class in their own files."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -61,6 +62,24 @@ def _smtp_url(value: SecretStr) -> SecretStr:
     if parts.scheme == "smtp" and parts.password:
         raise ValueError("smtp:// would send the password unencrypted; use smtps:// or smtp+starttls://")
     return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = _split(value.get_secret_value())
+    if parts is None or parts.scheme not in {"redis", "rediss"} or not re.fullmatch(r"(/\d*)?", parts.path):
+        raise ValueError("use redis://host:6379/0, or rediss:// for TLS")
+    return value
+
+
+def _list(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def _networks(value: list[str]) -> list[str]:
+    try:
+        return [str(ip_network(item)) for item in value]
+    except ValueError:
+        raise ValueError("name addresses or networks, such as 10.0.0.1 or 10.0.0.0/8, separated by commas") from None
 
 
 def _sender(value: str) -> str:
@@ -124,10 +143,20 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field(default=10, ge=0, le=1_000)
     database_echo: bool = False
 
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    redis_prefix: str = Field(default="app", pattern=r"^[A-Za-z0-9_.:-]+$")
+
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
+
+    requests_per_minute: int = Field(default=1_000, ge=0, le=1_000_000)
+    login_attempts_per_minute: int = Field(default=60, ge=0, le=1_000_000)
+    login_failures_per_hour: int = Field(default=50, ge=0, le=1_000_000)
+    registrations_per_hour: int = Field(default=60, ge=0, le=1_000_000)
+    mails_per_hour: int = Field(default=10, ge=0, le=1_000_000)
 
     registration_open: bool = True
     verified_email_required: bool = False

@@ -16,7 +16,10 @@ class AppError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    headers: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {}
 
 
 class NotFound(AppError):
@@ -38,7 +41,10 @@ class Conflict(AppError):
 
 class Unauthenticated(AppError):
     status, code = 401, "unauthenticated"
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
 
 
 class SessionRequired(AppError):
@@ -59,4 +65,7 @@ class Forbidden(AppError):
 
 class Busy(AppError):
     status, code = 503, "busy"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "5"}

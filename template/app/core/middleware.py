@@ -27,7 +27,10 @@ log = structlog.stdlib.get_logger("app.access")
 
 
 class RequestContext:
-    """Gives the request an id, in its answer and its log lines, and logs it when it ends."""
+    """Gives the request an id, in its answer and its log lines, and logs it when it ends.
+
+    Its log lines also have the client's address: what security events need to tell from where.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,7 +50,8 @@ class RequestContext:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        client = scope["client"][0] if scope.get("client") else None
+        with bound_contextvars(request_id=request_id, client=client):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:

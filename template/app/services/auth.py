@@ -7,6 +7,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Unauthenticated
 from app.core.security import AccessTokens, Passwords, fingerprint, new_secret
+from app.core.throttle import Gate
 from app.models.base import now
 from app.models.user import User, UserSession
 from app.repositories.credential import CredentialRepository, RefreshTokenRepository, SessionRepository
@@ -26,16 +27,18 @@ class RefreshSuperseded(Unauthenticated):
 
 
 class AuthService:
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords) -> None:
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords, gate: Gate) -> None:
         self._lifetime = timedelta(minutes=settings.access_token_expire_minutes)
         self._idle = timedelta(days=settings.refresh_token_expire_days)
         self._longest = timedelta(days=settings.session_max_days)
         self._tokens = AccessTokens(settings)
         self._database = database
         self._passwords = passwords
+        self._gate = gate
 
     async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
-        """Raises Unauthenticated, with the same words and after the same time whatever was wrong."""
+        """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
+        await self._gate.log_in(email)
         address = normalize_email(email)
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
@@ -43,6 +46,7 @@ class AuthService:
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
+        await self._gate.guessed_password(email)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:

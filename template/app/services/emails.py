@@ -4,6 +4,7 @@ from sqlalchemy.exc import IntegrityError
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.security import EmailTokens, InvalidToken, Passwords
+from app.core.throttle import Gate
 from app.models.user import EmailPurpose
 from app.repositories.credential import EmailTokenRepository
 from app.repositories.user import Principal, UserRepository
@@ -18,27 +19,36 @@ log = structlog.stdlib.get_logger("app.security")
 class EmailService:
     """Whose an address is."""
 
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords, letters: Letters) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+    ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
         self._letters = letters
+        self._gate = gate
 
-    def resend(self, user: Principal) -> None:
+    async def resend(self, user: Principal) -> None:
+        """Raises TooManyRequests."""
+        await self._gate.mail(user.email)
         if not user.email_verified:
             self._letters.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
-        """The address stays until the new one is confirmed. Raises WrongPassword."""
+        """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
+        await self._gate.guess_password(user.email)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.password, known):
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
+        await self._gate.guessed_password(user.email)
+        await self._gate.mail(data.email)
         self._letters.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
-        """Raises InvalidToken, and EmailTaken when another account has the address by now."""
+        """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
+        await self._gate.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
             async with self._database.write() as session:

@@ -1,6 +1,8 @@
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
+
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.security import EmailTokens
@@ -33,6 +35,8 @@ _CHANGED = """\
 {what} If it was not you, choose a new password at once: {app_url}
 """
 
+log = structlog.stdlib.get_logger("app.security")
+
 
 class Letters:
     """What people get by mail. Each is written and sent after the answer, which therefore tells nothing of it."""
@@ -64,6 +68,7 @@ class Letters:
     async def _reset(self, email: str) -> None:
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(email)
+        log.info("password forgotten", user_id=user and str(user.id))
         if user is not None and user.is_active:
             await self._send(user.id, email, EmailPurpose.reset)
 

@@ -4,6 +4,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Invalid
 from app.core.security import EmailTokens, InvalidToken, Passwords
+from app.core.throttle import Gate
 from app.models.user import EmailPurpose
 from app.repositories.credential import ApiKeyRepository, EmailTokenRepository, SessionRepository
 from app.repositories.user import Principal, UserRepository
@@ -23,19 +24,24 @@ class WrongPassword(Invalid):
 
 
 class PasswordService:
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords, letters: Letters) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+    ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
         self._letters = letters
+        self._gate = gate
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
-        """Ends the person's other sessions. Raises WrongPassword."""
+        """Ends the person's other sessions. Raises TooManyRequests, WrongPassword."""
+        await self._gate.guess_password(user.email)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.current_password, known):
             log.warning("password not changed", user_id=str(user.id))
             raise WrongPassword
+        await self._gate.guessed_password(user.email)
         hashed = await self._passwords.hash(data.new_password)
         async with self._database.write() as session:
             users = UserRepository(session)
@@ -48,13 +54,14 @@ class PasswordService:
         log.info("password changed", user_id=str(user.id))
         self._letters.tell(user.email, _CHANGED)
 
-    def forgot(self, email: str) -> None:
-        """Answers the same whether anybody has this address, and at the same time: what it takes is done later."""
-        log.info("password forgotten")
+    async def forgot(self, email: str) -> None:
+        """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
+        await self._gate.mail(email)
         self._letters.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
-        """Ends all sessions and API keys: whoever forgot a password may have lost more. Raises InvalidToken."""
+        """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
+        await self._gate.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
         hashed = await self._passwords.hash(data.password)
         async with self._database.write() as session:
@@ -67,5 +74,6 @@ class PasswordService:
             await SessionRepository(session, user_id).end_all()
             await ApiKeyRepository(session, user_id).delete_all()
             await tokens.void()
+        await self._gate.guessed_password(user.email)
         log.info("password reset", user_id=str(user_id))
         self._letters.tell(user.email, _CHANGED)

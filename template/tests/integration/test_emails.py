@@ -19,7 +19,7 @@ from app.core.database import Database
 from app.models.user import EmailToken, User
 from app.services import mail
 from tests.conftest import PASSWORD, SECRET_KEY, MakeSettings, bearer, client_for, log_in, running, sign_in
-from tests.mailbox import Mailbox, kept, mailbox, token_in
+from tests.letterbox import Mailbox, kept, mailbox, token_in
 
 AUTH, ME = "/api/v1/auth", "/api/v1/users/me"
 ALICE, NEW, OTHER = "alice@example.com", "new@example.com", "another long enough phrase"

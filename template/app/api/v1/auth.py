@@ -4,7 +4,18 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import OAuth2PasswordRequestForm
 
-from app.api.deps import Auth, Cursor, DatabaseDep, KnownUser, LettersDep, Limit, PasswordsDep, SettingsDep, Users
+from app.api.deps import (
+    Auth,
+    Cursor,
+    DatabaseDep,
+    GateDep,
+    KnownUser,
+    LettersDep,
+    Limit,
+    PasswordsDep,
+    SettingsDep,
+    Users,
+)
 from app.models.user import User
 from app.schemas.base import PageRead
 from app.schemas.user import (
@@ -27,15 +38,15 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 
 
 def password_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
 ) -> PasswordService:
-    return PasswordService(settings, database, passwords, letters)
+    return PasswordService(settings, database, passwords, letters, gate)
 
 
 def email_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
 ) -> EmailService:
-    return EmailService(settings, database, passwords, letters)
+    return EmailService(settings, database, passwords, letters, gate)
 
 
 def session_service(database: DatabaseDep, user: KnownUser) -> SessionService:
@@ -48,7 +59,8 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users, letters: LettersDep) -> User:
+async def register(data: UserCreate, users: Users, letters: LettersDep, gate: GateDep) -> User:
+    await gate.register()
     user = await users.register(data)
     letters.verify(user.id, user.email)
     return user
@@ -97,7 +109,7 @@ async def change_password(data: PasswordChange, user: KnownUser, service: Passwo
 @router.post("/password/forgot", status_code=202)
 async def forgot_password(data: PasswordForgotten, service: PasswordsOf) -> None:
     """Mails a token for a new password to whoever has this address, and does not tell whether anybody has."""
-    service.forgot(data.email)
+    await service.forgot(data.email)
 
 
 @router.post("/password/reset", status_code=204)
@@ -115,7 +127,7 @@ async def verify_email(data: EmailConfirmation, emails: Emails) -> None:
 @router.post("/email/resend", status_code=202)
 async def resend_email(user: KnownUser, emails: Emails) -> None:
     """The letter that confirms one's address, again; nothing when it is confirmed already."""
-    emails.resend(user)
+    await emails.resend(user)
 
 
 @router.post("/email/change", status_code=202)

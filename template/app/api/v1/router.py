@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app.api.errors import problems
 
-router = APIRouter(responses=problems(401, 403, 404, 409, 413, 422, 500, 503))
+router = APIRouter(responses=problems(401, 403, 404, 409, 413, 422, 429, 500, 503))
 
 for _module in iter_modules([str(Path(__file__).parent)]):
     if _module.name != "router":
