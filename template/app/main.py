@@ -12,6 +12,7 @@ from app.api.health import Alive, Check
 from app.api.health import router as health_router
 from app.api.openapi import complete_openapi
 from app.api.v1.router import router as v1_router
+from app.api.v1.router import scopes
 from app.core.config import Settings
 from app.core.database import open_database
 from app.core.events import MemoryEvents
@@ -37,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json" if local else None,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.scopes = settings, scopes
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
     app.include_router(v1_router, prefix=settings.api_v1_prefix, max_body_size=settings.max_body_bytes)
     complete_openapi(app, settings.api_v1_prefix)

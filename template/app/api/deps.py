@@ -9,7 +9,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import EmailNotVerified, Forbidden, Unauthenticated
+from app.core.errors import EmailNotVerified, Forbidden, MissingScope, SessionRequired, Unauthenticated
 from app.core.security import Passwords
 from app.core.throttle import Gate
 from app.repositories.user import Principal
@@ -73,10 +73,32 @@ async def optional_user(token: Token, auth: Auth, gate: GateDep) -> Principal | 
 OptionalUser = Annotated[Principal | None, Depends(optional_user)]
 
 
-def known_user(user: OptionalUser) -> Principal:
-    """Who is calling, verified or not: for what people need to become so, and for what is only about them."""
+def signed_in(user: OptionalUser) -> Principal:
     if user is None:
         raise Unauthenticated("A bearer token is required.")
+    return user
+
+
+SignedIn = Annotated[Principal, Depends(signed_in)]
+
+
+def session_user(user: SignedIn) -> Principal:
+    """A person who has logged in: for what no API key may do."""
+    if user.scopes is not None:
+        raise SessionRequired("An API key cannot do this; log in.")
+    return user
+
+
+SessionUser = Annotated[Principal, Depends(session_user)]
+
+
+def known_user(connection: HTTPConnection, user: SignedIn) -> Principal:
+    """Who is calling, verified or not. An API key must have the path's tag among its scopes, or `read` for a GET."""
+    if user.scopes is not None:
+        tags: list[str] = getattr(connection.scope.get("route"), "tags", [])
+        wanted = {*tags, "read"} if connection.scope.get("method") == "GET" else set(tags)
+        if wanted.isdisjoint(user.scopes):
+            raise MissingScope(f"This API key has none of the scopes {', '.join(sorted(wanted))}.")
     return user
 
 
@@ -92,7 +114,7 @@ def current_user(user: KnownUser, settings: SettingsDep) -> Principal:
 CurrentUser = Annotated[Principal, Depends(current_user)]
 
 
-def superuser(user: CurrentUser) -> Principal:
+def superuser(user: SessionUser, _: CurrentUser) -> Principal:
     if not user.is_superuser:
         raise Forbidden("This is for superusers.")
     return user

@@ -53,6 +53,12 @@ class SessionRequired(AppError):
     status, code = 403, "session_required"
 
 
+class MissingScope(AppError):
+    """An API key was made for something else."""
+
+    status, code = 403, "missing_scope"
+
+
 class EmailNotVerified(AppError):
     status, code = 403, "email_not_verified"
 

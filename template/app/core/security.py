@@ -19,6 +19,7 @@ from app.core.errors import Busy, Invalid, Unauthenticated
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
+API_KEY_START = "ak_"
 WAITING_HASHES = 200
 COMMON_PASSWORDS = Path(__file__).parent / "common_passwords.txt"
 

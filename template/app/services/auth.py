@@ -6,10 +6,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Unauthenticated
-from app.core.security import AccessTokens, Passwords, fingerprint, new_secret
+from app.core.security import API_KEY_START, AccessTokens, Passwords, fingerprint, new_secret
 from app.core.throttle import Gate
 from app.models.base import now
-from app.models.user import User, UserSession
+from app.models.user import ApiKey, User, UserSession
 from app.repositories.credential import CredentialRepository, RefreshTokenRepository, SessionRepository
 from app.repositories.user import Principal, UserRepository
 from app.schemas.user import Tokens, normalize_email
@@ -67,20 +67,28 @@ class AuthService:
         raise Unauthenticated("This refresh token was used before, so its session has ended; log in again.")
 
     async def identify(self, token: str) -> Principal:
-        """Who holds this token. Raises Unauthenticated."""
+        """Who holds this access token or API key. Raises Unauthenticated."""
+        is_key = token.startswith(API_KEY_START)
+        principal = await (self._find_by_key(token) if is_key else self._find_by_session(token))
+        if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
+            async with self._database.write() as session:  # now and then, so that reading does not write each time
+                await CredentialRepository(session).note_use(ApiKey if is_key else UserSession, principal.credential_id)
+        return principal
+
+    async def _find_by_session(self, token: str) -> Principal:
         user_id, session_id = self._tokens.read(token)
         async with self._database.read() as session:
             principal = await UserRepository(session).find_by_session(user_id, session_id)
         if principal is None:
             raise Unauthenticated("The session has ended; log in again.")
-        await self._note_use(principal)
         return principal
 
-    async def _note_use(self, principal: Principal) -> None:
-        """Now and then, so that reading does not write each time."""
-        if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
-            async with self._database.write() as session:
-                await CredentialRepository(session).note_use(UserSession, principal.credential_id)
+    async def _find_by_key(self, key: str) -> Principal:
+        async with self._database.read() as session:
+            principal = await UserRepository(session).find_by_api_key(fingerprint(key))
+        if principal is None:
+            raise Unauthenticated("The API key is not valid.")
+        return principal
 
     async def _renewed_hash(self, user: User, password: str) -> str | None:
         """Where the settings ask for another cost than the stored hash has."""

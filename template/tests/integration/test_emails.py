@@ -95,11 +95,13 @@ async def test_a_forgotten_password_is_replaced_and_everything_ended(
     alice: httpx2.AsyncClient, client: httpx2.AsyncClient, letters: Letters
 ) -> None:
     await letters.new()
+    key = (await alice.post(f"{AUTH}/api-keys", json={"name": "A script", "scopes": ["read"]})).json()["key"]
     assert await post(client, "password/forgot", email="Alice@Example.com") == 202
     token = await letters.token()
     assert await post(client, "password/reset", token=token, password="password1") == 422
     assert await post(client, "password/reset", token=token, password=OTHER) == 204
     assert (await alice.get(ME)).status_code == 401
+    assert (await client.get(ME, headers=bearer(key))).status_code == 401
     assert await letters.new() == [(ALICE, "")]
     tokens = await log_in(client, ALICE, OTHER)
     assert (await client.get(ME, headers=bearer(tokens["access_token"]))).json()["email_verified"]

@@ -9,10 +9,10 @@ from app.api.deps import (
     Cursor,
     DatabaseDep,
     GateDep,
-    KnownUser,
     LettersDep,
     Limit,
     PasswordsDep,
+    SessionUser,
     SettingsDep,
     Users,
 )
@@ -49,7 +49,7 @@ def email_service(
     return EmailService(settings, database, passwords, letters, gate)
 
 
-def session_service(database: DatabaseDep, user: KnownUser) -> SessionService:
+def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
     return SessionService(database, user)
 
 
@@ -85,7 +85,7 @@ async def refresh(data: RefreshBody, auth: Auth) -> Tokens:
 
 
 @router.post("/logout", status_code=204)
-async def logout(user: KnownUser, sessions: Sessions) -> None:
+async def logout(user: SessionUser, sessions: Sessions) -> None:
     """Ends the session that asks; its access and refresh tokens are void at once."""
     await sessions.end(user.credential_id)
 
@@ -101,7 +101,7 @@ async def end_session(session_id: UUID, sessions: Sessions) -> None:
 
 
 @router.post("/password/change", status_code=204)
-async def change_password(data: PasswordChange, user: KnownUser, service: PasswordsOf) -> None:
+async def change_password(data: PasswordChange, user: SessionUser, service: PasswordsOf) -> None:
     """Ends one's other sessions."""
     await service.change(user, data)
 
@@ -125,12 +125,12 @@ async def verify_email(data: EmailConfirmation, emails: Emails) -> None:
 
 
 @router.post("/email/resend", status_code=202)
-async def resend_email(user: KnownUser, emails: Emails) -> None:
+async def resend_email(user: SessionUser, emails: Emails) -> None:
     """The letter that confirms one's address, again; nothing when it is confirmed already."""
     await emails.resend(user)
 
 
 @router.post("/email/change", status_code=202)
-async def change_email(data: EmailChange, user: KnownUser, emails: Emails) -> None:
+async def change_email(data: EmailChange, user: SessionUser, emails: Emails) -> None:
     """Mails a token to the new address, which takes the old one's place once it is confirmed."""
     await emails.change(user, data)
