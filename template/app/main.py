@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware as ProxyHeaders
 
 from app import __version__
@@ -72,6 +73,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The one that is added last sees a request first."""
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(Problems)
     app.add_middleware(
         CORSMiddleware,

@@ -37,7 +37,15 @@ def _origins(value: Any) -> Any:
     origins = [origin.strip() for origin in value.split(",")] if isinstance(value, str) else value
     if "*" in origins:
         raise ValueError("name each origin; * would let every web page use its visitors' accounts")
+    if wrong := [origin for origin in origins if origin and not re.fullmatch(r"https?://[^\s/?#@*]+", origin)]:
+        raise ValueError(f"{wrong[0]} is no origin, such as https://app.example: no path, and no / at the end")
     return [origin for origin in origins if origin]
+
+
+def _hosts(value: list[str]) -> list[str]:
+    if wrong := [host for host in value if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]", host)]:
+        raise ValueError(f"{wrong[0]} is no host, such as api.example or *.example: no scheme and no port")
+    return value
 
 
 def _prefix(value: str) -> str:
@@ -146,6 +154,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     redis_prefix: str = Field(default="app", pattern=r"^[A-Za-z0-9_.:-]+$")
 
+    trusted_hosts: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_hosts)] = ["*"]
     trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
