@@ -11,7 +11,7 @@ from app.api.errors import problems
 OF_PEOPLE = {"auth", "info", "users"}
 """Tags of what is about accounts themselves, which no API key may change."""
 
-router = APIRouter(responses=problems(401, 403, 404, 409, 413, 422, 429, 500, 503))
+router = APIRouter(responses=problems(400, 401, 403, 404, 409, 413, 422, 429, 500, 503))
 scopes = {"read"}
 """What API keys may be given: the tag of every other router, and `read` for any GET."""
 
