@@ -42,3 +42,14 @@ def default_answers(default_project: Path) -> dict[str, Any]:
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    example = (ROOT / "template" / ".env.example.jinja").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z0-9]+_[A-Z0-9_]+)`", text))
+    assert named <= set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", example))
+    sections = re.split(r"(?m)^# --- ", example)
+    for section in sections:
+        if section.startswith(("Redis", "Limits", "Accounts", "Mail")):
+            assert set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", section)) <= named

@@ -127,6 +127,25 @@ async def test_a_token_that_proves_nothing(client: httpx2.AsyncClient, token: st
         assert (await client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code == 401
 
 
+async def test_a_token_of_a_living_session_must_be_signed_by_us_and_expire(alice: httpx2.AsyncClient) -> None:
+    token = alice.headers["authorization"].split()[1]
+    claims = jwt.decode(token, SECRET_KEY, ["HS256"])
+    assert claims["exp"] - claims["iat"] == 1800
+    without_end = {name: claim for name, claim in claims.items() if name != "exp"}
+    for forged in (
+        jwt.encode(without_end, SECRET_KEY, "HS256"),
+        jwt.encode(claims | {"exp": claims["iat"] - 1}, SECRET_KEY, "HS256"),
+        jwt.encode(claims, "another-key-0123456789-0123456789", "HS256"),
+        jwt.encode(claims, SECRET_KEY * 2, "HS512"),
+        jwt.encode(claims, None, "none"),
+        token[:-2],
+        token.rpartition(".")[0] + ".",
+    ):
+        assert (await alice.get(ME, headers={"Authorization": f"Bearer {forged}"})).status_code == 401
+    again = jwt.encode(claims, SECRET_KEY, "HS256")
+    assert (await alice.get(ME, headers={"Authorization": f"Bearer {again}"})).status_code == 200
+
+
 async def test_a_user_who_was_deactivated(alice: httpx2.AsyncClient, database: Database) -> None:
     async with database.write() as session:
         await session.execute(update(User).values(is_active=False))
