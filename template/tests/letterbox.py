@@ -16,9 +16,12 @@ class Mailbox:
     def __init__(self, refusals: int = 0) -> None:
         self.messages: list[EmailMessage] = []
         self.url = ""
+        self.open = asyncio.Event()
+        self.open.set()
         self._refusals = refusals
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
+        await self.open.wait()
         if self._refusals:
             self._refusals -= 1
             return "451 come back later"

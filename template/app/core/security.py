@@ -1,12 +1,12 @@
 """Passwords, and the tokens that stand for having given one."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import jwt
@@ -23,6 +23,8 @@ API_KEY_START = "ak_"
 WAITING_HASHES = 200
 COMMON_PASSWORDS = Path(__file__).parent / "common_passwords.txt"
 
+T = TypeVar("T")
+
 
 class Passwords:
     """Argon2 in a few threads of its own: a hash costs a quarter of a second and 64 MiB, and must not starve others."""
@@ -32,27 +34,31 @@ class Passwords:
         self._argon2 = PasswordHash((hasher,))
         self._hasher = hasher
         self._threads = CapacityLimiter(HASHING_THREADS)
+        self._asked = 0
 
     async def hash(self, password: str) -> str:
         """Raises Busy when too many wait already."""
-        self._check_queue()
-        return await to_thread.run_sync(self._argon2.hash, password, limiter=self._threads)
+        return await self._in_turn(self._argon2.hash, password)
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Without a hash to compare with, takes as long and answers False, so that time tells nothing. Raises Busy."""
         if hashed is None:
             await self.hash(password)
             return False
-        self._check_queue()
-        return await to_thread.run_sync(self._argon2.verify, password, hashed, limiter=self._threads)
+        return await self._in_turn(self._argon2.verify, password, hashed)
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether the settings ask for another cost than this hash was made with."""
         return self._hasher.check_needs_rehash(hashed)
 
-    def _check_queue(self) -> None:
-        if self._threads.statistics().tasks_waiting >= WAITING_HASHES:
+    async def _in_turn(self, work: Callable[..., T], *arguments: str) -> T:
+        if self._asked >= HASHING_THREADS + WAITING_HASHES:
             raise Busy("Too many people are logging in at the moment; try again.")
+        self._asked += 1
+        try:
+            return await to_thread.run_sync(work, *arguments, limiter=self._threads)
+        finally:
+            self._asked -= 1
 
 
 def is_common(password: str) -> bool:

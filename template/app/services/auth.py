@@ -38,15 +38,15 @@ class AuthService:
 
     async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
-        await self._gate.log_in(email)
         address = normalize_email(email)
+        await self._gate.log_in(address or email)  # as it is stored, so that no other way to write it counts anew
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
         known = await self._passwords.verify(password, user.hashed_password if user else None)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self._gate.guessed_password(email)
+        await self._gate.guessed_password(user.email)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:

@@ -267,8 +267,10 @@ async def test_tls_that_is_asked_for_is_not_done_without(
 
 
 async def test_a_stopping_application_delivers_first(make_settings: MakeSettings, box: Mailbox) -> None:
+    box.open.clear()
     async with running(make_settings(smtp_url=box.url)) as app, client_for(app) as client:
         await sign_in(client, ALICE)
+        asyncio.get_running_loop().call_later(0.2, box.open.set)  # when the application is stopping
     assert len(box.messages) == 1
 
 
@@ -305,3 +307,12 @@ async def test_tokens_are_not_stored(app: FastAPI, alice: httpx2.AsyncClient, le
         assert await session.scalar(select(func.count(EmailToken.id))) == 1
         row = (await session.execute(select(EmailToken.__table__))).one()
     assert token not in repr(row)
+
+
+@pytest.mark.parametrize("email", ["zoë@example.com", "ada@größe.example", "o'hara+chat@example.com"])
+async def test_any_address_can_be_written_to(make_settings: MakeSettings, tmp_path: Path, email: str) -> None:
+    async with running(make_settings()) as app, client_for(app) as client:
+        client.headers.update(await sign_in(client, email))
+        await app.state.outbox.settle()
+        [message] = kept(tmp_path / "mailbox")
+        assert await post(client, "email/verify", token=token_in(message)) == 204

@@ -99,7 +99,7 @@ async def test_too_many_who_wait_are_sent_away(
     monkeypatch.setattr(security, "WAITING_HASHES", 1)
     hasher._lock.acquire()  # two are held inside argon2, a third waits for them
     answers = [asyncio.create_task(try_log_in(alice, ALICE, PASSWORD)) for _ in range(4)]
-    done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
     hasher._lock.release()
     assert {task.result() for task in done} == {503}
     assert sorted(await asyncio.gather(*answers)) == [200, 200, 200, 503]

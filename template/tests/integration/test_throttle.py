@@ -82,6 +82,15 @@ async def test_many_at_once_are_no_way_around(make_settings: MakeSettings, store
         assert sorted(answer.status_code for answer in answers) == [401] * 3 + [429] * 7
 
 
+@pytest.mark.parametrize(
+    "variant", ["ALICE@EXAMPLE.COM", " alice@example.com ", "alice@ｅｘａｍｐｌｅ.com", "alice@Ｅxample.com"]
+)
+async def test_another_way_to_write_an_address_is_no_way_around(make_settings: MakeSettings, variant: str) -> None:
+    async with running(make_settings(login_failures_per_hour=1)) as app, client_for(app) as client:
+        await sign_in(client, ALICE)
+        assert await statuses(client, ALICE, variant) == [401, 429]
+
+
 async def test_a_right_password_starts_the_count_anew(make_settings: MakeSettings, store: dict[str, Any]) -> None:
     async with running(make_settings(login_failures_per_hour=2, **store)) as app, client_for(app) as client:
         await sign_in(client, ALICE)
