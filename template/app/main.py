@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url="/docs" if local else None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host, and behind a proxy the scheme, that the client sent
         openapi_url="/openapi.json" if local else None,
     )
     app.state.settings, app.state.scopes = settings, scopes

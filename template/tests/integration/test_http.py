@@ -51,6 +51,14 @@ async def test_answers_are_neither_guessed_nor_framed_nor_stored(client: httpx2.
         assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_nobody_is_sent_elsewhere_with_a_token(client: httpx2.AsyncClient) -> None:
+    """Not even to the same path without a slash: by http, where a proxy speaks TLS, or wherever `Host` says."""
+    headers = {"Authorization": "Bearer nonsense", "Host": "evil.example"}
+    for path in (f"{ME}/", f"{INFO}/", "/api/v1/auth/sessions/", "/health/"):
+        answer = await client.get(path, headers=headers)
+        assert (answer.status_code, "location" in answer.headers) == (404, False), path
+
+
 async def test_outside_local_browsers_are_kept_to_https_and_run_nothing(make_settings: MakeSettings) -> None:
     async with running(make_settings(environment="staging")) as app, client_for(app) as client:
         headers = (await client.get(INFO)).headers
