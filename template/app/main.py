@@ -5,7 +5,6 @@ from functools import partial
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware as ProxyHeaders
 
 from app import __version__
 from app.api.errors import Problems, add_error_handlers
@@ -87,6 +86,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
     app.add_middleware(RequestContext)
     if settings.trusted_proxies:
-        app.add_middleware(ProxyHeaders, trusted_hosts=settings.trusted_proxies)
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(Alive)
     app.add_middleware(PlainStartupErrors)
