@@ -63,6 +63,16 @@ class SmtpMailer:
         except (SMTPException, OSError, ValueError) as error:
             raise MailFailure(type(error).__name__) from None
 
+    async def check(self) -> None:
+        """Log in and out again. Raises MailFailure."""
+        from aiosmtplib import SMTP, SMTPException
+
+        try:
+            async with SMTP(**self._options):
+                pass
+        except (SMTPException, OSError, ValueError) as error:
+            raise MailFailure(type(error).__name__) from None
+
 
 class FolderMailer:
     """One file a mail, and a line in the log; with its text only where a developer is at home."""

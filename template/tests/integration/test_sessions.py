@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, event, func, select, update
 
 from app.core.database import Database
 from app.models.user import RefreshToken, User, UserSession
@@ -153,6 +153,15 @@ async def test_last_use_is_noted_now_and_then(alice: httpx2.AsyncClient, databas
     await alice.get(ME)
     [after] = await sessions(alice)
     assert after["last_used_at"] > before["last_used_at"]
+
+
+async def test_who_is_calling_is_one_query(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    asked: list[str] = []
+    engine = app.state.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda _1, _2, statement, *_: asked.append(statement))
+    assert (await alice.get(ME)).status_code == 200
+    [statement] = asked
+    assert statement.startswith("SELECT users.id, users.email")
 
 
 async def test_a_token_ends_with_its_session(alice: httpx2.AsyncClient, database: Database) -> None:
