@@ -82,6 +82,8 @@ class Letters:
         """Void what was sent for the same purpose before: only the newest letter counts."""
         expires_at = now() + timedelta(minutes=self._minutes)
         async with self._database.write() as session:
+            if await UserRepository(session).find(user_id, lock=True) is None:
+                return  # who asked has left since
             tokens = EmailTokenRepository(session, user_id)
             await tokens.void(purpose)
             row = await tokens.create(purpose=purpose, email=email, expires_at=expires_at)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import jwt
@@ -86,6 +87,21 @@ async def test_only_the_newest_letter_counts(alice: httpx2.AsyncClient, letters:
     assert await post(alice, "email/verify", token=second) == 204
     assert await post(alice, "email/resend") == 202
     assert await letters.new() == []
+
+
+async def test_of_many_letters_at_once_one_counts(app: FastAPI, alice: httpx2.AsyncClient, letters: Letters) -> None:
+    await asyncio.gather(*(post(alice, "email/resend") for _ in range(8)))
+    tokens = [token for _, token in await letters.new()]
+    assert len(tokens) == 9
+    assert sorted([await post(alice, "email/verify", token=token) for token in tokens]) == [204] + [422] * 8
+
+
+async def test_a_letter_to_who_has_just_left_is_not_written(
+    app: FastAPI, letters: Letters, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app.state.letters.verify(uuid4(), ALICE)
+    assert await letters.new() == []
+    assert "work after an answer failed" not in capfd.readouterr().err
 
 
 async def test_a_forgotten_password_is_replaced_and_everything_ended(
