@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formataddr, formatdate, make_msgid
@@ -126,8 +126,10 @@ class Outbox:
 
     async def settle(self, grace_seconds: float | None = None) -> None:
         """Wait for what has been begun; what takes longer is given up."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self._tasks:  # and what these begin in their turn
+                    await asyncio.wait(self._tasks)
         for task in self._tasks:
             log.error("mail given up", error="shutdown")
             task.cancel()
