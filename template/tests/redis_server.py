@@ -30,10 +30,12 @@ def reachable() -> bool:
 async def own_prefix() -> AsyncGenerator[str]:
     """Keys that begin so are the test's, and are deleted after it."""
     prefix = f"test-{uuid4().hex}"
-    yield prefix
-    async with Redis.from_url(URL) as redis:
-        async for key in redis.scan_iter(f"{prefix}*", count=1000):
-            await redis.delete(key)
+    try:
+        yield prefix
+    finally:
+        async with Redis.from_url(URL) as redis:
+            async for key in redis.scan_iter(f"{prefix}*", count=1000):
+                await redis.delete(key)
 
 
 class Line:
