@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ def check_files() -> None:
                     f"The migration {revision['revision']} depends on {name}, whose file is gone: "
                     "switch its feature on again, or put the file back."
                 )
+
+
+def dependents(gone: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The revision files that could not be read any more without these, each with what it depends on."""
+    revisions = {path: dict(_literals(path)) for path in VERSIONS.glob("*/*.py")}
+    lost = {revisions.pop(path)["revision"] for path in gone if path in revisions}
+    return [(path, name) for path, found in revisions.items() for name in _predecessors(found) & lost]
 
 
 def switched_off(stored: set[str]) -> set[str]:

@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
+from tests.integration.releases import adopt, make_template
 from tests.integration.terminal import Terminal
 
 PARTS = (".env.example", "alembic", "alembic.ini", "app", "pyproject.toml")
@@ -103,6 +104,25 @@ def prepared(project: Project, migrated_file: Path) -> Project:
     """The copy with a SQLite database that is up to date."""
     shutil.copy(migrated_file, project.folder / "app.db")
     return project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small one, with releases v0.1.0 to v0.3.0."""
+    return make_template(tmp_path_factory.mktemp("released") / "template")
+
+
+@pytest.fixture(scope="session")
+def adopted(compiled: Path, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(compiled, tmp_path_factory.mktemp("adopted") / "project")
+    adopt(folder, template)
+    return folder
+
+
+@pytest.fixture
+def made(adopted: Path, tmp_path: Path) -> Project:
+    """The copy as one that was made from that template's first release, and committed."""
+    return Project(shutil.copytree(adopted, tmp_path / "project"))
 
 
 @pytest.fixture(params=BACKENDS)
