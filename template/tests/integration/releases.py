@@ -11,7 +11,6 @@ import copier
 
 COPIER = "_copier"
 QUESTIONS = """
-_min_copier_version: "9.19.0"
 _subdirectory: template
 _envops: {block_start_string: "[%", block_end_string: "%]", variable_start_string: "[[", variable_end_string: "]]"}
 project_slug: {type: str, default: my-bot}

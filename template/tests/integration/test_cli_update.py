@@ -292,7 +292,7 @@ def test_in_a_folder_of_a_larger_repository(made: Project) -> None:
     assert "?? frontend/\n" in git(made.folder.parent, "status", "--porcelain")
 
 
-def test_without_copier_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sentence_for_a_missing_copier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "copier", None)
     with pytest.raises(SetupError, match="Copier is not installed: run `uv sync`"):
         _template.check_copier()
