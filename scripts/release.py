@@ -144,10 +144,10 @@ def _kind(question: dict[str, Any]) -> tuple[Any, bool]:
 
 
 def _lost(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [choice for choice in _choices(before) if choice not in _choices(now)] if "choices" in now else []
+    return [choice for choice in choices(before) if choice not in choices(now)] if "choices" in now else []
 
 
-def _choices(question: dict[str, Any]) -> list[str]:
+def choices(question: dict[str, Any]) -> list[str]:
     found = question.get("choices", [])
     return list(found.values() if isinstance(found, dict) else found)
 

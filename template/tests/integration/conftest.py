@@ -29,6 +29,13 @@ def branch(name: str) -> set[str]:
     return {found.revision for found in script.walk_revisions() if name in found.branch_labels}
 
 
+def newest(name: str) -> str:
+    """The revision that a branch ends with."""
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    [head] = [found for found in script.get_revisions(tuple(script.get_heads())) if name in found.branch_labels]
+    return head.revision
+
+
 def remove_own_revisions(folder: Path) -> None:
     """But for the one that every project begins with."""
     for path in (folder / OWN).glob("*.py"):
