@@ -54,7 +54,22 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the template's tests, which run those of the projects it renders. Takes pytest's arguments."""
     with _installed(session):
-        session.run("pytest", "--numprocesses=logical", "--dist=worksteal", *session.posargs)
+        session.run("pytest", "-m", "not updates", "--numprocesses=logical", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def updates(session: nox.Session) -> None:
+    """Take lived-in projects from every release to the template as it stands, and further. Takes pytest's arguments."""
+    with _installed(session):
+        fast = ("--numprocesses=logical", "--dist=worksteal")
+        session.run("pytest", "-m", "updates", "-vv", "--durations=0", "--durations-min=1", *fast, *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Check what a release needs, then make its commit and its tag: `-- 1.2.0`."""
+    session.install("pyyaml")
+    session.run("python", "scripts/release.py", *session.posargs)
 
 
 @nox.session

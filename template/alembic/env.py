@@ -1,6 +1,9 @@
 """Which database Alembic changes, and how it compares it with the models. The `db` commands and `alembic` come here.
 
 `config.attributes` may hold `settings`, in place of those of the environment, and `drop`, as `alembic -x drop` does.
+
+The database keeps the newest revision of every branch. Alembic alone would keep those that no other depends on, and
+what is applied of the base could not be told once a feature that depends on it is switched off, and its files are gone.
 """
 
 import asyncio
@@ -22,10 +25,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.core.config import Settings, load_environment, read_settings
 from app.core.database import open_database
 from app.core.errors import SetupError
+from app.core.migrations import switched_off
 from app.models.base import Base
 
 TURN = 7_239_145_006_411
 """The advisory lock of PostgreSQL that whoever changes the schema holds."""
+
+VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 _CREATED = re.compile(r"\bop\.(?:create_table\(|rename_table\([^,]+,)\s*[\"'](\w+)[\"']")
 
@@ -113,9 +119,45 @@ def migrate(connection: sa.Connection) -> None:
     with context.begin_transaction():
         if not sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(TURN)))
+        gone = show_what_alembic_stores(connection)
         context.run_migrations()
+        store_every_branch(connection, gone)
         if sqlite and applied:
             check_foreign_keys(connection)
+
+
+def show_what_alembic_stores(connection: sa.Connection) -> set[str]:
+    """Takes away the other rows, and returns those of features that were switched off."""
+    stored = rows(connection)
+    gone = config.attributes["switched_off"] = switched_off(stored)
+    known = {found.revision for found in script.get_revisions(tuple(stored - gone))}
+    implied = {older for row in known for older in up_to(row) if older != row}
+    if hidden := stored & (gone | implied):
+        connection.execute(sa.delete(VERSION).where(VERSION.c.version_num.in_(hidden)))
+    return gone
+
+
+def store_every_branch(connection: sa.Connection, gone: set[str]) -> None:
+    stored = rows(connection)
+    done = {revision for row in stored for revision in up_to(row)}
+    followed = {older for found in script.get_revisions(tuple(done)) for older in predecessors(found)}
+    if missing := (done - followed | gone) - stored:
+        connection.execute(sa.insert(VERSION), [{"version_num": revision} for revision in sorted(missing)])
+
+
+def rows(connection: sa.Connection) -> set[str]:
+    there = sa.inspect(connection).has_table(VERSION.name)
+    return set(connection.scalars(sa.select(VERSION.c.version_num))) if there else set()
+
+
+def up_to(revision: str) -> set[str]:
+    """With what it depends on."""
+    return {found.revision for found in script.iterate_revisions(revision, "base")}
+
+
+def predecessors(found: Script) -> set[str]:
+    names = found.down_revision or ()
+    return {names} if isinstance(names, str) else set(names)
 
 
 def suspend_foreign_keys(connection: sa.Connection) -> None:

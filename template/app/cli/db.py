@@ -88,6 +88,19 @@ def current() -> None:
         applied = {found.revision for found in script.iterate_revisions(tuple(r.revision for r in stored), "base")}
     for branch, newest in _newest(script).items():
         typer.echo(f"{branch:<10}{_state(script, branch, newest, applied)}")
+    for gone in sorted(config.attributes["switched_off"]):
+        typer.echo(f"{gone.rpartition('_')[0]:<10}{gone}, switched off: its tables stay as they are")
+
+
+@app.command()
+def forget(
+    feature: Annotated[str, typer.Argument(help="One that is switched off, and whose tables you dropped.")],
+) -> None:
+    """Let a feature that is switched on again make its tables anew."""
+    import asyncio
+
+    forgotten = asyncio.run(_forget(configured(), feature))
+    typer.echo(f"Forgot {', '.join(sorted(forgotten))}: switched on again, {feature} begins without a table.")
 
 
 def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
@@ -98,13 +111,31 @@ def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
         command.upgrade(_config(settings), revision)
 
 
+async def _forget(settings: "Settings", feature: str) -> set[str]:
+    from sqlalchemy import text
+
+    from app.core.database import open_database
+    from app.core.migrations import applied, switched_off
+
+    async with open_database(settings) as database:
+        gone = {name for name in switched_off(await applied(database)) if name.rpartition("_")[0] == feature}
+        if not gone:
+            raise SetupError(f"The database has no migration of a feature {feature} that is switched off.")
+        async with database.write() as session:
+            for name in gone:
+                await session.execute(text("DELETE FROM alembic_version WHERE version_num = :name"), {"name": name})
+    return gone
+
+
 def _config(settings: "Settings", *, drop: bool = False) -> "Config":
     from importlib.util import find_spec
 
     from alembic.config import Config
 
     from app.core.config import ROOT
+    from app.core.migrations import check_files
 
+    check_files()
     config = Config(ROOT / "alembic.ini", stdout=sys.stdout, attributes={"settings": settings, "drop": drop})
     if find_spec("ruff") is None:  # where only what production needs is installed
         config.set_section_option("post_write_hooks", "hooks", "")
@@ -182,8 +213,14 @@ def _sentence(error: Exception, asked_for: str) -> str:
     if "Multiple heads are present" in text:
         return "Two migrations follow the same one: join them with `alembic merge project@heads --message joined`."
     if located != text:
-        return f"There is no revision {located}." if located in asked_for else _file_is_gone(located)
+        return _unknown(located, asked_for) if located in asked_for else _file_is_gone(located)
     return text
+
+
+def _unknown(revision: str, asked_for: str) -> str:
+    if asked_for.startswith(f"{revision}@"):
+        return f"There is no branch {revision}: one of a feature that is switched off is undone when it is on again."
+    return f"There is no revision {revision}."
 
 
 def _file_is_gone(revision: str) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -25,14 +25,25 @@ app = typer.Typer()
 
 
 @app.command()
-def doctor() -> None:
-    """Say what is configured, reachable and missing. The exit status is 1 when something must be mended."""
-    from app.core.config import load_environment
+def doctor(
+    template: Annotated[
+        bool, typer.Option("--template", help="Look at the template, even if that is far away.")
+    ] = False,
+) -> None:
+    """Say what is configured, reachable and missing. The exit status is 1 when something must be mended.
+
+    It also says which version of the template this is, whether there is a newer one, and which of the template's files
+    you edited, if the template is on this machine or --template asks.
+    """
+    from app.cli._template_report import describe
+    from app.core.config import ROOT, load_environment
 
     report = _Report()
     _look_at_env(report)
     load_environment()
     asyncio.run(_look_at_parts(report, *_look_at_settings(report)))
+    for line in describe(ROOT, anywhere=template):
+        report.ok(line)
     raise typer.Exit(1 if report.broken else 0)
 
 

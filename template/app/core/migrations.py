@@ -1,7 +1,8 @@
 """Is the database as new as the code? Answered without importing Alembic, which a server has no use for."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from app.core.errors import SetupError
 
 VERSIONS = ROOT / "alembic" / "versions"
 
+_OF_A_FEATURE = re.compile(r"([a-z]+)_\d{4}\Z")
+_WRITTEN = re.compile(r"([a-z]+_\d{4}|[0-9a-f]{12})\Z")
+"""By the template or with the `db revision` command: Alembic also takes the names of branches, and parts of names."""
+
 
 async def check_migrations(database: Database) -> None:
     """Raises SetupError when a revision file has not been applied."""
     revisions = _revisions()
     stored = await applied(database)
+    stored -= switched_off(stored)
     if stored - {revision["revision"] for revision in revisions}:
         return  # the database is newer than this code, which is going to be replaced
     if pending := _heads(revisions) - stored:
@@ -34,9 +40,38 @@ async def applied(database: Database) -> set[str]:
         return set(await session.scalars(text("SELECT version_num FROM alembic_version")))
 
 
+def check_files() -> None:
+    """Raises SetupError when a revision needs one whose file is gone."""
+    revisions = _revisions()
+    found = {revision["revision"] for revision in revisions}
+    for revision in revisions:
+        for name in sorted(_predecessors(revision) - found):
+            if _WRITTEN.match(name):
+                raise SetupError(
+                    f"The migration {revision['revision']} depends on {name}, whose file is gone: "
+                    "switch its feature on again, or put the file back."
+                )
+
+
+def dependents(gone: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The revision files that could not be read any more without these, each with what it depends on."""
+    revisions = {path: dict(_literals(path)) for path in VERSIONS.glob("*/*.py")}
+    lost = {revisions.pop(path)["revision"] for path in gone if path in revisions}
+    return [(path, name) for path, found in revisions.items() for name in _predecessors(found) & lost]
+
+
+def switched_off(stored: set[str]) -> set[str]:
+    """Those of features whose files are gone. The template names a revision after its branch, which is a folder."""
+    return {name for name in stored if (found := _OF_A_FEATURE.match(name)) and not _has_files(VERSIONS / found[1])}
+
+
 def heads() -> set[str]:
-    """The revisions that no other follows or depends on: what Alembic stores for a database that is current."""
+    """The revisions that no other follows or depends on: a database that is current has them all."""
     return _heads(_revisions())
+
+
+def _has_files(branch: Path) -> bool:
+    return any(branch.glob("*.py"))
 
 
 def _revisions() -> list[dict[str, Any]]:
@@ -45,8 +80,11 @@ def _revisions() -> list[dict[str, Any]]:
 
 def _heads(revisions: Sequence[Mapping[str, Any]]) -> set[str]:
     found = {revision["revision"] for revision in revisions}
-    followed = [_names(revision["down_revision"]) | _names(revision["depends_on"]) for revision in revisions]
-    return found.difference(*followed)
+    return found.difference(*map(_predecessors, revisions))
+
+
+def _predecessors(revision: Mapping[str, Any]) -> set[str]:
+    return _names(revision["down_revision"]) | _names(revision["depends_on"])
 
 
 def _literals(path: Path) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import compileall
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
+from tests.integration.releases import adopt, make_template
 from tests.integration.terminal import Terminal
 
 PARTS = (".env.example", "alembic", "alembic.ini", "app", "pyproject.toml")
@@ -25,6 +27,13 @@ def branch(name: str) -> set[str]:
     """The revisions of one branch, with those that were written since the project was made."""
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     return {found.revision for found in script.walk_revisions() if name in found.branch_labels}
+
+
+def newest(name: str) -> str:
+    """The revision that a branch ends with."""
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    [head] = [found for found in script.get_revisions(tuple(script.get_heads())) if name in found.branch_labels]
+    return head.revision
 
 
 def remove_own_revisions(folder: Path) -> None:
@@ -103,6 +112,27 @@ def prepared(project: Project, migrated_file: Path) -> Project:
     """The copy with a SQLite database that is up to date."""
     shutil.copy(migrated_file, project.folder / "app.db")
     return project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small one, with releases v0.1.0 to v0.3.0."""
+    if not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1":
+        pytest.skip("git is not installed")
+    return make_template(tmp_path_factory.mktemp("released") / "template")
+
+
+@pytest.fixture(scope="session")
+def adopted(compiled: Path, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(compiled, tmp_path_factory.mktemp("adopted") / "project")
+    adopt(folder, template)
+    return folder
+
+
+@pytest.fixture
+def made(adopted: Path, tmp_path: Path) -> Project:
+    """The copy as one that was made from that template's first release, and committed."""
+    return Project(shutil.copytree(adopted, tmp_path / "project"))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -25,7 +25,7 @@ from app.core.errors import SetupError
 from app.models.base import Base, now
 from app.models.user import User, UserSession
 from tests.conftest import ROOT, SECRET_KEY, environment
-from tests.integration.conftest import OWN, Project, remove_own_revisions
+from tests.integration.conftest import OWN, Project, branch, remove_own_revisions
 
 T = TypeVar("T")
 
@@ -96,6 +96,10 @@ def count(settings: Settings, table: str) -> int:
     return ask(settings, lambda connection: connection.scalar(sa.text(f"SELECT count(*) FROM {table}")))  # noqa: S608
 
 
+def stored_by(settings: Settings) -> set[str]:
+    return ask(settings, lambda connection: set(connection.scalars(sa.text("SELECT version_num FROM alembic_version"))))
+
+
 def add_user_with_session(settings: Settings) -> None:
     user_id = uuid4()
     user = sa.insert(User).values(id=user_id, email="a@example.com", hashed_password="x")
@@ -114,10 +118,16 @@ def test_up_and_down_and_up_again(alembic: Config, settings: Settings) -> None:
 
 def test_a_server_expects_what_alembic_stores(alembic: Config, settings: Settings) -> None:
     command.upgrade(alembic, "heads")
-    stored = ask(
-        settings, lambda connection: set(connection.scalars(sa.text("SELECT version_num FROM alembic_version")))
-    )
-    assert stored == migrations.heads()
+    assert migrations.heads() <= stored_by(settings)
+
+
+def test_the_newest_revision_of_every_branch_is_stored(alembic: Config, settings: Settings) -> None:
+    script = ScriptDirectory.from_config(alembic)
+    for _ in range(2):
+        command.upgrade(alembic, "heads")
+        assert stored_by(settings) == set(script.get_heads())
+    command.downgrade(alembic, "project@base")
+    assert stored_by(settings) == {name for name in script.get_heads() if name not in branch("project")}
 
 
 def test_a_migration_that_fails_changes_nothing(settings: Settings, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, newest
 
 PROBE = """
 from datetime import datetime
@@ -52,7 +52,7 @@ def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database
     [first] = project.revisions
     assert first.name.endswith("_add_probes.py")
     assert is_clean(first)
-    assert 'depends_on = "base_0001"' in first.read_text()
+    assert f'depends_on = "{newest("base")}"' in first.read_text()
     assert "app." not in first.read_text()
     assert f"Applied {first.name.split('_')[1]}: add probes" in project.succeed(
         "db", "upgrade", DATABASE_URL=database_url
@@ -62,7 +62,7 @@ def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database
     project.succeed("db", "revision", "change probes", DATABASE_URL=database_url)
     [_, second] = project.revisions
     assert is_clean(second)
-    assert 'depends_on = "base_0001"' in second.read_text()
+    assert f'depends_on = "{newest("base")}"' in second.read_text()
     project.succeed("db", "upgrade", DATABASE_URL=database_url)
     assert "agree" in project.succeed("db", "check", DATABASE_URL=database_url)
 
@@ -73,7 +73,7 @@ def test_without_a_change_nothing_is_written_unless_it_is_asked_for(prepared: Pr
     prepared.succeed("db", "revision", "--empty", "fill it in")
     [empty] = prepared.revisions
     assert is_clean(empty)
-    assert 'depends_on = "base_0001"' in empty.read_text()
+    assert f'depends_on = "{newest("base")}"' in empty.read_text()
 
 
 def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:

@@ -1,0 +1,188 @@
+"""Make a release of the template: `uvx nox -s release -- 1.2.0`.
+
+Everything is checked before anything is written. Then the changelog and the version are changed, committed and tagged.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
+"""What the entry of a release says to people who update; "Nothing." where there is nothing to say."""
+
+MIGRATIONS = "template/alembic/versions"
+SETTINGS = "template/.env.example.jinja"
+DEPENDENCIES = "template/pyproject.toml.jinja"
+_VERSION = re.compile(r'(?m)^version = "([^"]+)"$')
+_FINAL = re.compile(r"\d+\.\d+\.\d+\Z")
+_SETTING = re.compile(r"(?m)^#?([A-Z][A-Z0-9_]*)=")
+_DEPENDENCY = re.compile(r'(?m)^    "([a-z0-9-]+)[\[>][^"]*",$')
+
+
+class ReleaseError(Exception):
+    """Why there is no release: one sentence."""
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ReleaseError(f"git {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def show(root: Path, commit: str, path: str) -> str:
+    """Empty when the commit has no such file."""
+    listed = git(root, "ls-tree", "--name-only", commit, "--", path)
+    return git(root, "show", f"{commit}:{path}") if listed else ""
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def releases(root: Path) -> dict[str, str]:
+    """The commit of each release, oldest first: the first whose pyproject.toml has the version. Tags are not needed.
+
+    Raises ReleaseError when the history is cut off before a release that the changelog names.
+    """
+    found: dict[str, str] = {}
+    if not (root / ".git").exists():
+        return found
+    for commit in git(root, "log", "--first-parent", "--reverse", "--format=%H", "--", "pyproject.toml").split():
+        match = _VERSION.search(show(root, commit, "pyproject.toml"))
+        if match and _FINAL.match(match[1]):
+            found.setdefault(match[1], commit)
+    if missing := named(read(root, "CHANGELOG.md")) - found.keys():
+        raise ReleaseError(
+            f"The history has no commit of {', '.join(sorted(missing))}, which CHANGELOG.md names: fetch all of it, "
+            "with `git fetch --unshallow`, or fetch-depth: 0 in CI."
+        )
+    return found
+
+
+def named(changelog: str) -> set[str]:
+    return set(re.findall(r"(?m)^## \[(\d+\.\d+\.\d+)\]", changelog))
+
+
+def read(root: Path, path: str) -> str:
+    return (root / path).read_text(encoding="utf-8")
+
+
+def problems(root: Path, version: str) -> Iterator[str]:
+    """What stands in the way of this release, a sentence each."""
+    if not _FINAL.match(version):
+        yield f"{version!r} is not a version such as 1.2.0."
+        return
+    earlier = releases(root)
+    newest = max(earlier, key=numbers, default=None)
+    if newest and numbers(version) <= numbers(newest):
+        yield f"{version} does not come after {newest}."
+    if git(root, "status", "--porcelain"):
+        yield "There are changes that are not committed."
+    yield from problems_of_entry(root, earlier[newest] if newest else None)
+    for release, commit in earlier.items():
+        yield from (f"{path} is not as it was released in {release}." for path in changed_migrations(root, commit))
+        yield from (f"{what}, which {release} has." for what in lost_answers(root, commit))
+
+
+def problems_of_entry(root: Path, newest: str | None) -> Iterator[str]:
+    entry = sections(unreleased(read(root, "CHANGELOG.md")))
+    for title in SECTIONS:
+        if not entry.get(title):
+            yield f'The entry [Unreleased] of CHANGELOG.md lacks "### {title}"; say "Nothing." where that is so.'
+    if newest:
+        for title, path, name in (("Settings", SETTINGS, _SETTING), ("Dependencies", DEPENDENCIES, _DEPENDENCY)):
+            moved = {*name.findall(show(root, newest, path))} ^ {*name.findall(read(root, path))}
+            for unsaid in sorted(moved - set(re.findall(r"[\w-]+", entry.get(title, "")))):
+                yield f'{unsaid} came or went, and "### {title}" of CHANGELOG.md does not name it.'
+
+
+def unreleased(changelog: str) -> str:
+    found = re.search(r"(?ms)^## \[Unreleased\]\n(.*?)(?=^## \[|\Z)", changelog)
+    return found[1] if found else ""
+
+
+def sections(entry: str) -> dict[str, str]:
+    parts = re.split(r"(?m)^### (.+)\n", entry)[1:]
+    return {title.strip(): text.strip() for title, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def changed_migrations(root: Path, commit: str) -> list[str]:
+    """Files that databases have run already: another text under the same name would never be run."""
+    there = git(root, "ls-tree", "-r", "-z", commit, "--", MIGRATIONS).split("\0")[:-1]
+    released = {path: line.split()[2] for line, _, path in (entry.partition("\t") for entry in there)}
+    return sorted(path for path, blob in released.items() if blob != _blob(root, path))
+
+
+def _blob(root: Path, path: str) -> str:
+    return git(root, "hash-object", "--no-filters", "--", path).strip() if (root / path).is_file() else ""
+
+
+def lost_answers(root: Path, commit: str) -> Iterator[str]:
+    """Questions and choices that projects have answered with, and that no longer mean the same."""
+    before, now = yaml.safe_load(show(root, commit, "copier.yml")), yaml.safe_load(read(root, "copier.yml"))
+    for name, question in before.items():
+        if name.startswith("_"):
+            continue
+        if name not in now:
+            yield f"The question {name} is gone"
+        elif _kind(question) != _kind(now[name]):
+            yield f"The question {name} is of another kind"
+        else:
+            yield from (f"{name} no longer has the choice {choice}" for choice in _lost(question, now[name]))
+
+
+def _kind(question: dict[str, Any]) -> tuple[Any, bool]:
+    return question["type"], question.get("multiselect", False)
+
+
+def _lost(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [choice for choice in choices(before) if choice not in choices(now)] if "choices" in now else []
+
+
+def choices(question: dict[str, Any]) -> list[str]:
+    found = question.get("choices", [])
+    return list(found.values() if isinstance(found, dict) else found)
+
+
+def make(root: Path, version: str) -> None:
+    """Raises ReleaseError, with every reason, before anything is written."""
+    if found := list(problems(root, version)):
+        raise ReleaseError("\n".join(found))
+    today = datetime.now(UTC).date().isoformat()
+    _replace(root / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", f"## [Unreleased]\n\n## [{version}] - {today}\n")
+    _replace(root / "pyproject.toml", _VERSION.pattern, f'version = "{version}"')
+    git(root, "add", "CHANGELOG.md", "pyproject.toml")
+    git(root, "commit", "--quiet", f"--message=Release {version}")
+    git(root, "tag", "--annotate", f"--message=Release {version}", f"v{version}")
+
+
+def _replace(path: Path, pattern: str, text: str) -> None:
+    replaced, count = re.subn(pattern, text, path.read_text(encoding="utf-8"), count=1)
+    if count != 1:
+        raise ReleaseError(f"{path.name} has no line like {pattern}.")
+    path.write_text(replaced, encoding="utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("Name the version: uvx nox -s release -- 1.2.0", file=sys.stderr)
+        return 1
+    try:
+        make(ROOT, arguments[0])
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Released {arguments[0]}. Publish it: git push --follow-tags")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""What the `doctor` command says about the template that this project was made from."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
+
+from app.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from app.cli._template import Origin, Template
+
+
+def describe(root: Path, *, anywhere: bool) -> Iterator[str]:
+    """Nothing where only what production needs is installed, and nothing of a project without a template.
+
+    Raises SetupError when a template that was asked for cannot be looked at.
+    """
+    from app.cli._template import ANSWERS_FILE, check_copier, read_origin
+
+    if anywhere:
+        check_copier()
+    elif not (find_spec("copier") and which("git") and (root / ANSWERS_FILE).is_file()):
+        return
+    try:
+        origin = read_origin(root)
+        yield f"The project was made from version {origin.version} of {origin.source}"
+        if anywhere or origin.is_local:
+            yield from _compared(root, origin)
+        else:
+            yield "Whether the template has a newer version: `doctor --template` looks"
+    except SetupError as error:
+        if anywhere:
+            raise
+        yield f"The template: {error}"
+
+
+def _compared(root: Path, origin: "Origin") -> Iterator[str]:
+    from app.cli._template import opened
+
+    with opened(origin) as template:
+        template.commit(origin.version)
+        latest = template.find(None)
+        if template.is_older(origin.version, latest):
+            yield f"The template has a newer version, {latest}: run the `update` command"
+        else:
+            yield "The template has no newer version"
+        yield from _edited(root, origin, template)
+
+
+def _edited(root: Path, origin: "Origin", template: "Template") -> Iterator[str]:
+    from app.cli._template import edited, names
+
+    rendered = template.render(origin.version, origin.answers)
+    plain = template.render(origin.version, {**origin.answers, "features": []})
+    different, optional = edited(root, rendered), names(rendered) - names(plain)
+    gone = sorted(name for name in names(rendered) if not (root / name).exists())
+    yield f"Files that differ from the template's: {', '.join(different) or 'none'}"
+    if gone:
+        yield f"Files of the template that you deleted: {', '.join(gone)}"
+    if of_features := [name for name in different if name in optional]:
+        yield f"Of those, files that go when their feature is switched off: {', '.join(of_features)}"

@@ -1,0 +1,159 @@
+"""Follow the template: to a newer release of it, or to another set of features."""
+
+import re
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from app.cli._template import Answers, Origin, Template
+
+BACK = ("git restore --source=HEAD --staged --worktree -- .", "git clean --force -d -- .")
+"""What takes an update back. Restored first, .gitignore tells the second what is not to be touched."""
+
+_NOTES = re.compile(r"^## \[([^\]]+)\].*?(?=^## \[|^\[[^\]]+\]:|\Z)", re.MULTILINE | re.DOTALL)
+_BY_HAND = re.compile(r"^### By hand\n+(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+
+app = typer.Typer()
+
+
+@app.command()
+def update(
+    to: Annotated[str | None, typer.Option(metavar="VERSION", help="A release of the template, or `latest`.")] = None,
+    on: Annotated[list[str] | None, typer.Option("--with", metavar="FEATURE", help="Switch a feature on.")] = None,
+    off: Annotated[list[str] | None, typer.Option("--without", metavar="FEATURE", help="Switch one off.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Bring what the template has improved into this project; what you wrote stays.
+
+    Without options it goes to the newest release. With --with or --without alone, it stays where it is and switches
+    features. What would happen is shown first, and nothing is done before you agree.
+    """
+    from app.cli._git import check_tree
+    from app.cli._template import check_copier, opened, read_origin
+    from app.cli._update_plan import compare
+    from app.core.config import ROOT
+
+    check_copier()
+    _check_place(ROOT)
+    check_tree(ROOT)
+    origin = read_origin(ROOT)
+    with opened(origin) as template:
+        version, changes = _choose(origin, template, to, on or [], off or [])
+        if version == origin.version and not changes:
+            typer.echo(f"The project is at {version} of {origin.source}: there is nothing newer.")
+            return
+        typer.echo(f"From {origin.version} to {version} of {origin.source}:\n")
+        typer.echo("\n".join(compare(ROOT, origin, template, version, changes).describe()))
+        _say_what_becomes_of_tables(off or [])
+        _say_the_way_back(ROOT)
+        if not _is_wanted(yes):
+            typer.echo("Nothing was changed.")
+            return
+        _run(ROOT, template.commit(version), changes)
+        notes = by_hand(template.read(version, "CHANGELOG.md"), origin.version, version)
+        _say_what_is_next(ROOT, origin, version, notes)
+
+
+def _choose(
+    origin: "Origin", template: "Template", to: str | None, on: list[str], off: list[str]
+) -> tuple[str, "Answers"]:
+    """The version to go to, and the answers to change. Raises SetupError."""
+    from app.cli._update_plan import features_of, switched
+
+    template.commit(origin.version)
+    version = template.find(to) if to or not (on or off) else origin.version
+    if template.is_older(version, origin.version):
+        raise SetupError(f"{version} is older than {origin.version}, which the project has: updates only go forward.")
+    return version, switched(origin, features_of(template.configuration(version)), on, off)
+
+
+def _check_place(root: Path) -> None:
+    if Path.cwd().resolve() != root:
+        raise SetupError(f"Run this in the project's own folder, which is {root}.")
+
+
+def _say_what_becomes_of_tables(off: list[str]) -> None:
+    if not off:
+        return
+    names = " ".join(f"{feature}@base" for feature in off)
+    typer.echo(
+        f"The database keeps the tables of {', '.join(off)} and their rows. If they are to go, answer no, run "
+        f"`db downgrade {names}` where the data may be lost, and come back."
+    )
+
+
+def _say_the_way_back(root: Path) -> None:
+    typer.echo(f"Until you commit, these take the whole update back, even when it was interrupted, in {root}:")
+    for command in BACK:
+        typer.echo(f"  {command}")
+
+
+def _is_wanted(yes: bool) -> bool:
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise SetupError("Nothing was changed: there is no terminal to ask at, and --yes goes on without asking.")
+    return typer.confirm("Update?")
+
+
+def _run(root: Path, commit: str, changes: "Answers") -> None:
+    import copier
+
+    from app.cli._template import plain_errors
+
+    with _half_way(root), plain_errors("Copier could not update the project"):
+        copier.run_update(root, data=changes, vcs_ref=commit, defaults=True, overwrite=True, quiet=True)
+
+
+@contextmanager
+def _half_way(root: Path) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        typer.echo(f"The update did not come to its end. Take it back, in {root}: {' && '.join(BACK)}", err=True)
+        raise
+
+
+def _say_what_is_next(root: Path, origin: "Origin", version: str, notes: Iterator[str]) -> None:
+    from app.cli._git import lines
+
+    command = f"uv run {origin.answers.get('project_slug', root.name)}"
+    typer.echo(f"\nThe project is at {version}.")
+    if conflicts := lines(root, "diff", "--name-only", "--diff-filter=U", "-z", "--relative"):
+        typer.echo("Settle the conflicts between <<<<<<< and >>>>>>> first, in " + ", ".join(conflicts))
+    for note in notes:
+        typer.echo(f"By hand, says the template:\n{note}")
+    typer.echo(
+        "Next:\n"
+        "  git diff HEAD                  look at what changed\n"
+        "  uv sync                        install what it needs\n"
+        f"  {command + ' db upgrade':<31}bring the database up to date\n"
+        "  uv run pytest                  see that all is well\n"
+        f"  git add . && git commit -m 'Update the template to {version}'\n"
+        f"What is new: {notes_of(origin, version)}"
+    )
+
+
+def by_hand(changelog: str, old: str, new: str) -> Iterator[str]:
+    """What the releases after the old version, up to the new, say that nobody does for you."""
+    from app.cli._template import numbers
+
+    for entry in reversed(list(_NOTES.finditer(changelog))):
+        if numbers(old) < numbers(entry[1]) <= numbers(new):
+            for found in _BY_HAND.finditer(entry[0]):
+                if found[1].strip() != "Nothing.":
+                    yield found[1].strip()
+
+
+def notes_of(origin: "Origin", version: str) -> str:
+    address = origin.address.removesuffix(".git")
+    if address.startswith("https://"):
+        return f"{address}/blob/{version}/CHANGELOG.md"
+    return f"CHANGELOG.md in {origin.source}"

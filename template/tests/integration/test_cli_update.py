@@ -1,0 +1,298 @@
+"""The `update` command, in a project of a small template that has releases of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli import _template
+from app.cli.update import BACK
+from app.core.errors import SetupError
+from tests.integration.conftest import OWN, Project
+from tests.integration.releases import LINES, commit, git
+
+ANSWERS = ".copier-answers.yml"
+NEWEST = ("line one\n", *LINES[1:-1], "the last line\n")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Copier's nor Git's, whoever runs the tests."""
+    (tmp_path / "settings.yml").write_text("{}\n")
+    monkeypatch.setenv("COPIER_SETTINGS_PATH", str(tmp_path / "settings.yml"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file but those that git ignores."""
+    names = git(project.folder, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    return {name: path.read_bytes() for name in names if (path := project.folder / name).exists()}
+
+
+def guide(project: Project) -> list[str]:
+    return (project.folder / "guide.md").read_text().splitlines(keepends=True)
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    path = project.folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    commit(project.folder)
+
+
+def test_what_both_wrote_is_there_afterwards(made: Project) -> None:
+    edit(made, "guide.md", "line 15\n", "my line\n")
+    said = made.succeed("update", "--yes")
+    assert guide(made) == [*NEWEST[:14], "my line\n", *NEWEST[15:]]
+    assert not (made.folder / "docs" / "old.md").exists()
+    assert (made.folder / "docs" / "new.md").read_text() == "new\n"
+    for part in (
+        "From v0.1.0 to v0.3.0",
+        "Files that change:\n  .env.example\n  guide.md\n",
+        "Files that come:\n  docs/new.md\n",
+        "Files that go:\n  docs/old.md\n",
+        "New settings, explained in .env.example:\n  NEW_SETTING\n",
+        "Settings that are gone:\n  OLD_SETTING\n",
+        "answered with:\n  speed = 3\n",
+        "By hand, says the template:\n- Oil the wheel.\n",
+        "uv sync",
+        "uv run my-bot db upgrade",
+        "What is new: CHANGELOG.md in ",
+        *BACK,
+    ):
+        assert part in said, said
+    assert "CONFLICT" not in said.upper()
+    commit(made.folder)
+    assert "at v0.3.0" in made.succeed("update")
+
+
+def test_to_one_release_after_the_other(made: Project) -> None:
+    assert "to v0.2.0" in made.succeed("update", "--to", "0.2.0", "--yes")
+    assert guide(made) == ["line one\n", *LINES[1:]]
+    commit(made.folder)
+    assert "to v0.3.0" in made.succeed("update", "--to", "latest", "--yes")
+    commit(made.folder)
+    assert made.fail("update", "--to", "v0.2.0") == (
+        "v0.2.0 is older than v0.3.0, which the project has: updates only go forward."
+    )
+
+
+def test_it_asks_first(made: Project) -> None:
+    before = state(made)
+    with made.at_terminal("update") as terminal:
+        terminal.wait_for("Update? [y/N]: ")
+        terminal.type("n\n")
+        assert terminal.ended() == 0
+    assert "Nothing was changed." in terminal.screen
+    assert state(made) == before
+    assert made.fail("update").startswith("Nothing was changed: there is no terminal to ask at")
+    assert state(made) == before
+    with made.at_terminal("update") as terminal:
+        terminal.wait_for("Update? [y/N]: ")
+        terminal.type("y\n")
+        assert terminal.ended() == 0
+    assert guide(made) == [*NEWEST]
+
+
+def test_features_are_switched_without_moving(made: Project) -> None:
+    made.succeed("update", "--with", "wheel", "--yes")
+    assert (made.folder / "app" / "services" / "wheel.py").exists()
+    assert "v0.1.0" in (made.folder / ANSWERS).read_text()
+    edit(made, "app/services/bell.py", "ding", "dong")
+    commit(made.folder)
+    said = made.succeed("update", "--without", "bell", "--without", "wheel", "--to", "latest", "--yes")
+    assert "ALTHOUGH YOU EDITED THEM; git still has them afterwards:\n  app/services/bell.py\n" in said
+    assert "Files that go:\n  alembic/versions/bell/bell_0001_a_bell.py\n  app/services/wheel.py\n" in said
+    assert "`db downgrade bell@base wheel@base`" in said
+    assert not {"bell.py", "wheel.py"} & {path.name for path in (made.folder / "app" / "services").iterdir()}
+    commit(made.folder)
+    made.succeed("update", "--with", "bell", "--yes")
+    assert (made.folder / "app" / "services" / "bell.py").read_text() == "SOUND = 'ding'\n"
+
+
+def test_files_that_import_what_goes_are_named(made: Project) -> None:
+    (made.folder / "app" / "services" / "tower.py").write_text("from app.services.bell import SOUND\n")
+    commit(made.folder)
+    said = made.succeed("update", "--without", "bell", "--yes")
+    assert "import what goes: change them:\n  app/services/tower.py\n" in said
+
+
+def test_a_conflict_is_announced_and_marked(made: Project) -> None:
+    edit(made, "guide.md", "line 1\n", "my own beginning\n")
+    said = made.succeed("update", "--yes")
+    assert "you and the template changed the same lines:\n  guide.md\n" in said
+    assert "Settle the conflicts between <<<<<<< and >>>>>>> first, in guide.md" in said
+    assert "<<<<<<< before updating\nmy own beginning\n" in "".join(guide(made))
+    assert made.fail("update") == "A conflict is left in guide.md: settle and commit it first."
+    commit(made.folder, "with its markers")
+    assert made.fail("update") == "A conflict is left in guide.md: settle and commit it first."
+
+
+def test_an_unclean_tree(made: Project) -> None:
+    (made.folder / "guide.md").write_text("mine\n")
+    (made.folder / "mine.md").write_text("mine\n")
+    assert made.fail("update", "--yes") == "Not committed yet: guide.md, mine.md. Commit or stash that first."
+    assert (made.folder / "guide.md").read_text() == "mine\n"
+
+
+def test_without_git_there_is_no_way_back(made: Project, tmp_path: Path) -> None:
+    before = state(made)
+    shutil.move(made.folder / ".git", tmp_path / "moved")
+    assert made.fail("update").startswith(f"{made.folder} is in no git repository, and without one an update could")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".gitignore").write_text("*\n")
+    assert made.fail("update").startswith(f"Git keeps no file of {made.folder}, perhaps because it is ignored")
+    shutil.move(tmp_path / "moved", made.folder / ".git")
+    assert state(made) == before
+    (tmp_path / "empty").mkdir()
+    assert made.fail("update", PATH=str(tmp_path / "empty")).startswith("Git is not installed")
+
+
+def test_from_a_subfolder(made: Project) -> None:
+    command = [sys.executable, "-m", "app.cli", "update", "--yes"]
+    environment = made.environment(PYTHONPATH=str(made.folder))
+    folder = made.folder / "docs"
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"Run this in the project's own folder, which is {made.folder}.\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("features:", "features: [", "cannot be read ("),
+        ("features:", "features: 5\nfeature:", "do not suit version v0.1.0 of the template"),
+        ("_commit: v0.1.0\n", "", "it lacks `_commit`, because the template was in no git repository"),
+        ("_commit: v0.1.0", "_commit: v0.1.1", "made from version v0.1.1, which "),
+        ("_commit: v0.1.0", "_commit: --upload-pack=x", "made from version --upload-pack=x, which "),
+        ("_src_path: ", "source: ", "it lacks `_src_path`"),
+        ("_src_path: ", "_src_path: /nowhere", "cannot be reached ("),
+        ("colour: red", "colour: blue", "do not suit version v0.1.0 of the template: Invalid choice for 'colour'"),
+        ("colour: red", "colour: green", "edited by hand, so that nobody can tell what was rendered"),
+        ("- bell", "- bell\n- horn", "do not suit version v0.1.0 of the template: Invalid choice for 'features'"),
+        ("- bell", "- wheel", "edited by hand"),
+        ("colour: red", "colour: red\nshape: round", "answers shape, which version v0.1.0 does not ask."),
+    ],
+)
+def test_answers_that_were_edited_by_hand(made: Project, old: str, new: str, sentence: str) -> None:
+    edit(made, ANSWERS, old, new)
+    before = state(made)
+    assert sentence in made.fail("update", "--yes")
+    assert state(made) == before
+
+
+def test_no_record_of_the_answers(made: Project) -> None:
+    for text in ("", "- bell\n", "1: bell\n"):
+        (made.folder / ANSWERS).write_text(text)
+        commit(made.folder)
+        assert (
+            made.fail("update") == f"{made.folder}/{ANSWERS} is not a list of answers: restore it with `git restore`."
+        )
+    (made.folder / ANSWERS).unlink()
+    commit(made.folder)
+    assert (
+        made.fail("update") == f"There is no {made.folder}/{ANSWERS}, which names the template: nothing can be updated."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--to", "9.9.9"], "There is no release 9.9.9 of {template}; there is v0.3.0, v0.2.0, v0.1.0."),
+        (["--to", "--yes"], "There is no release --yes of {template}; there is v0.3.0, v0.2.0, v0.1.0."),
+        (["--with", "horn"], "There is no feature horn; there is bell, wheel."),
+        (["--with", "bell"], "bell is on already."),
+        (["--without", "wheel"], "wheel is off already."),
+        (["--with", "wheel", "--without", "wheel"], "wheel cannot be switched both on and off."),
+    ],
+)
+def test_what_cannot_be_done(made: Project, template: Path, options: list[str], sentence: str) -> None:
+    before = state(made)
+    assert made.fail("update", *options) == sentence.format(template=template)
+    assert state(made) == before
+
+
+def test_an_answer_that_the_new_release_does_not_have(made: Project, template: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    git(tmp_path, "clone", "--quiet", str(template), str(later))
+    text = (later / "copier.yml").read_text()
+    (later / "copier.yml").write_text(text.replace("{A bell: bell, A wheel: wheel}", "{A wheel: wheel}"))
+    commit(later)
+    git(later, "tag", "v0.4.0")
+    edit(made, ANSWERS, str(template), str(later))
+    assert "do not suit version v0.4.0 of the template: Invalid choice for 'features'" in made.fail("update", "--yes")
+    made.succeed("update", "--without", "bell", "--yes")
+    commit(made.folder)
+    made.succeed("update", "--yes")
+
+
+def test_a_feature_that_a_migration_of_ones_own_depends_on_stays(made: Project) -> None:
+    text = (made.folder / "alembic" / "versions" / "bell" / "bell_0001_a_bell.py").read_text()
+    text = text.replace("bell_0001", "0123456789ab").replace("None", '"project_0001"').replace("base_0001", "bell_0001")
+    (made.folder / OWN / "0123456789ab_mine.py").write_text(text.replace('("bell",)', "None"))
+    commit(made.folder)
+    assert made.fail("update", "--without", "bell", "--yes").startswith(
+        f"{OWN}/0123456789ab_mine.py depends on the migration bell_0001, which would go with its feature"
+    )
+
+
+def deadly(folder: Path, word: str, number: signal.Signals) -> str:
+    """A PATH whose git sends a signal to whoever calls it with this word."""
+    script = f'#!/bin/sh\nfor word in "$@"; do [ "$word" = {word} ] && kill -{int(number)} $PPID && exit 1\n'
+    folder.mkdir()
+    (folder / "git").write_text(f'{script}done\nexec {shutil.which("git")} "$@"\n')
+    (folder / "git").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("word", ["apply", "--index-info"])
+def test_killed_half_way_it_is_taken_back(made: Project, tmp_path: Path, word: str) -> None:
+    within_a_larger_repository(made)
+    edit(made, "guide.md", "line 1\n", "my own beginning\n")
+    (made.folder / ".env").write_text("SECRET_KEY=kept\n")
+    before = state(made)
+    done = made.run("update", "--yes", PATH=deadly(tmp_path / "deadly", word, signal.SIGKILL))
+    assert done.returncode == -signal.SIGKILL
+    assert state(made) != before
+    for command in BACK:
+        assert f"  {command}\n" in done.stdout
+        git(made.folder, *command.split()[1:])
+    assert state(made) == before
+    assert git(made.folder, "status", "--porcelain", ".") == ""
+    assert (made.folder / ".env").read_text() == "SECRET_KEY=kept\n"
+    assert (made.folder.parent / "frontend" / "draft.js").read_text() == "not committed\n"
+    made.succeed("update", "--yes")
+
+
+def test_interrupted_half_way_it_says_so(made: Project, tmp_path: Path) -> None:
+    done = made.run("update", "--yes", PATH=deadly(tmp_path / "deadly", "apply", signal.SIGINT))
+    assert done.returncode == 130
+    assert done.stderr == f"The update did not come to its end. Take it back, in {made.folder}: {' && '.join(BACK)}\n"
+
+
+def within_a_larger_repository(made: Project) -> None:
+    whole, draft = made.folder.parent, made.folder.parent / "frontend" / "draft.js"
+    shutil.rmtree(made.folder / ".git")
+    git(whole, "init", "--quiet")
+    commit(made.folder)
+    draft.parent.mkdir()
+    draft.write_text("not committed\n")
+
+
+def test_in_a_folder_of_a_larger_repository(made: Project) -> None:
+    within_a_larger_repository(made)
+    edit(made, "guide.md", "line 15\n", "my line\n")
+    made.succeed("update", "--yes")
+    assert guide(made) == [*NEWEST[:14], "my line\n", *NEWEST[15:]]
+    assert "?? frontend/\n" in git(made.folder.parent, "status", "--porcelain")
+
+
+def test_the_sentence_for_a_missing_copier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "copier", None)
+    with pytest.raises(SetupError, match="Copier is not installed: run `uv sync`"):
+        _template.check_copier()

@@ -1,0 +1,214 @@
+"""The template as a git repository of releases: the real ones, the working tree, and two that are made from it.
+
+What is made is small and holds on to few lines of the template, so that it stays true while the template changes.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import release
+from processes import ROOT, succeed
+
+HERE, NEXT, LAST = "v1000.0.0", "v1001.0.0", "v1002.0.0"
+PARTS = ("CHANGELOG.md", "copier.yml", "extensions", "pyproject.toml", "template")
+LEFT_BEHIND = shutil.ignore_patterns(
+    "__pycache__", ".*_cache", ".coverage", ".env", ".venv", "*.db", "*.db-*", "uv.lock"
+)
+NICKNAME, PINNED, SUBTITLE = "nickname", "is_pinned", "subtitle"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return succeed("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments, cwd=folder)
+
+
+def commit(folder: Path, message: str = "work") -> None:
+    git(folder, "add", "--all", ".")
+    git(folder, "commit", "--quiet", "--allow-empty", f"--message={message}")
+
+
+def make_template(folder: Path) -> Path:
+    """Every release has its tag here; in ROOT none is needed."""
+    git(folder, "init", "--quiet")
+    for version, found in release.releases(ROOT).items():
+        _take(folder, found)
+        _release(folder, f"v{version}")
+    _take_working_tree(folder)
+    _set_version(folder, HERE)
+    _release(folder, HERE)
+    for version, change in ((NEXT, change_much), (LAST, change_more)):
+        change(folder / "template", folder / "copier.yml")
+        _set_version(folder, version)
+        _release(folder, version)
+    return folder
+
+
+def real() -> list[str]:
+    return [f"v{version}" for version in release.releases(ROOT)]
+
+
+def _take(folder: Path, found: str) -> None:
+    _clear(folder)
+    archive = subprocess.run(("git", "archive", found, *PARTS), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    subprocess.run(("tar", "-x", "-C", folder), input=archive.stdout, check=True)
+
+
+def _take_working_tree(folder: Path) -> None:
+    _clear(folder)
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=LEFT_BEHIND)
+        else:
+            shutil.copy2(ROOT / part, folder / part)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != ".git":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _release(folder: Path, version: str) -> None:
+    commit(folder, version)
+    git(folder, "tag", version)
+
+
+def _set_version(folder: Path, version: str) -> None:
+    number = version.removeprefix("v")
+    change(folder / "pyproject.toml", r'(?m)^version = ".*"$', f'version = "{number}"')
+    entry = f"## [Unreleased]\n\n## [{number}] - 3000-01-01\n\n### By hand\n\n- Greet {number}.\n"
+    change(folder / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", entry)
+
+
+def change(path: Path, pattern: str, text: str) -> None:
+    """Replace what a pattern finds first. It must be there, else the template has outgrown this file."""
+    replaced, count = re.subn(pattern, lambda found: found.expand(text), path.read_text(encoding="utf-8"), count=1)
+    assert count == 1, f"{path} has nothing like {pattern}"
+    path.write_text(replaced, encoding="utf-8")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def revision(template: Path, branch: str, title: str, upgrade: list[str], downgrade: list[str]) -> None:
+    """The next migration of a branch of the template."""
+    folder = template / "alembic" / "versions" / branch
+    last = max((int(path.name.split("_")[1]) for path in folder.glob(f"{branch}_*.py")), default=0)
+    body = REVISION.format(
+        title=title.replace("_", " "),
+        revision=f"{branch}_{last + 1:04d}",
+        down=f'"{branch}_{last:04d}"' if last else None,
+        labels=f'("{branch}",)' if not last else None,
+        depends='"base_0001"' if not last else None,
+        upgrade="\n    ".join(upgrade),
+        downgrade="\n    ".join(downgrade),
+    )
+    write(folder / f"{branch}_{last + 1:04d}_{title}.py", body)
+
+
+def new_column(table: str, name: str, kind: str) -> tuple[list[str], list[str]]:
+    change = f'with op.batch_alter_table("{table}") as table:'
+    return (
+        [change, f'    table.add_column(sa.Column("{name}", {kind}, nullable=True))'],
+        [change, f'    table.drop_column("{name}")'],
+    )
+
+
+def new_table(name: str) -> tuple[list[str], list[str]]:
+    columns = ['"id", sa.Uuid(), nullable=False', '"created_at", sa.DateTime(timezone=True), nullable=False']
+    columns += ['"title", sa.String(80), nullable=False']
+    made = [f'op.create_table(\n        "{name}",', *(f"    sa.Column({column})," for column in columns)]
+    return [*made, f'    sa.PrimaryKeyConstraint("id", name="pk_{name}"),', ")"], [f'op.drop_table("{name}")']
+
+
+def change_much(template: Path, questions: Path) -> None:
+    """A table, a changed table, a router, a setting, a dependency, a question; and lines of files that users edit."""
+    revision(template, "base", "notices", *new_table("notices"))
+    revision(template, "base", "nicknames", *new_column("users", NICKNAME, "sa.String(60)"))
+    write(template / "app/models/notice.py", MODEL.format(name="Notice", table="notices"))
+    column = f"\\g<0>    {NICKNAME}: Mapped[str | None] = mapped_column(sa.String(60))\n"
+    change(template / "app/models/user.py", r'    __tablename__ = "users"\n\n', column)
+    write(template / "app/api/v1/notices.py", ROUTER.format(path="notices"))
+    change(template / "app/core/config.py", r"    app_name: str", "    made_limit: int = 10\n\\g<0>")
+    change(template / ".env.example.jinja", r"# --- Database\n", "# Made for {{ made_zone }}\n#MADE_LIMIT=10\n\n\\g<0>")
+    change(template / "pyproject.toml.jinja", r'    "pwdlib', '    "packaging>=24",\n\\g<0>')
+    question = "made_zone:\n  type: str\n  help: Where?\n  ask: \"{{ setup == 'custom' }}\"\n  default: UTC\n\n"
+    change(questions, r"(?m)^_exclude:", f"{question}\\g<0>")
+    touch(template)
+
+
+def touch(template: Path) -> None:
+    """Where users edit, too, but not the same lines."""
+    change(template / "README.md.jinja", r"## Production\n", "\\g<0>\nA release wrote this.\n")
+    change(template / "app/api/v1/info.py", r"(?m)^router = .*$", "\\g<0>\n# A release wrote this.")
+    change(template / "app/services/users.py", r"\A", "# A release wrote this.\n")
+
+
+def change_more(template: Path, questions: Path) -> None:
+    """A file renamed, one gone, one grown, a feature added, and tables of a feature and of the last release changed."""
+    renamed = sorted((template / "tests/unit").glob("test_*.py"))[0]
+    renamed.rename(renamed.with_name("test_that_was_renamed.py"))
+    (template / "app/api/v1/notices.py").unlink()
+    write(template / "app/api/v1/announcements.py", ROUTER.format(path="announcements"))
+    revision(template, "base", "subtitles", *new_column("notices", SUBTITLE, "sa.String(80)"))
+    column = f"\n    {SUBTITLE}: Mapped[str | None] = mapped_column(sa.String(80))\n"
+    change(template / "app/models/notice.py", r"\n\Z", column)
+    revision(template, "chat", "pinned", *new_column("conversations", PINNED, "sa.Boolean()"))
+    column = f"\\g<0>    {PINNED}: Mapped[bool | None]\n"
+    change(template / "app/models/conversation.py", r'    __tablename__ = "conversations"\n\n', column)
+    add_polls(template, questions)
+
+
+def add_polls(template: Path, questions: Path) -> None:
+    revision(template, "polls", "polls", *new_table("polls"))
+    write(template / "app/models/poll.py", MODEL.format(name="Poll", table="polls"))
+    write(template / "app/api/v1/polls.py", ROUTER.format(path="polls"))
+    files = ("alembic/versions/polls", "app/models/poll.py", "app/api/v1/polls.py")
+    block = "".join(f"    {line}\n" for line in ("{% if 'polls' not in features %}", *files, "{% endif %}"))
+    change(questions, r"(?m)^_exclude:\n", f"\\g<0>  - |\n{block}")
+    change(questions, r"(?ms)^features:\n.*?  choices:\n", "\\g<0>    Polls: polls\n")
+
+
+REVISION = '''"""{title}"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = {down}
+branch_labels = {labels}
+depends_on = {depends}
+
+
+def upgrade() -> None:
+    {upgrade}
+
+
+def downgrade() -> None:
+    {downgrade}
+'''
+MODEL = """import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class {name}(Base):
+    __tablename__ = "{table}"
+
+    title: Mapped[str] = mapped_column(sa.String(80))
+"""
+ROUTER = """from fastapi import APIRouter
+
+from app.api.deps import CurrentUser
+
+router = APIRouter(prefix="/{path}", tags=["{path}"])
+
+
+@router.get("")
+async def read_{path}(_: CurrentUser) -> dict[str, str]:
+    return {{"{path}": "made by the tests"}}
+"""

@@ -1,0 +1,176 @@
+"""What makes a release, tried on a repository of a few files."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import release
+import yaml
+from processes import ROOT, run, succeed
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
+)
+ENTRY = "\n".join(f"### {title}\n\nNothing.\n" for title in release.SECTIONS)
+FILES = {
+    "CHANGELOG.md": f"# Changelog\n\n## [Unreleased]\n\n### Added\n\n- All of it.\n\n{ENTRY}",
+    "pyproject.toml": '[project]\nname = "small"\nversion = "0.1.0.dev0"\n',
+    "copier.yml": "_subdirectory: template\nname: {type: str}\nkind: {type: str, choices: {One: one, Two: two}}\n",
+    release.SETTINGS: "#OLD=1\n",
+    release.DEPENDENCIES: '    "fastapi>=1",\n',
+    f"{release.MIGRATIONS}/base/base_0001_start.py": "revision = 1\n",
+}
+
+
+def git(root: Path, *arguments: str) -> str:
+    return succeed("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments, cwd=root)
+
+
+def write(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message=work")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.com")
+    git(tmp_path, "init", "--quiet")
+    for name, text in FILES.items():
+        write(tmp_path, name, text)
+    commit(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def released(small: Path) -> Path:
+    """With a release, and an entry for the next."""
+    release.make(small, "0.1.0")
+    text = (small / "CHANGELOG.md").read_text()
+    write(small, "CHANGELOG.md", text.replace("## [Unreleased]\n", f"## [Unreleased]\n\n{ENTRY}"))
+    commit(small)
+    return small
+
+
+def test_a_release_is_a_commit_and_a_tag(small: Path) -> None:
+    release.make(small, "0.1.0")
+    assert git(small, "describe", "--tags").strip() == "v0.1.0"
+    assert git(small, "log", "-1", "--format=%s").strip() == "Release 0.1.0"
+    assert 'version = "0.1.0"' in (small / "pyproject.toml").read_text()
+    assert re.search(
+        r"## \[Unreleased\]\n\n## \[0\.1\.0\] - 20\d\d-\d\d-\d\d\n\n### Added", release.read(small, "CHANGELOG.md")
+    )
+    assert git(small, "status", "--porcelain") == ""
+
+
+def test_releases_are_found_without_tags(released: Path) -> None:
+    release.make(released, "0.2.0")
+    tagged = {version: git(released, "rev-parse", f"v{version}^{{commit}}").strip() for version in ("0.1.0", "0.2.0")}
+    git(released, "tag", "--delete", "v0.1.0", "v0.2.0")
+    assert release.releases(released) == tagged
+    assert list(release.releases(released)) == ["0.1.0", "0.2.0"]
+
+
+def test_a_history_that_was_cut_off_is_a_sentence(released: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shallow = tmp_path_factory.mktemp("shallow") / "clone"
+    git(released, "clone", "--quiet", "--depth=1", f"file://{released}", str(shallow))
+    write(shallow, "pyproject.toml", '[project]\nversion = "0.2.0.dev0"\n')
+    commit(shallow)
+    git(shallow, "checkout", "--quiet", "--orphan", "alone")
+    commit(shallow)
+    with pytest.raises(release.ReleaseError, match=r"no commit of 0\.1\.0, .*fetch --unshallow.*fetch-depth: 0"):
+        release.releases(shallow)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (("CHANGELOG.md", "### By hand", "### By foot"), 'lacks "### By hand"'),
+        (("CHANGELOG.md", "### Settings\n\nNothing.", "### Settings\n"), 'lacks "### Settings"'),
+        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'NEW came or went, and "### Settings"'),
+        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'OLD came or went, and "### Settings"'),
+        ((release.DEPENDENCIES, "fastapi>=1", "starlette>=1"), 'fastapi came or went, and "### Dependencies"'),
+        ((f"{release.MIGRATIONS}/base/base_0001_start.py", "= 1", "= 2"), "is not as it was released in 0.1.0."),
+        (("copier.yml", "name:", "title:"), "The question name is gone, which 0.1.0 has."),
+        (("copier.yml", "name: {type: str}", "name: {type: int}"), "The question name is of another kind, which 0.1.0"),
+        (("copier.yml", ", Two: two", ""), "kind no longer has the choice two, which 0.1.0 has."),
+    ],
+)
+def test_what_breaks_projects_is_refused(released: Path, edit: tuple[str, str, str], sentence: str) -> None:
+    name, old, new = edit
+    text = release.read(released, name)
+    assert old in text
+    write(released, name, text.replace(old, new, 1))
+    commit(released)
+    before = git(released, "rev-parse", "HEAD")
+    with pytest.raises(release.ReleaseError) as refused:
+        release.make(released, "0.2.0")
+    assert sentence in str(refused.value)
+    assert (git(released, "rev-parse", "HEAD"), git(released, "status", "--porcelain")) == (before, "")
+
+
+def test_what_is_named_may_come_and_go(released: Path) -> None:
+    write(released, release.SETTINGS, "#NEW=1\n")
+    text = release.read(released, "CHANGELOG.md")
+    write(
+        released, "CHANGELOG.md", text.replace("### Settings\n\nNothing.", "### Settings\n\n- `OLD` is now `NEW`.", 1)
+    )
+    commit(released)
+    release.make(released, "0.2.0")
+
+
+def test_a_migration_that_was_removed_is_noticed(released: Path) -> None:
+    path = f"{release.MIGRATIONS}/base/base_0001_start.py"
+    (released / path).unlink()
+    commit(released)
+    assert release.changed_migrations(released, release.releases(released)["0.1.0"]) == [path]
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.0.9"])
+def test_versions_only_grow(released: Path, version: str) -> None:
+    with pytest.raises(release.ReleaseError, match=f"{version} does not come after 0.1.0"):
+        release.make(released, version)
+
+
+@pytest.mark.parametrize("version", ["1", "v0.2.0", "0.2.0rc1", "0.2.0\n"])
+def test_what_is_no_version(released: Path, version: str) -> None:
+    with pytest.raises(release.ReleaseError, match="is not a version such as"):
+        release.make(released, version)
+
+
+def test_uncommitted_work_is_no_part_of_a_release(released: Path) -> None:
+    write(released, "draft.md", "\n")
+    with pytest.raises(release.ReleaseError, match="not committed"):
+        release.make(released, "0.2.0")
+
+
+def test_the_command_says_what_is_wrong() -> None:
+    done = run(sys.executable, "scripts/release.py", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "Name the version: uvx nox -s release -- 1.2.0\n")
+    done = run(sys.executable, "scripts/release.py", "one", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "'one' is not a version such as 1.2.0.\n")
+
+
+def test_the_next_release_could_be_made() -> None:
+    """But for what is not committed: the entry is written with the work, not on the day of the release."""
+    found = [sentence for sentence in release.problems(ROOT, "9999.0.0") if "not committed" not in sentence]
+    assert found == []
+
+
+def test_released_migrations_are_the_same_for_ever() -> None:
+    for version, found in release.releases(ROOT).items():
+        assert release.changed_migrations(ROOT, found) == [], version
+
+
+def test_every_question_has_a_kind() -> None:
+    questions = yaml.safe_load(release.read(ROOT, "copier.yml"))
+    assert all(release._kind(question) for name, question in questions.items() if not name.startswith("_"))
