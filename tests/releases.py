@@ -118,10 +118,13 @@ def new_column(table: str, name: str, kind: str) -> tuple[list[str], list[str]]:
 
 
 def new_table(name: str) -> tuple[list[str], list[str]]:
+    """Of rows that are somebody's, since a project's tests ask of every table whose it is."""
     columns = ['"id", sa.Uuid(), nullable=False', '"created_at", sa.DateTime(timezone=True), nullable=False']
-    columns += ['"title", sa.String(80), nullable=False']
+    columns += ['"title", sa.String(80), nullable=False', '"user_id", sa.Uuid(), nullable=False']
     made = [f'op.create_table(\n        "{name}",', *(f"    sa.Column({column})," for column in columns)]
-    return [*made, f'    sa.PrimaryKeyConstraint("id", name="pk_{name}"),', ")"], [f'op.drop_table("{name}")']
+    owner = f'["user_id"], ["users.id"], name="fk_{name}_user_id", ondelete="CASCADE"'
+    made += [f'    sa.PrimaryKeyConstraint("id", name="pk_{name}"),', f"    sa.ForeignKeyConstraint({owner}),", ")"]
+    return [*made, f'op.create_index("ix_{name}_user_id", "{name}", ["user_id"])'], [f'op.drop_table("{name}")']
 
 
 def change_much(template: Path, questions: Path) -> None:
@@ -193,10 +196,10 @@ def downgrade() -> None:
 MODEL = """import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Owned
 
 
-class {name}(Base):
+class {name}(Owned):
     __tablename__ = "{table}"
 
     title: Mapped[str] = mapped_column(sa.String(80))

@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "local": {"ai_providers": ["ollama"], "license": "proprietary", "author_name": "Ö. Ada", "setup": "custom"},
 }
 AFFECTED = [
+    "tests/integration/test_account.py",
     "tests/integration/test_notes.py",
     "tests/integration/test_sweeps.py",
     "tests/integration/test_migrations.py",
