@@ -30,3 +30,7 @@ class NoteService:
     async def list(self, limit: int, cursor: UUID | None) -> Page[Note]:
         async with self._database.read() as session:
             return await NoteRepository(session, self._user_id).list(limit, cursor)
+
+    async def get(self, id: UUID) -> Note:
+        async with self._database.read() as session:
+            return await NoteRepository(session, self._user_id).get(id)

@@ -1,4 +1,5 @@
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
@@ -27,3 +28,8 @@ async def create_note(data: NoteCreate, notes: Notes) -> Note:
 @router.get("", response_model=PageRead[NoteRead])
 async def list_notes(notes: Notes, limit: Limit = 50, cursor: Cursor = None) -> Page[Note]:
     return await notes.list(limit, cursor)
+
+
+@router.get("/{note_id}", response_model=NoteRead)
+async def read_note(note_id: UUID, notes: Notes) -> Note:
+    return await notes.get(note_id)
