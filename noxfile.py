@@ -21,6 +21,23 @@ IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 IN_ORDER = ("--numprocesses=logical", "--dist=load", "--maxschedchunk=1")
 OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
 """What tells uv to work in a session's environment. Tests run `demo` inside another session."""
+COMMAND = ("uv", "run", "python", "-m", "app.cli")
+FUZZER, FUZZER_PASSWORD = "fuzzer@example.com", "a long enough phrase"
+FUZZ_CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance,ignored_auth"
+)
+FUZZ_SETTINGS = {
+    "ARGON2_TIME_COST": "1",
+    "ARGON2_MEMORY_KIB": "1024",
+    "DEMO_MODEL_DELAY": "0",
+    "LOG_LEVEL": "ERROR",
+    "LOGIN_ATTEMPTS_PER_MINUTE": "0",
+    "LOGIN_FAILURES_PER_HOUR": "0",
+    "MAILS_PER_HOUR": "0",
+    "REGISTRATIONS_PER_HOUR": "0",
+    "REQUESTS_PER_MINUTE": "0",
+}
 
 
 @nox.session
@@ -86,6 +103,37 @@ def typecheck(session: nox.Session) -> None:
         session.run("pyright")
         with session.chdir(project):
             session.run("pyright")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try what schemathesis makes up on a served project. Takes `-- --seconds N`; 600 unless told."""
+    seconds = _seconds(session)
+    session.install("--group", "dev", "schemathesis")
+    tests = str(Path("tests").resolve())
+    with _rendered(session, "largest") as project, _served(session, project) as url, session.chdir(project):
+        hooks = {"FUZZED": url, "FUZZER": FUZZER, "FUZZER_PASSWORD": FUZZER_PASSWORD}
+        session.run(
+            *("schemathesis", "run", f"{url}/openapi.json", f"--max-time={seconds}", "--continue-on-failure"),
+            f"--checks={FUZZ_CHECKS}",
+            env={**hooks, "SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": tests},
+        )
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look a default project's dependencies up among known vulnerabilities. Needs the internet."""
+    session.install("copier", "pip-audit")
+    with _rendered(session) as project, session.chdir(project):
+        _in_project(session, "uv", "export", "--quiet", "--no-hashes", "--no-emit-project", "--output-file=pins.txt")
+        # Strict, since a mirror that knows no vulnerabilities would pass for "none found".
+        command = ("pip-audit", "--strict", "--no-deps", "--disable-pip", "--progress-spinner=off", "-r", "pins.txt")
+        said = session.run(*command, silent=True, success_codes=[0, 1]) or ""
+    if re.search(r"could not be audited|ConnectionError|Timeout", said):
+        session.error("Nothing was audited: the service cannot be reached; run this where https://pypi.org answers.")
+    if "No known vulnerabilities found" not in said:
+        session.error(f"There are known vulnerabilities, or the audit failed:\n{said}")
+    session.log("No known vulnerabilities found.")
 
 
 @contextmanager
@@ -177,3 +225,35 @@ def _what_to_try(project: Path, port: int) -> str:
     [lines] = re.findall(r"## Chat with it\n.*?```sh\n(.*?)```", readme, re.DOTALL)[:1]
     lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     return f"\n{project} is served. Try this in another terminal; Ctrl-C here stops it.\n\n{lines}"
+
+
+def _seconds(session: nox.Session) -> int:
+    parser = argparse.ArgumentParser(prog="uvx nox -s fuzz --")
+    parser.add_argument("--seconds", type=int, default=600)
+    seconds: int = parser.parse_args(session.posargs).seconds
+    return seconds
+
+
+@contextmanager
+def _served(session: nox.Session, project: Path) -> Iterator[str]:
+    """The address of a project with one superuser, no limits and cheap hashes. It must end in good order."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with session.chdir(project):
+        for command in (("uv", "sync", "--quiet"), (*COMMAND, "init")):
+            _in_project(session, *command)
+        with Path(".env").open("a", encoding="utf-8") as env:
+            env.write("DATABASE_URL=sqlite:///fuzz.db\n")
+        _in_project(session, *COMMAND, "db", "upgrade")
+        make = (*COMMAND, "users", "create", FUZZER, "--superuser")
+        subprocess.run(make, env=_outside(), input=FUZZER_PASSWORD, text=True, check=True)
+        server = subprocess.Popen([*COMMAND, "serve", f"--port={port}"], env={**_outside(), **FUZZ_SETTINGS})
+    try:
+        _wait_until_up(session, server, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        status = server.wait()
+    if status:
+        session.error(f"The server ended with status {status}.")

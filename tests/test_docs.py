@@ -56,3 +56,14 @@ def test_a_row_has_the_limits_of_its_validator(name: str) -> None:
     """The sentences of a validator, and what it is called with, have the numbers."""
     limits = set(re.findall(r"\b\d{2,}\b", QUESTIONS.asked[name].get("validator", "")))
     assert limits <= set(re.findall(r"\d+", rows()[name][3]))
+
+
+def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    example = (ROOT / "template" / ".env.example.jinja").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z0-9]+_[A-Z0-9_]+)`", text))
+    assert named <= set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", example))
+    sections = re.split(r"(?m)^# --- ", example)
+    for section in sections:
+        if section.startswith(("Redis", "Limits", "Accounts", "Mail")):
+            assert set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", section)) <= named

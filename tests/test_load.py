@@ -33,7 +33,12 @@ def port(render: Render, database_url: str) -> Iterator[int]:
     """Where the largest variant is served by one process, with a demo model that takes 50 ms a word."""
     [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
     project = render(**largest.answers)
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": uuid4().hex, "DEMO_MODEL_DELAY": "0.05"}
+    settings = {
+        "DATABASE_URL": database_url,
+        "SECRET_KEY": uuid4().hex,
+        "DEMO_MODEL_DELAY": "0.05",
+        "REQUESTS_PER_MINUTE": "0",
+    }
     command = [sys.executable, "-m", "app.cli"]
     succeed(*command, "db", "upgrade", cwd=project, **settings)
     serve = [*command, "serve", "--port=0"]

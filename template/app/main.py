@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from app import __version__
 from app.api.errors import Problems, add_error_handlers
@@ -11,13 +12,19 @@ from app.api.health import Alive, Check
 from app.api.health import router as health_router
 from app.api.openapi import complete_openapi
 from app.api.v1.router import router as v1_router
+from app.api.v1.router import scopes
 from app.core.config import Settings
 from app.core.database import open_database
 from app.core.events import MemoryEvents
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations
+from app.core.redis import open_redis, ping
 from app.core.security import Passwords
+from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
+from app.services.housekeeping import housekeeping
+from app.services.letters import Letters
+from app.services.mail import open_outbox
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,9 +36,10 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url="/docs" if local else None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host, and behind a proxy the scheme, that the client sent
         openapi_url="/openapi.json" if local else None,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.scopes = settings, scopes
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
     app.include_router(v1_router, prefix=settings.api_v1_prefix, max_body_size=settings.max_body_bytes)
     complete_openapi(app, settings.api_v1_prefix)
@@ -44,17 +52,28 @@ def create_app(settings: Settings) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
     state, settings = app.state, app.state.settings
-    async with open_database(settings) as state.database, open_ai(settings) as state.ai:
+    async with (
+        open_database(settings) as state.database,
+        open_ai(settings) as state.ai,
+        open_outbox(settings) as state.outbox,
+        open_redis(settings) as state.redis,
+    ):
         await check_migrations(state.database)
         state.events = MemoryEvents()
         state.passwords = Passwords(settings)
+        state.letters = Letters(settings, state.database, state.outbox)
+        state.throttle = Throttle(state.redis, settings.redis_prefix)
         state.checks = {"database": Check(partial(applied, state.database))}
+        if state.redis is not None:
+            state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
-        yield
+        async with housekeeping(state.database):
+            yield
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The one that is added last sees a request first."""
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(Problems)
     app.add_middleware(
         CORSMiddleware,
@@ -62,9 +81,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         allow_methods=["*"],
         allow_headers=["*"],
         allow_credentials=True,
-        expose_headers=[REQUEST_ID_HEADER],
+        expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
     )
     app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
     app.add_middleware(RequestContext)
+    if settings.trusted_proxies:
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(Alive)
     app.add_middleware(PlainStartupErrors)

@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +30,15 @@ from app.main import create_app
 ROOT = Path(__file__).parents[1]
 SERVER = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
+MAILBOX = TemporaryDirectory(prefix="mailbox-")
+"""Of the processes that tests start."""
+UNLIMITED = {
+    "requests_per_minute": 0,
+    "login_attempts_per_minute": 0,
+    "login_failures_per_hour": 0,
+    "registrations_per_hour": 0,
+    "mails_per_hour": 0,
+}
 PASSWORD = "correct horse battery staple"
 
 
@@ -86,8 +97,9 @@ def environment(**settings: str) -> dict[str, str]:
         for name in ("PATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
         if name in os.environ
     }
+    unlimited = {name.upper(): str(limit) for name, limit in UNLIMITED.items()}
     fast = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "32", "DEMO_MODEL_DELAY": "0", "AI_MODEL": "demo"}
-    return {**keep, "SECRET_KEY": SECRET_KEY, **fast, **settings}
+    return {**keep, "SECRET_KEY": SECRET_KEY, "MAILBOX_FOLDER": MAILBOX.name, **fast, **unlimited, **settings}
 
 
 def _migrate(url: str) -> None:
@@ -135,21 +147,20 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(database_url: str) -> MakeSettings:
-    """Settings for this test's database, with cheap hashes and a model that does not pause."""
+def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
+    """Settings for this test's database and mailbox, with cheap hashes and a model that does not pause."""
 
     def make(**values: Any) -> Settings:
         fast: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32, "demo_model_delay": 0}
-        return Settings(**{"secret_key": SECRET_KEY, "database_url": database_url, **fast, **values})
+        own = {"database_url": database_url, "mailbox_folder": str(tmp_path / "mailbox")}
+        return Settings(**{"secret_key": SECRET_KEY, **own, **fast, **UNLIMITED, **values})
 
     return make
 
 
 @pytest.fixture
 def settings(make_settings: MakeSettings) -> Settings:
-    settings = make_settings()
-    configure_logging(settings)
-    return settings
+    return make_settings()
 
 
 @pytest.fixture
@@ -160,6 +171,13 @@ async def database(settings: Settings) -> AsyncGenerator[Database]:
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    async with running(settings) as app:
+        yield app
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[FastAPI]:
+    configure_logging(settings)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
@@ -169,11 +187,21 @@ def client_for(app: FastAPI, **headers: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test", headers=headers)
 
 
+async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWORD) -> dict[str, Any]:
+    """Answers the tokens."""
+    answer = await client.post("/api/v1/auth/login", data={"username": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 async def sign_in(client: httpx2.AsyncClient, email: str) -> dict[str, str]:
     """Registers, logs in and answers the header that proves it."""
     await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
-    answer = await client.post("/api/v1/auth/login", data={"username": email, "password": PASSWORD})
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    return bearer((await log_in(client, email))["access_token"])
 
 
 @pytest.fixture

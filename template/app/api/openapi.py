@@ -13,7 +13,8 @@ def complete_openapi(app: FastAPI, prefix: str) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document["components"]
-        components["securitySchemes"]["bearer"]["flows"]["password"]["tokenUrl"] = f"{prefix}/auth/login"
+        flow = components["securitySchemes"]["bearer"]["flows"]["password"]
+        flow |= {"tokenUrl": f"{prefix}/auth/login", "refreshUrl": f"{prefix}/auth/refresh"}
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
         return document

@@ -9,8 +9,13 @@ from fastapi.sse import format_sse_event
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "id", "data"],
+    "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": {"type": "string"}},
+}
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {"itemSchema": _EVENT}}}
 }
 """`responses=` of a route that streams."""
 

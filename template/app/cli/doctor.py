@@ -139,6 +139,10 @@ def _shown(value: object) -> str:
 async def _look_at_parts(report: _Report, settings: "Settings", wrong: set[str]) -> None:
     if "database_url" not in wrong:
         await _look_at_database(report, settings)
+    if settings.redis_url and "redis_url" not in wrong:
+        await _look_at_redis(report, settings)
+    if "smtp_url" not in wrong:
+        await _look_at_mail(report, settings)
     if "ai_model" not in wrong:
         await _look_at_model(report, settings)
 
@@ -154,6 +158,29 @@ async def _look_at_database(report: _Report, settings: "Settings") -> None:
             report.ok("The database has every migration")
     except SetupError as error:
         report.problem(str(error))
+
+
+async def _look_at_redis(report: _Report, settings: "Settings") -> None:
+    from app.core.redis import open_redis
+
+    try:
+        async with open_redis(settings):
+            report.ok("Redis answers")
+    except SetupError as error:
+        report.problem(str(error))
+
+
+async def _look_at_mail(report: _Report, settings: "Settings") -> None:
+    from app.services.mail import MailFailure, SmtpMailer
+
+    if settings.smtp_url is None:
+        report.ok(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server")
+        return
+    try:
+        await SmtpMailer(settings.smtp_url.get_secret_value()).check()
+        report.ok("The mail server answers")
+    except MailFailure as error:
+        report.problem(f"The mail server cannot be used ({error}): start it or correct SMTP_URL.")
 
 
 async def _look_at_model(report: _Report, settings: "Settings") -> None:

@@ -143,6 +143,7 @@ def _serve(settings: "Settings", host: str, port: int, reload_dir: Path | None =
         reload_dirs=reload_dir and [str(reload_dir)],
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # the application looks at them, where TRUSTED_PROXIES says so
         timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds),
     )
 

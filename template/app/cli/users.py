@@ -23,9 +23,11 @@ def create(
     superuser: Annotated[bool, typer.Option("--superuser", help="May see and change every account.")] = False,
 ) -> None:
     """Make an account. The password is asked for; without a terminal it is the first line of standard input."""
+    from app.core.logging import configure_logging
     from app.schemas.user import UserCreate
 
     settings = configured()
+    configure_logging(settings)
     data = validated(UserCreate, email=email, full_name=full_name, password=_password())
     user = asyncio.run(_create(settings, data, superuser))
     typer.echo(f"Made {'the superuser' if superuser else 'the user'} {user.email}.")
@@ -45,4 +47,6 @@ async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> 
 
     async with open_database(settings) as database:
         await check_migrations(database)
-        return await UserService(database, Passwords(settings)).create(data, is_superuser=superuser)
+        return await UserService(settings, database, Passwords(settings)).create(
+            data, is_superuser=superuser, email_verified=True
+        )

@@ -1,7 +1,10 @@
 """Settings that an operator may change. Features keep theirs in a small class in their own files."""
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import load_dotenv
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -34,13 +37,69 @@ def _origins(value: Any) -> Any:
     origins = [origin.strip() for origin in value.split(",")] if isinstance(value, str) else value
     if "*" in origins:
         raise ValueError("name each origin; * would let every web page use its visitors' accounts")
+    if wrong := [origin for origin in origins if origin and not re.fullmatch(r"https?://[^\s/?#@*]+", origin)]:
+        raise ValueError(f"{wrong[0]} is no origin, such as https://app.example: no path, and no / at the end")
     return [origin for origin in origins if origin]
+
+
+def _hosts(value: list[str]) -> list[str]:
+    if wrong := [host for host in value if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]", host)]:
+        raise ValueError(f"{wrong[0]} is no host, such as api.example or *.example: no scheme and no port")
+    return value
 
 
 def _prefix(value: str) -> str:
     if value.split("/")[1] in {"health", "docs", "openapi.json"}:
         raise ValueError("this path is taken")
     return value
+
+
+def _split(url: str) -> SplitResult | None:
+    """None when it names no host."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _smtp_url(value: SecretStr) -> SecretStr:
+    parts = _split(value.get_secret_value())
+    if parts is None or parts.scheme not in {"smtp", "smtps", "smtp+starttls"}:
+        raise ValueError("use smtps://user:password@host, smtp+starttls://user:password@host:587 or smtp://host:25")
+    if parts.scheme == "smtp" and parts.password:
+        raise ValueError("smtp:// would send the password unencrypted; use smtps:// or smtp+starttls://")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = _split(value.get_secret_value())
+    if parts is None or parts.scheme not in {"redis", "rediss"} or not re.fullmatch(r"(/\d*)?", parts.path):
+        raise ValueError("use redis://host:6379/0, or rediss:// for TLS")
+    return value
+
+
+def _list(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def _networks(value: list[str]) -> list[str]:
+    try:
+        return [str(ip_network(item)) for item in value]
+    except ValueError:
+        raise ValueError("name addresses or networks, such as 10.0.0.1 or 10.0.0.0/8, separated by commas") from None
+
+
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+@[A-Za-z0-9.-]+", value):
+        raise ValueError("this is not an e-mail address")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("it must begin with https:// or http:// and have no query")
+    return value.rstrip("/")
 
 
 def _upper(value: Any) -> Any:
@@ -92,13 +151,35 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field(default=10, ge=0, le=1_000)
     database_echo: bool = False
 
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    redis_prefix: str = Field(default="app", pattern=r"^[A-Za-z0-9_.:-]+$")
+
+    trusted_hosts: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_hosts)] = ["*"]
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
+
+    requests_per_minute: int = Field(default=1_000, ge=0, le=1_000_000)
+    login_attempts_per_minute: int = Field(default=60, ge=0, le=1_000_000)
+    login_failures_per_hour: int = Field(default=50, ge=0, le=1_000_000)
+    registrations_per_hour: int = Field(default=60, ge=0, le=1_000_000)
+    mails_per_hour: int = Field(default=10, ge=0, le=1_000_000)
+
+    registration_open: bool = True
+    verified_email_required: bool = False
     access_token_expire_minutes: int = Field(default=30, ge=1, le=525_600)
+    refresh_token_expire_days: int = Field(default=30, ge=1, le=3_650)
+    session_max_days: int = Field(default=180, ge=1, le=3_650)
     argon2_time_cost: int = Field(default=3, ge=1, le=100)
     argon2_memory_kib: int = Field(default=65_536, ge=32, le=4_194_304)
+
+    smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
+    mail_from: Annotated[str, AfterValidator(_sender)] = "noreply@localhost"
+    mailbox_folder: str = "mailbox"
+    app_url: Annotated[str, AfterValidator(_web_address)] = "http://localhost:3000"
+    email_token_expire_minutes: int = Field(default=60, ge=1, le=525_600)
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["auto", "console", "json"] = "auto"

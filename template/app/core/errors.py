@@ -16,7 +16,10 @@ class AppError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    headers: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {}
 
 
 class NotFound(AppError):
@@ -38,4 +41,37 @@ class Conflict(AppError):
 
 class Unauthenticated(AppError):
     status, code = 401, "unauthenticated"
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class SessionRequired(AppError):
+    """An API key was sent where only a person who has logged in may act."""
+
+    status, code = 403, "session_required"
+
+
+class MissingScope(AppError):
+    """An API key was made for something else."""
+
+    status, code = 403, "missing_scope"
+
+
+class EmailNotVerified(AppError):
+    status, code = 403, "email_not_verified"
+
+
+class Forbidden(AppError):
+    """Who is calling is known, and may not do this."""
+
+    status, code = 403, "forbidden"
+
+
+class Busy(AppError):
+    status, code = 503, "busy"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "5"}

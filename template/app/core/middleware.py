@@ -27,7 +27,10 @@ log = structlog.stdlib.get_logger("app.access")
 
 
 class RequestContext:
-    """Gives the request an id, in its answer and its log lines, and logs it when it ends."""
+    """Gives the request an id, in its answer and its log lines, and logs it when it ends.
+
+    Its log lines also have the client's address: what security events need to tell from where.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,7 +50,8 @@ class RequestContext:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        client = scope["client"][0] if scope.get("client") else None
+        with bound_contextvars(request_id=request_id, client=client):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
@@ -58,7 +62,7 @@ class RequestContext:
 
 
 class SecurityHeaders:
-    """Headers that keep browsers from guessing, framing and leaking. `strict` adds those that only HTTPS allows."""
+    """Headers that keep browsers from guessing, framing, leaking and storing; `strict` adds those that need HTTPS."""
 
     def __init__(self, app: ASGIApp, strict: bool) -> None:
         self._app = app
@@ -71,7 +75,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                headers = MutableHeaders(scope=message)
+                headers.update(self._headers)
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -1,6 +1,12 @@
-"""Password hashes and access tokens."""
+"""Passwords, and the tokens that stand for having given one."""
 
+import secrets
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
 from uuid import UUID
 
 import jwt
@@ -9,10 +15,15 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.core.config import Settings
-from app.core.errors import Unauthenticated
+from app.core.errors import Busy, Invalid, Unauthenticated
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
+API_KEY_START = "ak_"
+WAITING_HASHES = 200
+COMMON_PASSWORDS = Path(__file__).parent / "common_passwords.txt"
+
+T = TypeVar("T")
 
 
 class Passwords:
@@ -21,17 +32,52 @@ class Passwords:
     def __init__(self, settings: Settings) -> None:
         hasher = Argon2Hasher(time_cost=settings.argon2_time_cost, memory_cost=settings.argon2_memory_kib)
         self._argon2 = PasswordHash((hasher,))
+        self._hasher = hasher
         self._threads = CapacityLimiter(HASHING_THREADS)
+        self._asked = 0
 
     async def hash(self, password: str) -> str:
-        return await to_thread.run_sync(self._argon2.hash, password, limiter=self._threads)
+        """Raises Busy when too many wait already."""
+        return await self._in_turn(self._argon2.hash, password)
 
     async def verify(self, password: str, hashed: str | None) -> bool:
-        """Without a hash to compare with, takes as long and answers False, so that time tells nothing."""
+        """Without a hash to compare with, takes as long and answers False, so that time tells nothing. Raises Busy."""
         if hashed is None:
             await self.hash(password)
             return False
-        return await to_thread.run_sync(self._argon2.verify, password, hashed, limiter=self._threads)
+        return await self._in_turn(self._argon2.verify, password, hashed)
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether the settings ask for another cost than this hash was made with."""
+        return self._hasher.check_needs_rehash(hashed)
+
+    async def _in_turn(self, work: Callable[..., T], *arguments: str) -> T:
+        if self._asked >= HASHING_THREADS + WAITING_HASHES:
+            raise Busy("Too many people are logging in at the moment; try again.")
+        self._asked += 1
+        try:
+            return await to_thread.run_sync(work, *arguments, limiter=self._threads)
+        finally:
+            self._asked -= 1
+
+
+def is_common(password: str) -> bool:
+    """Whether the password is among those that are tried first, in whatever case."""
+    return f"\n{password.lower()}\n" in _common_passwords()
+
+
+@cache
+def _common_passwords() -> str:
+    return COMMON_PASSWORDS.read_text(encoding="utf-8")
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def fingerprint(secret: str) -> str:
+    """What is stored of a random secret. It cannot be guessed, so the hash need not be slow."""
+    return sha256(secret.encode()).hexdigest()
 
 
 class AccessTokens:
@@ -41,15 +87,47 @@ class AccessTokens:
         self._key = settings.secret_key.get_secret_value()
 
     def issue(self, user_id: UUID, session_id: UUID, expires_at: datetime) -> str:
-        claims = {"sub": str(user_id), "sid": str(session_id), "iat": datetime.now(UTC), "exp": expires_at}
-        return jwt.encode(claims, self._key, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
+        return _signed(self._key, {"sub": str(user_id), "sid": str(session_id), "exp": expires_at})
 
     def read(self, token: str) -> tuple[UUID, UUID]:
         """User id and session id. Raises Unauthenticated."""
         try:
-            claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType]
-                token, self._key, [ALGORITHM], options={"require": ["exp", "sub", "sid"]}
-            )
+            claims = _verified(self._key, token, "sid")
             return UUID(claims["sub"]), UUID(claims["sid"])
         except (jwt.PyJWTError, ValueError):
             raise Unauthenticated("The access token is not valid; log in again.") from None
+
+
+class InvalidToken(Invalid):
+    code = "invalid_token"
+
+    def __init__(self) -> None:
+        super().__init__("This link or token is not valid any more; ask for a new one.")
+
+
+class EmailTokens:
+    """Signed JWTs: `aud` is what they are for, `jti` the id of the row without which they are void."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.secret_key.get_secret_value()
+
+    def issue(self, user_id: UUID, id: UUID, purpose: str, expires_at: datetime) -> str:
+        return _signed(self._key, {"sub": str(user_id), "jti": str(id), "aud": purpose, "exp": expires_at})
+
+    def read(self, token: str, *purposes: str) -> tuple[str, UUID, UUID]:
+        """Which of the purposes, the user's id and the row's. Raises InvalidToken."""
+        try:
+            claims = _verified(self._key, token, "jti", audience=purposes)
+            return claims["aud"], UUID(claims["sub"]), UUID(claims["jti"])
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken from None
+
+
+def _signed(key: str, claims: dict[str, Any]) -> str:
+    return jwt.encode({"iat": datetime.now(UTC), **claims}, key, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _verified(key: str, token: str, *required: str, audience: Sequence[str] | None = None) -> dict[str, Any]:
+    return jwt.decode(  # pyright: ignore[reportUnknownMemberType]
+        token, key, [ALGORITHM], audience=audience, options={"require": ["exp", "sub", *required]}
+    )

@@ -1,9 +1,11 @@
 from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import SECRET, Base, Owned
+from app.models.base import SECRET, Base, Owned, now
 
 
 class User(Base):
@@ -19,9 +21,52 @@ class User(Base):
 
 
 class UserSession(Owned):
-    """One log-in. An access token is worth nothing without its row here."""
+    """One log-in. Access and refresh tokens are worth nothing without its row here."""
 
     __tablename__ = "sessions"
 
-    expires_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    last_used_at: Mapped[datetime] = mapped_column(default=now)
+    """To within a few minutes, so that reading does not write each time."""
     user_agent: Mapped[str | None] = mapped_column(sa.String(400))
+
+
+class RefreshToken(Base):
+    """One of the tokens that renewed a session. Those that were replaced stay, so that their reuse is noticed."""
+
+    __tablename__ = "refresh_tokens"
+
+    session_id: Mapped[UUID] = mapped_column(sa.ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
+    hashed_token: Mapped[str] = mapped_column(sa.String(64), unique=True, info=SECRET)
+    rotated_at: Mapped[datetime | None]
+    """When another took its place; None for the one that counts."""
+
+
+class ApiKey(Owned):
+    __tablename__ = "api_keys"
+
+    name: Mapped[str] = mapped_column(sa.String(100))
+    start: Mapped[str] = mapped_column(sa.String(16))
+    """How the key begins, by which a person tells it from others."""
+    hashed_key: Mapped[str] = mapped_column(sa.String(64), unique=True, info=SECRET)
+    scopes: Mapped[list[str]] = mapped_column(sa.JSON)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    last_used_at: Mapped[datetime | None]
+    """To within a few minutes."""
+
+
+class EmailPurpose(StrEnum):
+    verify = "verify"
+    reset = "reset"
+    change = "change"
+
+
+class EmailToken(Owned):
+    """What a mailed token may do once. The token itself is signed and not stored; without this row it is void."""
+
+    __tablename__ = "email_tokens"
+
+    purpose: Mapped[EmailPurpose]
+    email: Mapped[str] = mapped_column(sa.String(320))
+    """The address that it was sent to."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)

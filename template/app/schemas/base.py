@@ -38,8 +38,17 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _not_null(value: T | None) -> T:
+    if value is None:
+        raise ValueError("it cannot be null; leave it out instead")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_storable)]
 """A string that every database can store."""
+
+NotNull = Annotated[T | None, AfterValidator(_not_null)]
+"""A field that may be left out, by which it stays as it is, but cannot be cleared."""
 
 Words = Annotated[Text, AfterValidator(_not_blank)]
 """A text with more than white space."""

@@ -4,12 +4,20 @@ from uuid import UUID
 
 from pydantic import AfterValidator, EmailStr, Field, TypeAdapter, ValidationError
 
-from app.schemas.base import Body, Read, Text
+from app.core.security import is_common
+from app.schemas.base import Body, NotNull, Read, Text
 
 Email = Annotated[EmailStr, AfterValidator(str.lower)]
 """An address in lower case: the same person is found however the address is typed."""
 
-Password = Annotated[str, Field(min_length=8, max_length=128)]
+
+def _uncommon(value: str) -> str:
+    if is_common(value):
+        raise ValueError("it is among the passwords that are tried first; choose another")
+    return value
+
+
+Password = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(_uncommon)]
 
 _email = TypeAdapter[str](Email)
 
@@ -22,10 +30,51 @@ def normalize_email(value: str) -> str | None:
         return None
 
 
+MailedToken = Annotated[str, Field(max_length=1000)]
+FullName = Annotated[Text, Field(max_length=200)]
+
+
 class UserCreate(Body):
     email: Email
     password: Password
-    full_name: Annotated[Text, Field(max_length=200)] | None = None
+    full_name: FullName | None = None
+
+
+class UserUpdate(Body):
+    """What people change of themselves."""
+
+    full_name: FullName | None = None
+
+
+class UserAdminUpdate(Body):
+    """What superusers change of others."""
+
+    is_active: NotNull[bool] = None
+    is_superuser: NotNull[bool] = None
+
+
+class PasswordChange(Body):
+    current_password: Annotated[str, Field(max_length=128)]
+    new_password: Password
+
+
+class PasswordForgotten(Body):
+    email: Email
+
+
+class PasswordReset(Body):
+    token: MailedToken
+    password: Password
+
+
+class EmailChange(Body):
+    email: Email
+    password: Annotated[str, Field(max_length=128)]
+    """The current one."""
+
+
+class EmailConfirmation(Body):
+    token: MailedToken
 
 
 class UserRead(Read):
@@ -38,8 +87,25 @@ class UserRead(Read):
     created_at: datetime
 
 
-class AccessToken(Read):
+class Tokens(Read):
     access_token: str
+    refresh_token: str
+    """Good for one use; the answer has the next one."""
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int
-    """Seconds."""
+    """Seconds that the access token lives."""
+
+
+class RefreshBody(Body):
+    refresh_token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class SessionRead(Read):
+    id: UUID
+    user_agent: str | None
+    created_at: datetime
+    last_used_at: datetime
+    """To within a few minutes."""
+    expires_at: datetime
+    current: bool
+    """Whether it is the one that asks."""

@@ -1,32 +1,87 @@
+from uuid import UUID
+
+import structlog
 from sqlalchemy.exc import IntegrityError
 
+from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import Conflict
+from app.core.errors import AppError, Conflict
 from app.core.security import Passwords
 from app.models.user import User
-from app.repositories.user import UserRepository
-from app.schemas.user import UserCreate
+from app.repositories.base import Page
+from app.repositories.credential import EmailTokenRepository, SessionRepository
+from app.repositories.user import Principal, UserRepository, matches
+from app.schemas.base import changed
+from app.schemas.user import UserAdminUpdate, UserCreate
+
+log = structlog.stdlib.get_logger("app.security")
 
 
 class EmailTaken(Conflict):
     code = "email_taken"
 
 
+class LastSuperuser(Conflict):
+    code = "last_superuser"
+
+    def __init__(self) -> None:
+        super().__init__("This is the last active superuser; make another one first.")
+
+
+class RegistrationClosed(AppError):
+    status, code = 403, "registration_closed"
+
+
 class UserService:
-    def __init__(self, database: Database, passwords: Passwords) -> None:
+    """Accounts, as the application and its superusers see them."""
+
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords) -> None:
+        self._registration_open = settings.registration_open
         self._database = database
         self._passwords = passwords
 
-    async def create(self, data: UserCreate, *, is_superuser: bool = False) -> User:
+    async def register(self, data: UserCreate) -> User:
+        """Whoever asks, unless registration is closed. Raises RegistrationClosed, EmailTaken."""
+        if not self._registration_open:
+            raise RegistrationClosed("Accounts are made by whoever runs this service; ask there.")
+        return await self.create(data)
+
+    async def create(self, data: UserCreate, *, is_superuser: bool = False, email_verified: bool = False) -> User:
         """Raises EmailTaken. Whether someone is a superuser is never read from what a client sent."""
         hashed = await self._passwords.hash(data.password)
         try:
             async with self._database.write() as session:
-                return await UserRepository(session).create(
+                user = await UserRepository(session).create(
                     email=data.email,
                     full_name=data.full_name,
                     hashed_password=hashed,
                     is_superuser=is_superuser,
+                    email_verified=email_verified,
                 )
         except IntegrityError:
             raise EmailTaken("A user with this e-mail address exists.") from None
+        log.info("account made", user_id=str(user.id), is_superuser=is_superuser)
+        return user
+
+    async def list(self, search: str | None, limit: int, cursor: UUID | None) -> Page[User]:
+        async with self._database.read() as session:
+            return await UserRepository(session).list(limit, cursor, *([matches(search)] if search else []))
+
+    async def get(self, id: UUID) -> User:
+        async with self._database.read() as session:
+            return await UserRepository(session).get(id)
+
+    async def update(self, id: UUID, data: UserAdminUpdate, by: Principal) -> User:
+        """Deactivation ends every session at once. Raises NotFound, LastSuperuser."""
+        changes = changed(data)
+        async with self._database.write() as session:
+            users = UserRepository(session)
+            superusers = await users.lock_superusers()
+            user = await users.update(await users.get(id, lock=True), changes)
+            if not (user.is_active and user.is_superuser) and superusers == [user.id]:
+                raise LastSuperuser
+            if not user.is_active:
+                await SessionRepository(session, user.id).end_all()
+                await EmailTokenRepository(session, user.id).void()
+        log.info("account changed", user_id=str(user.id), by=str(by.id), **changes)
+        return user

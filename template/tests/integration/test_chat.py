@@ -340,3 +340,14 @@ async def test_a_model_that_cannot_be_used_stops_the_start(make_settings: MakeSe
     with pytest.raises(SetupError, match=r"^AI_MODEL=nonsense cannot be used: "):
         async with app.router.lifespan_context(app):
             pass
+
+
+async def test_an_api_key_for_chat_may_chat_and_one_for_reading_only_reads(
+    app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    assert "chat" in app.state.scopes
+    for scope, sent, listed in (("chat", 201, 200), ("read", 403, 200)):
+        made = await alice.post("/api/v1/auth/api-keys", json={"name": scope, "scopes": [scope]})
+        headers = {"Authorization": f"Bearer {made.json()['key']}"}
+        assert (await client.post(SEND, json={"content": "hi"}, headers=headers)).status_code == sent
+        assert (await client.get(CONVERSATIONS, headers=headers)).status_code == listed

@@ -117,7 +117,7 @@ async def test_an_account_is_made_by_the_rules_of_the_api(
 
 def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: Project) -> None:
     with prepared.at_terminal("users", "create", "ada@example.com") as terminal:
-        for first, second in (("hunter22", "hunter23"), ("hunter22", "hunter22")):
+        for first, second in (("hunter-two-two", "hunter-two-three"), ("hunter-two-two", "hunter-two-two")):
             terminal.wait_for("Password: ")
             terminal.type(f"{first}\n")
             terminal.wait_for("confirmation: ")
@@ -150,7 +150,15 @@ def test_the_doctor_finds_all_well(prepared: Project) -> None:
     prepared.succeed("init")
     lines = prepared.succeed("doctor", APP_NAME="Ours").splitlines()
     assert all(line.startswith("ok ") for line in lines)
-    for said in (".env is there", "SECRET_KEY is set", "APP_NAME is Ours", "answers", "every migration", "demo"):
+    for said in (
+        ".env is there",
+        "SECRET_KEY is set",
+        "APP_NAME is Ours",
+        "answers",
+        "every migration",
+        "Mail is kept",
+        "demo",
+    ):
         assert any(said in line for line in lines), said
 
 
@@ -161,11 +169,20 @@ def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
         ENVIRONMENT="prod",
         DATABASE_URL="postgresql://postgres:hunter2@127.0.0.1:1/none",
         AI_MODEL="nobody:knows",
+        REDIS_URL="redis://:hunter2@127.0.0.1:1/0",
+        SMTP_URL="smtps://u:hunter2@127.0.0.1:1",
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "hunter2" not in done.stdout
     problems = [line for line in done.stdout.splitlines() if line.startswith("problem")]
-    for said in ("SECRET_KEY: at least", "ENVIRONMENT: input", "cannot be used (", "AI_MODEL=nobody:knows cannot"):
+    for said in (
+        "SECRET_KEY: at least",
+        "ENVIRONMENT: input",
+        "The database",
+        "AI_MODEL=nobody:knows cannot",
+        "Redis cannot be used (ConnectionError)",
+        "The mail server cannot be used (SMTPConnectError)",
+    ):
         assert any(said in line for line in problems), said
 
 

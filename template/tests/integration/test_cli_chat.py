@@ -163,7 +163,8 @@ def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> N
 def test_the_rest_works_without_its_files_and_they_may_come_later(project: Project, compiled: Path) -> None:
     without_chat(without_additions(project))
     project.succeed("db", "upgrade")
-    assert tables(project) == {"alembic_version", "sessions", "users"}
+    assert "users" in tables(project)
+    assert tables(project).isdisjoint({"conversations", "messages"})
     assert "chat" not in project.succeed("db", "current")
     shutil.copytree(compiled, project.folder, dirs_exist_ok=True)
     *applied, _ = project.succeed("db", "upgrade").splitlines()

@@ -6,7 +6,8 @@ from app.core.database import Database
 from app.core.errors import NotFound
 from app.models.base import now
 from app.models.user import User, UserSession
-from app.repositories.user import SessionRepository, UserRepository
+from app.repositories.credential import SessionRepository
+from app.repositories.user import UserRepository
 
 
 async def add_users(database: Database, count: int) -> list[User]:

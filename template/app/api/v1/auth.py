@@ -1,26 +1,69 @@
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import OAuth2PasswordRequestForm
 
-from app.api.deps import Auth, DatabaseDep, PasswordsDep
+from app.api.deps import (
+    Auth,
+    Cursor,
+    DatabaseDep,
+    GateDep,
+    LettersDep,
+    Limit,
+    PasswordsDep,
+    SessionUser,
+    SettingsDep,
+    Users,
+)
 from app.models.user import User
-from app.schemas.user import AccessToken, UserCreate, UserRead
-from app.services.users import UserService
+from app.schemas.base import PageRead
+from app.schemas.user import (
+    EmailChange,
+    EmailConfirmation,
+    PasswordChange,
+    PasswordForgotten,
+    PasswordReset,
+    RefreshBody,
+    SessionRead,
+    Tokens,
+    UserCreate,
+    UserRead,
+)
+from app.services.emails import EmailService
+from app.services.passwords import PasswordService
+from app.services.sessions import SessionService
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-def user_service(database: DatabaseDep, passwords: PasswordsDep) -> UserService:
-    return UserService(database, passwords)
+def password_service(
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
+) -> PasswordService:
+    return PasswordService(settings, database, passwords, letters, gate)
 
 
-Users = Annotated[UserService, Depends(user_service)]
+def email_service(
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
+) -> EmailService:
+    return EmailService(settings, database, passwords, letters, gate)
+
+
+def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
+    return SessionService(database, user)
+
+
+PasswordsOf = Annotated[PasswordService, Depends(password_service)]
+Emails = Annotated[EmailService, Depends(email_service)]
+Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users) -> User:
-    return await users.create(data)
+async def register(data: UserCreate, users: Users, letters: LettersDep, gate: GateDep) -> User:
+    await gate.register()
+    user = await users.register(data)
+    letters.verify(user.id, user.email)
+    return user
 
 
 @router.post("/login")
@@ -28,5 +71,66 @@ async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     auth: Auth,
     user_agent: Annotated[str | None, Header()] = None,
-) -> AccessToken:
+) -> Tokens:
     return await auth.login(form.username, form.password, user_agent)
+
+
+@router.post("/refresh")
+async def refresh(data: RefreshBody, auth: Auth) -> Tokens:
+    """A new pair of tokens. The code `refresh_superseded` says that another request was faster: go on with its answer.
+
+    A token that was replaced longer ago is taken for stolen, and ends the session.
+    """
+    return await auth.refresh(data.refresh_token)
+
+
+@router.post("/logout", status_code=204)
+async def logout(user: SessionUser, sessions: Sessions) -> None:
+    """Ends the session that asks; its access and refresh tokens are void at once."""
+    await sessions.end(user.credential_id)
+
+
+@router.get("/sessions")
+async def list_sessions(sessions: Sessions, limit: Limit = 50, cursor: Cursor = None) -> PageRead[SessionRead]:
+    return await sessions.list(limit, cursor)
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+async def end_session(session_id: UUID, sessions: Sessions) -> None:
+    await sessions.end(session_id)
+
+
+@router.post("/password/change", status_code=204)
+async def change_password(data: PasswordChange, user: SessionUser, service: PasswordsOf) -> None:
+    """Ends one's other sessions."""
+    await service.change(user, data)
+
+
+@router.post("/password/forgot", status_code=202)
+async def forgot_password(data: PasswordForgotten, service: PasswordsOf) -> None:
+    """Mails a token for a new password to whoever has this address, and does not tell whether anybody has."""
+    await service.forgot(data.email)
+
+
+@router.post("/password/reset", status_code=204)
+async def reset_password(data: PasswordReset, service: PasswordsOf) -> None:
+    """Ends every session and API key of the account."""
+    await service.reset(data)
+
+
+@router.post("/email/verify", status_code=204)
+async def verify_email(data: EmailConfirmation, emails: Emails) -> None:
+    """With the token of the letter that confirms an address, the first one or a new one."""
+    await emails.confirm(data.token)
+
+
+@router.post("/email/resend", status_code=202)
+async def resend_email(user: SessionUser, emails: Emails) -> None:
+    """The letter that confirms one's address, again; nothing when it is confirmed already."""
+    await emails.resend(user)
+
+
+@router.post("/email/change", status_code=202)
+async def change_email(data: EmailChange, user: SessionUser, emails: Emails) -> None:
+    """Mails a token to the new address, which takes the old one's place once it is confirmed."""
+    await emails.change(user, data)

@@ -1,0 +1,46 @@
+"""Redis, where REDIS_URL names one."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from app.core.config import Settings
+from app.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+CONNECTIONS = 20
+SECONDS = 1.0
+"""To connect, to answer, and to wait for a free connection: whoever asks has something better to do than to wait."""
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncGenerator["Redis | None"]:
+    """None without REDIS_URL. Raises SetupError when it cannot be reached."""
+    if settings.redis_url is None:
+        yield None
+        return
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
+
+    pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+        settings.redis_url.get_secret_value(),
+        max_connections=CONNECTIONS,
+        timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+        socket_timeout=SECONDS,
+        retry=Retry(NoBackoff(), 1),  # a connection may have died since it was used last
+    )
+    async with Redis.from_pool(pool) as redis:
+        try:
+            await ping(redis)
+        except (RedisError, OSError) as error:
+            raise SetupError(f"Redis cannot be used ({type(error).__name__}): start it or correct REDIS_URL.") from None
+        yield redis
+
+
+async def ping(redis: "Redis") -> None:
+    await redis.ping()  # pyright: ignore[reportUnknownMemberType]

@@ -1,0 +1,182 @@
+"""How often things may be tried: counted in Redis for all processes, or in this one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil
+from time import monotonic, time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from app.core.config import Settings
+from app.core.errors import AppError
+from app.core.security import fingerprint
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
+    from limits.aio.strategies import FixedWindowRateLimiter
+    from redis.asyncio import Redis
+
+REDIS_AGAIN_SECONDS = 5.0
+MINUTE, HOUR = 60, 3600
+
+log = structlog.stdlib.get_logger("app.security")
+
+
+class TooManyRequests(AppError):
+    status, code = 429, "too_many_requests"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Too many attempts; try again in {seconds} s.")
+        self._seconds = seconds
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self._seconds)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """So many times in so many seconds, from the first on. 0: as often as one likes."""
+
+    name: str
+    amount: int
+    seconds: int
+
+
+class Throttle:
+    """Counts. While Redis is down each process counts for itself: nobody is locked out, and no gate stands open."""
+
+    def __init__(self, redis: "Redis | None", prefix: str) -> None:
+        from limits.aio.storage import MemoryStorage, RedisStorage
+        from limits.aio.strategies import FixedWindowRateLimiter
+
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._shared = None
+        self._shared_after = 0.0
+        if redis is not None:
+            storage = RedisStorage(
+                "redis://",
+                wrap_exceptions=True,
+                implementation="redispy",
+                key_prefix=f"{prefix}:limits",
+                connection_pool=redis.connection_pool,  # pyright: ignore[reportArgumentType]
+            )
+            self._shared = FixedWindowRateLimiter(storage)
+
+    async def hit(self, rule: Rule, who: str) -> None:
+        """Raises TooManyRequests."""
+        if not rule.amount:
+            return
+        item = _item(rule)
+        limiter = self._limiter()
+        try:
+            await _hit(limiter, item, rule.name, who)
+        except _storage_error() as error:
+            self._do_without_redis(error)
+            await _hit(self._own, item, rule.name, who)
+
+    async def forget(self, rule: Rule, who: str) -> None:
+        if not rule.amount:
+            return
+        item = _item(rule)
+        await self._own.clear(item, rule.name, who)
+        limiter = self._limiter()
+        if limiter is not self._own:
+            try:
+                await limiter.clear(item, rule.name, who)
+            except _storage_error() as error:
+                self._do_without_redis(error)
+
+    def _limiter(self) -> "FixedWindowRateLimiter":
+        return self._shared if self._shared and monotonic() >= self._shared_after else self._own
+
+    def _do_without_redis(self, error: Exception) -> None:
+        """For a while, so that not every request waits for what is not there."""
+        self._shared_after = monotonic() + REDIS_AGAIN_SECONDS
+        cause = type(error.__cause__ or error).__name__
+        log.error("redis is down, limits are counted by each process", error=cause, again_in=REDIS_AGAIN_SECONDS)
+
+
+class Gate:
+    """What a caller may try, by address and by account. Each method raises TooManyRequests."""
+
+    def __init__(self, throttle: Throttle, settings: Settings, address: str) -> None:
+        self._throttle = throttle
+        self._address = _network(address)
+        attempts, mails = settings.login_attempts_per_minute, settings.mails_per_hour
+        self._logins = Rule("logins", attempts, MINUTE)
+        self._guesses = Rule("guesses", settings.login_failures_per_hour, HOUR)
+        self._tokens = Rule("tokens", attempts, MINUTE)
+        self._registrations = Rule("registrations", settings.registrations_per_hour, HOUR)
+        self._mails_from = Rule("mails-from", mails, HOUR)
+        self._mails_to = Rule("mails-to", mails, HOUR)
+        self._requests = Rule("requests", settings.requests_per_minute, MINUTE)
+
+    async def log_in(self, email: str) -> None:
+        await self._hit(self._logins, self._address)
+        await self.guess_password(email)
+
+    async def guess_password(self, email: str) -> None:
+        """Counted before it is known whether it is wrong: many at once are no way around it."""
+        await self._hit(self._guesses, _account(email))
+
+    async def guessed_password(self, email: str) -> None:
+        """It was right, so what was counted does not count."""
+        await self._throttle.forget(self._guesses, _account(email))
+
+    async def register(self) -> None:
+        await self._hit(self._registrations, self._address)
+
+    async def use_token(self) -> None:
+        await self._hit(self._tokens, self._address)
+
+    async def mail(self, email: str) -> None:
+        await self._hit(self._mails_from, self._address)
+        await self._hit(self._mails_to, _account(email))
+
+    async def request(self, user_id: UUID) -> None:
+        await self._throttle.hit(self._requests, str(user_id))
+
+    async def _hit(self, rule: Rule, who: str) -> None:
+        try:
+            await self._throttle.hit(rule, who)
+        except TooManyRequests:
+            log.warning("throttled", rule=rule.name)
+            raise
+
+
+async def _hit(limiter: "FixedWindowRateLimiter", item: "RateLimitItem", name: str, who: str) -> None:
+    if not await limiter.hit(item, name, who):
+        stats = await limiter.get_window_stats(item, name, who)
+        raise TooManyRequests(max(1, ceil(stats.reset_time - time())))
+
+
+def _item(rule: Rule) -> "RateLimitItem":
+    from limits import RateLimitItemPerSecond
+
+    return RateLimitItemPerSecond(rule.amount, rule.seconds)
+
+
+def _storage_error() -> type[Exception]:
+    from limits.errors import StorageError
+
+    return StorageError
+
+
+def _account(email: str) -> str:
+    """No address is kept in Redis, and what is typed may be of any length."""
+    return fingerprint(email.strip().lower())
+
+
+def _network(address: str) -> str:
+    """Of IPv6 the /64, which is what one customer gets: who has one has 2^64 addresses."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or ip_network((found, 64), strict=False).network_address)
+    return str(found)

@@ -1,0 +1,34 @@
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from app.schemas.base import Body, Read, Words
+
+Scope = Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class ApiKeyCreate(Body):
+    name: Annotated[Words, Field(max_length=100)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
+    """`read` for any GET, or the tag of the paths that it may use."""
+    expires_in_days: Annotated[int, Field(ge=1, le=365)] = 90
+
+
+class ApiKeyRead(Read):
+    id: UUID
+    name: str
+    start: str
+    """How the key begins."""
+    scopes: Sequence[str]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    """To within a few minutes."""
+
+
+class ApiKeyCreated(ApiKeyRead):
+    key: str
+    """Shown this once."""

@@ -1,0 +1,65 @@
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from pydantic import ConfigDict, TypeAdapter
+
+from app.core.database import Database
+from app.models.user import User
+from app.repositories.personal_data import PersonalDataRepository, personal_tables
+from app.repositories.user import Principal, UserRepository
+from app.schemas.base import changed
+from app.schemas.user import UserUpdate
+from app.services.users import LastSuperuser
+
+BATCH = 200
+
+_row = TypeAdapter[dict[str, Any]](dict[str, Any], config=ConfigDict(ser_json_bytes="base64"))
+
+log = structlog.stdlib.get_logger("app.security")
+
+
+class AccountService:
+    """What people do with their own account."""
+
+    def __init__(self, database: Database, user: Principal) -> None:
+        self._database = database
+        self._user = user
+
+    async def update(self, data: UserUpdate) -> User:
+        async with self._database.write() as session:
+            users = UserRepository(session)
+            return await users.update(await users.get(self._user.id, lock=True), changed(data))
+
+    async def export(self) -> AsyncIterator[bytes]:
+        """A JSON object with a list for each table, a few rows at a time: no connection waits for the reader."""
+        log.info("account exported", user_id=str(self._user.id))
+        start = b"{"
+        for table in personal_tables():
+            yield start + b'"%s":[' % table.name.encode()
+            separator = b""
+            async for row in self._rows(table):
+                yield separator + _row.dump_json(row)
+                separator = b","
+            start = b"],"
+        yield b"]}"
+
+    async def delete(self) -> None:
+        """And with it, in the database, everything that hangs on it. Raises LastSuperuser."""
+        async with self._database.write() as session:
+            users = UserRepository(session)
+            if await users.lock_superusers() == [self._user.id]:
+                raise LastSuperuser
+            await users.delete(await users.get(self._user.id, lock=True))
+        log.info("account deleted", user_id=str(self._user.id))
+
+    async def _rows(self, table: Any) -> AsyncIterator[dict[str, Any]]:
+        last = None
+        while True:
+            async with self._database.read() as session:
+                rows = await PersonalDataRepository(session, self._user.id).rows(table, BATCH, last)
+            for row in rows:
+                yield row
+            if len(rows) < BATCH:
+                return
+            last = rows[-1]

@@ -1,0 +1,102 @@
+"""How letters leave: by a real SMTP server, or into a folder."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from app.services import mail
+from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.letterbox import Mailbox, kept, mailbox, token_in
+
+VERIFY, ALICE = "/api/v1/auth/email/verify", "alice@example.com"
+
+
+@pytest.fixture
+async def box() -> AsyncGenerator[Mailbox]:
+    async with mailbox() as box:
+        yield box
+
+
+async def test_what_a_server_refuses_for_a_moment_is_sent_again(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail, "PAUSES", (0, 0))
+    async with mailbox(refusals=2) as box, running(make_settings(smtp_url=box.url)) as app:
+        async with client_for(app) as client:
+            await sign_in(client, ALICE)
+        await app.state.outbox.settle()
+        assert len(box.messages) == 1
+
+
+async def test_what_cannot_be_delivered_is_logged_without_its_token(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mail, "PAUSES", (0,))
+    async with running(make_settings(smtp_url="smtp://127.0.0.1:1")) as app, client_for(app) as client:
+        await sign_in(client, ALICE)
+        await app.state.outbox.settle()
+    said = capfd.readouterr().err
+    assert "mail given up" in said
+    assert "token=" not in said
+
+
+async def test_tls_that_is_asked_for_is_not_done_without(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, box: Mailbox
+) -> None:
+    monkeypatch.setattr(mail, "PAUSES", ())
+    for scheme in ("smtps", "smtp+starttls"):
+        async with running(make_settings(smtp_url=box.url.replace("smtp", scheme))) as app, client_for(app) as client:
+            await sign_in(client, f"{scheme.replace('+', '')}@example.com")
+    assert box.messages == []
+
+
+async def test_a_server_can_be_tried_without_a_letter(box: Mailbox) -> None:
+    await mail.SmtpMailer(box.url).check()
+    assert box.messages == []
+
+
+async def test_a_stopping_application_delivers_first(make_settings: MakeSettings, box: Mailbox) -> None:
+    box.open.clear()
+    async with running(make_settings(smtp_url=box.url)) as app, client_for(app) as client:
+        await sign_in(client, ALICE)
+        asyncio.get_running_loop().call_later(0.2, box.open.set)  # when the application is stopping
+    assert len(box.messages) == 1
+
+
+async def test_a_stopping_application_does_not_wait_for_ever(
+    make_settings: MakeSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(smtp_url="smtp://127.0.0.1:1", shutdown_grace_seconds=0.1)
+    async with running(settings) as app, client_for(app) as client:
+        await sign_in(client, ALICE)
+    assert "mail given up" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("environment", "shown"), [("local", True), ("production", False)])
+async def test_without_a_server_mail_goes_to_a_folder(
+    make_settings: MakeSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str], environment: str, shown: bool
+) -> None:
+    async with running(make_settings(environment=environment)) as app, client_for(app) as client:
+        headers = await sign_in(client, ALICE)
+        await app.state.outbox.settle()
+        [message] = kept(tmp_path / "mailbox")
+        assert message["To"] == ALICE
+        client.headers.update(headers)
+        assert (await client.post(VERIFY, json={"token": token_in(message)})).status_code == 204
+    [path] = (tmp_path / "mailbox").iterdir()
+    assert os.name == "nt" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    said = capfd.readouterr()
+    assert ("token=" in said.err + said.out) is shown
+
+
+@pytest.mark.parametrize("email", ["zoë@example.com", "ada@größe.example", "o'hara+chat@example.com"])
+async def test_any_address_can_be_written_to(make_settings: MakeSettings, tmp_path: Path, email: str) -> None:
+    async with running(make_settings()) as app, client_for(app) as client:
+        client.headers.update(await sign_in(client, email))
+        await app.state.outbox.settle()
+        [message] = kept(tmp_path / "mailbox")
+        assert (await client.post(VERIFY, json={"token": token_in(message)})).status_code == 204

@@ -1,0 +1,59 @@
+"""A real SMTP server on loopback that keeps what it gets, and what a person does with a letter."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope
+
+
+class Mailbox:
+    def __init__(self, refusals: int = 0) -> None:
+        self.messages: list[EmailMessage] = []
+        self.url = ""
+        self.open = asyncio.Event()
+        self.open.set()
+        self._refusals = refusals
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
+        await self.open.wait()
+        if self._refusals:
+            self._refusals -= 1
+            return "451 come back later"
+        assert isinstance(envelope.content, bytes)
+        self.messages.append(parsed(envelope.content))
+        return "250 kept"
+
+
+@asynccontextmanager
+async def mailbox(refusals: int = 0) -> AsyncGenerator[Mailbox]:
+    """Refuses the first few for the moment."""
+    box = Mailbox(refusals)
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(box), "127.0.0.1", 0)
+    box.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield box
+    finally:
+        server.close()
+
+
+def parsed(content: bytes) -> EmailMessage:
+    message = message_from_bytes(content, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def kept(folder: Path) -> list[EmailMessage]:
+    """What is in a folder, oldest first."""
+    return [parsed(path.read_bytes()) for path in sorted(folder.glob("*.eml"))]
+
+
+def token_in(message: EmailMessage) -> str:
+    found = re.search(r"#token=(\S+)", message.get_content())
+    assert found, message.get_content()
+    return found[1]

@@ -1,0 +1,79 @@
+"""Redis for tests: keys of their own, and a connection that can be cut."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+
+def reachable() -> bool:
+    """With REQUIRE_SERVICES=1 a server that is not there is an error."""
+    try:
+        with BlockingRedis.from_url(URL, socket_connect_timeout=2) as redis:
+            redis.ping()
+    except RedisError:
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            raise
+        return False
+    return True
+
+
+@asynccontextmanager
+async def own_prefix() -> AsyncGenerator[str]:
+    """Keys that begin so are the test's, and are deleted after it."""
+    prefix = f"test-{uuid4().hex}"
+    try:
+        yield prefix
+    finally:
+        async with Redis.from_url(URL) as redis:
+            async for key in redis.scan_iter(f"{prefix}*", count=1000):
+                await redis.delete(key)
+
+
+class Line:
+    """A connection to the real server that can be cut and mended."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        assert self._server
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parts = urlsplit(URL)
+        there, back = await asyncio.open_connection(parts.hostname, parts.port or 6379)
+        self._open |= {writer, back}
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass  # it was cut
+    finally:
+        writer.close()
