@@ -73,7 +73,7 @@ def variants(session: nox.Session) -> None:
         else:
             names = [f"--variant={name}" for name in asked.names or ["all"]]
             tests = ("tests/test_variants.py::test_a_variant", *names)
-        session.run("pytest", *IN_ORDER, *tests)
+        session.run("pytest", *IN_ORDER, "--show-capture=no", *tests)
 
 
 @nox.session

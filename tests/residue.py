@@ -11,7 +11,7 @@ from matrix import Questions
 LEFT_BEHIND = {"__pycache__", ".venv", ".pytest_cache", ".ruff_cache", ".import_linter_cache", ".git"}
 JINJA = re.compile(r"\{%|%\}|\{\{|\{#|_copier_")
 JINJA_IN_PYTHON = re.compile(r"\{[%{#]-?\s|\{%|_copier_")
-DISCOVERED = {"app/api/v1", "app/cli", "app/models", "alembic/versions"}
+DISCOVERED = {"app/api/v1", "app/cli", "app/models", "alembic/versions", "tests/owned"}
 """Folders whose modules nothing names: they are found by looking."""
 STARTED = {"app/asgi.py", "app/cli/__main__.py", "alembic/env.py"}
 """Modules that a program begins with."""
