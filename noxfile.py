@@ -1,4 +1,4 @@
-"""What developers run: `uvx nox -s demo`, `tests`, `lint`, `typecheck`, `fuzz` or `audit`. Python and uv suffice."""
+"""What developers run: `uvx nox --list` names the sessions. Only Python and uv are needed."""
 
 import argparse
 import os
@@ -16,10 +16,12 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["tests", "lint", "typecheck"]
+nox.options.sessions = ["tests", "variants", "load", "lint", "typecheck"]
+IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
+IN_ORDER = ("--numprocesses=logical", "--dist=load", "--maxschedchunk=1")
 OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
 """What tells uv to work in a session's environment. Tests run `demo` inside another session."""
-MY_BOT = ("uv", "run", "my-bot")
+COMMAND = ("uv", "run", "python", "-m", "app.cli")
 FUZZER, FUZZER_PASSWORD = "fuzzer@example.com", "a long enough phrase"
 FUZZ_CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -52,17 +54,41 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the template's tests, which run those of the projects it renders. Takes pytest's arguments."""
+    """Run the template's tests, and those of the default project it renders. Takes pytest's arguments."""
     with _installed(session):
-        session.run("pytest", "-m", "not updates", "--numprocesses=logical", "--dist=worksteal", *session.posargs)
+        session.run("pytest", "-m", "not load and not updates", *IN_PARALLEL, *session.posargs)
+
+
+@nox.session
+def variants(session: nox.Session) -> None:
+    """Render variants and run each one's own checks and tests: `-- [NAME …]`, `-- --random N`, `-- --list [--json]`."""
+    asked = _asked_variants(session)
+    if asked.list:
+        session.install("--group", "dev", silent=True)
+        session.run("python", "tests/matrix.py", *(["--json"] if asked.json else []))
+        return
+    with _installed(session):
+        if asked.random is not None:
+            tests = ("tests/test_variants.py::test_random_answers", f"--random={asked.random}", f"--seed={asked.seed}")
+        else:
+            names = [f"--variant={name}" for name in asked.names or ["all"]]
+            tests = ("tests/test_variants.py::test_a_variant", *names)
+        session.run("pytest", *IN_ORDER, "--show-capture=no", *tests)
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """Serve the largest variant and hold many chats with it at once. Takes pytest's arguments."""
+    with _installed(session):
+        session.run("pytest", "-m", "load", *session.posargs)
 
 
 @nox.session
 def updates(session: nox.Session) -> None:
     """Take lived-in projects from every release to the template as it stands, and further. Takes pytest's arguments."""
     with _installed(session):
-        fast = ("--numprocesses=logical", "--dist=worksteal")
-        session.run("pytest", "-m", "updates", "-vv", "--durations=0", "--durations-min=1", *fast, *session.posargs)
+        told = ("-vv", "--durations=0", "--durations-min=1")
+        session.run("pytest", "-m", "updates", *told, *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -98,9 +124,9 @@ def typecheck(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Try what schemathesis makes up on a served project. Takes `-- --seconds N`; 600 unless told."""
     seconds = _seconds(session)
-    session.install("copier", "schemathesis")
+    session.install("--group", "dev", "schemathesis")
     tests = str(Path("tests").resolve())
-    with _rendered(session) as project, _served(session, project) as url, session.chdir(project):
+    with _rendered(session, "largest") as project, _served(session, project) as url, session.chdir(project):
         hooks = {"FUZZED": url, "FUZZER": FUZZER, "FUZZER_PASSWORD": FUZZER_PASSWORD}
         session.run(
             *("schemathesis", "run", f"{url}/openapi.json", f"--max-time={seconds}", "--continue-on-failure"),
@@ -127,27 +153,45 @@ def audit(session: nox.Session) -> None:
 
 @contextmanager
 def _installed(session: nox.Session) -> Iterator[Path]:
-    """Install what the template's tests and a default project need, without a lock that would name an index."""
+    """Install what the template's tests and every variant need, without a lock that would name an index.
+
+    Gives a default project.
+    """
     session.install("--group", "dev")
+    with _rendered(session, "largest") as largest:
+        needed = ("-r", f"{largest}/pyproject.toml", "--group", f"{largest}/pyproject.toml:dev")
+        session.install("--compile-bytecode", *needed)
     with _rendered(session) as project:
-        session.install("-r", f"{project}/pyproject.toml", "--group", f"{project}/pyproject.toml:dev")
         yield project
 
 
 @contextmanager
-def _rendered(session: nox.Session) -> Iterator[Path]:
-    """A default project in a scratch folder; not below this one, whose .gitignore would hide it from the linters."""
+def _rendered(session: nox.Session, variant: str = "") -> Iterator[Path]:
+    """A project in a scratch folder; not below this one, whose .gitignore would hide it from the linters."""
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
-        settings, project = Path(scratch, "copier-settings.yml"), Path(scratch, "my-bot").resolve()
+        settings, answers = Path(scratch, "settings.yml"), Path(scratch, "answers.yml")
+        project = Path(scratch, "my-bot").resolve()
         settings.write_text("{}\n")  # not the developer's own
-        copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", ".", str(project))
-        session.run(*copy, env={"COPIER_SETTINGS_PATH": str(settings)})
+        said = session.run("python", "tests/matrix.py", "--answers", variant, silent=True) if variant else "{}"
+        answers.write_text(str(said), encoding="utf-8")
+        copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", f"--data-file={answers}")
+        session.run(*copy, ".", str(project), env={"COPIER_SETTINGS_PATH": str(settings)})
         yield project
 
 
 def _in_project(session: nox.Session, *command: str) -> None:
     """Run in the project's own environment rather than the session's."""
     session.run(*command, external=True, env=dict.fromkeys(OF_A_SESSION))
+
+
+def _asked_variants(session: nox.Session) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="uvx nox -s variants --")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a variant; without any, all of them")
+    parser.add_argument("--random", type=int, metavar="N", help="so many that chance chose, without their suites")
+    parser.add_argument("--seed", type=int, default=0, help="of that chance")
+    parser.add_argument("--list", action="store_true", help="only say which there are")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return parser.parse_args(session.posargs)
 
 
 def _free_port(session: nox.Session) -> int:
@@ -212,11 +256,14 @@ def _served(session: nox.Session, project: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     with session.chdir(project):
-        for command in (("uv", "sync", "--quiet"), (*MY_BOT, "init"), (*MY_BOT, "db", "upgrade")):
+        for command in (("uv", "sync", "--quiet"), (*COMMAND, "init")):
             _in_project(session, *command)
-        make = (*MY_BOT, "users", "create", FUZZER, "--superuser")
+        with Path(".env").open("a", encoding="utf-8") as env:
+            env.write("DATABASE_URL=sqlite:///fuzz.db\n")
+        _in_project(session, *COMMAND, "db", "upgrade")
+        make = (*COMMAND, "users", "create", FUZZER, "--superuser")
         subprocess.run(make, env=_outside(), input=FUZZER_PASSWORD, text=True, check=True)
-        server = subprocess.Popen([*MY_BOT, "serve", f"--port={port}"], env={**_outside(), **FUZZ_SETTINGS})
+        server = subprocess.Popen([*COMMAND, "serve", f"--port={port}"], env={**_outside(), **FUZZ_SETTINGS})
     try:
         _wait_until_up(session, server, port)
         yield f"http://127.0.0.1:{port}"

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import plumbum.cmd
 import pytest
-import yaml
+from matrix import MATRIX, Variant
 from processes import ROOT
+from proofs import Proofs
+from services import REQUIRED, SERVICES, unreachable
+from table import Table
 
 if TYPE_CHECKING:
     from pytest_copie.plugin import Copie, Result
@@ -22,13 +25,49 @@ if not shutil.which("git"):
 pytest_plugins = ["pytest_copie.plugin"]
 Render = Callable[..., Path]
 PARTS = ("extensions", "template")
-QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--variant", action="append", metavar="NAME", help="a variant of the matrix, or all of them")
+    parser.addoption("--random", type=int, metavar="N", help="so many variants whose answers chance chose")
+    parser.addoption("--seed", type=int, default=0, help="of that chance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Keep a developer's settings of Copier and Git out of every test and every process that a test starts."""
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    if REQUIRED and (missing := unreachable()):
+        raise pytest.UsageError(f"REQUIRE_SERVICES=1, but nothing answers as {' or '.join(missing)}.")
+    if not hasattr(config, "workerinput") and (config.option.variant or config.option.random):
+        config.pluginmanager.register(Table({v.name: v for v in (*chosen(config), *by_chance(config))}))
+
+
+def pytest_report_header() -> str:
+    missing = unreachable()
+    return "services: " + ", ".join(f"{name} {'unreachable' if name in missing else 'reachable'}" for name in SERVICES)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames:
+        metafunc.parametrize("variant", chosen(metafunc.config), ids=lambda variant: variant.name)
+    if "random_variant" in metafunc.fixturenames:
+        metafunc.parametrize("random_variant", by_chance(metafunc.config), ids=lambda variant: variant.name)
+
+
+def chosen(config: pytest.Config) -> list[Variant]:
+    """The default one unless others are asked for. Raises UsageError."""
+    names = config.option.variant or ["default"]
+    variants = {variant.name: variant for variant in MATRIX.variants}
+    if names == ["all"]:
+        return MATRIX.variants
+    if unknown := [name for name in names if name not in variants]:
+        raise pytest.UsageError(f"There is no variant {unknown[0]}; `--list` names those that there are.")
+    return [variants[name] for name in names]
+
+
+def by_chance(config: pytest.Config) -> list[Variant]:
+    return MATRIX.random(config.option.random or 2, config.option.seed)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +85,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".venv", ".env"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def proofs(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Proofs:
+    return Proofs(tmp_path_factory.getbasetemp().parent / f"proofs-{testrun_uid}")
 
 
 @pytest.fixture

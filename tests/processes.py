@@ -39,3 +39,9 @@ def succeed(*command: str | Path, cwd: Path, **changes: str) -> str:
     done = run(*command, cwd=cwd, **changes)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
     return done.stdout
+
+
+def interpreter(version: str) -> str:
+    """Python of this version; where it is not installed, the one that runs the tests."""
+    done = run("uv", "python", "find", "--no-project", "--no-python-downloads", version, cwd=ROOT)
+    return done.stdout.splitlines()[-1] if done.returncode == 0 else sys.executable

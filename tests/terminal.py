@@ -10,13 +10,14 @@ from pathlib import Path
 from processes import environment
 
 SECONDS = 20
+WHERE_IS_THE_CURSOR = b"\x1b[6n"
 
 
 def converse(*command: str | Path, cwd: Path, answers: dict[str, str]) -> str:
     """Wait for each question and type its answer and Enter; the whole screen, once the program has ended well."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (50, 200))
-    quiet = environment(PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm")
+    quiet = environment(TERM="xterm")
     process = subprocess.Popen(command, cwd=cwd, env=quiet, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     try:
@@ -39,8 +40,11 @@ def _read_until(terminal: int, words: str | None) -> str:
     while words is None or words.encode() not in seen:
         assert select.select([terminal], [], [], SECONDS)[0], f"waited in vain for {words!r} after {seen!r}"
         try:
-            seen += os.read(terminal, 4096)
+            chunk = os.read(terminal, 4096)
         except OSError:  # how Linux says that the other end is closed
             assert words is None, f"ended before {words!r}: {seen!r}"
             break
+        seen += chunk
+        if WHERE_IS_THE_CURSOR in chunk:  # programs show some sentences only where a terminal answers this
+            os.write(terminal, b"\x1b[1;1R")
     return seen.decode(errors="replace")

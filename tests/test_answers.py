@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import QUESTIONS
+from matrix import QUESTIONS
 from processes import run, succeed
 from terminal import converse
 
@@ -65,19 +65,19 @@ CLEAR = "\x15"  # Ctrl-U takes away the default that is offered for editing
 
 
 def help_of(name: str) -> str:
-    return QUESTIONS[name]["help"]
+    return QUESTIONS.asked[name]["help"]
 
 
 def test_quick_asks_for_the_name_only(template: Path, tmp_path: Path) -> None:
     answers = {help_of("project_name"): f"{CLEAR}Our Bot", help_of("setup"): ""}
     screen = converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
     assert "uv run our-bot dev" in screen
-    for name in QUESTIONS.keys() - {"project_name", "setup"}:
-        assert name.startswith("_") or help_of(name) not in screen
+    for name in QUESTIONS.asked.keys() - {"project_name", "setup"}:
+        assert help_of(name) not in screen
 
 
 def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
-    answers = {help_of(name): "" for name in QUESTIONS if not name.startswith("_")}
+    answers = {help_of(name): "" for name in QUESTIONS.asked}
     answers[help_of("setup")] = "\x1b[B"  # down, to "custom"
     answers[help_of("author_name")] = "Ada"
     converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
@@ -87,10 +87,29 @@ def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
     assert recorded["features"] == ["chat"]
 
 
-def test_a_bad_answer_at_the_prompt_may_be_corrected(template: Path, tmp_path: Path) -> None:
-    answers = {
-        help_of("project_name"): f'{CLEAR}The "Bot"',
-        "may not have any of these characters": f"{CLEAR}The Bot",
-        help_of("setup"): "",
-    }
-    assert "uv run the-bot dev" in converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
+TYPED = [
+    ("project_name", ['The "Bot"', "may not have any of these characters", "The Bot"]),
+    ("project_slug", ["fastapi", "choose another slug", "my-api"]),
+    ("project_description", ["", "The project description cannot be empty", "It talks"]),
+    ("author_name", ["x" * 81, "at most 80 characters, not 81", "Ada"]),
+    ("author_email", ["ada", "is not an e-mail address", "ada@example.com"]),
+]
+
+
+@pytest.mark.parametrize(("question", "lines"), TYPED)
+def test_a_bad_answer_at_the_prompt_may_be_corrected(
+    question: str, lines: list[str], template: Path, tmp_path: Path
+) -> None:
+    typed, words, good = lines
+    answers: dict[str, str] = {}
+    for name in QUESTIONS.asked:
+        answers[help_of(name)] = f"{CLEAR}{typed}" if name == question else "\x1b[B" if name == "setup" else ""
+        if name == question:
+            answers[words] = f"{CLEAR}{good}"
+    converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
+    recorded = yaml.safe_load((tmp_path / "made" / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert recorded[question] == good
+
+
+def test_every_question_for_a_text_is_in_the_list_above() -> None:
+    assert [question for question, _ in TYPED] == QUESTIONS.texts

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import QUESTIONS
+from manifest import manifest
+from matrix import QUESTIONS
 from processes import ROOT
-from test_template import choices
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
 CELLS = re.compile(r"(?<!\\)\|")
@@ -17,19 +17,19 @@ CELLS = re.compile(r"(?<!\\)\|")
 def rows() -> dict[str, list[str]]:
     """The cells of each row of the table of questions, by its key."""
     lines = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in CELLS.split(line)[1:-1]] for line in lines if line.startswith("| `")]
+    cells = [[cell.strip() for cell in CELLS.split(line)[1:-1]] for line in lines if re.match(r"\| `\w+` ", line)]
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
 def test_every_question_has_its_row_in_order() -> None:
-    assert list(rows()) == [name for name in QUESTIONS if not name.startswith("_")]
+    assert list(rows()) == list(QUESTIONS.asked)
 
 
-@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if "choices" in question])
+@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.asked.items() if "choices" in question])
 def test_a_row_has_every_choice_and_the_default(name: str, default_answers: dict[str, Any]) -> None:
     values, default = rows()[name][:2]
     answer = default_answers[name]
-    assert re.findall(r"`([^`]+)`", values) == choices(name)
+    assert re.findall(r"`([^`]+)`", values) == QUESTIONS.choices(name)
     assert default == (", ".join(answer) if isinstance(answer, list) else answer)
 
 
@@ -42,6 +42,20 @@ def default_answers(default_project: Path) -> dict[str, Any]:
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_the_files_of_every_answer_are_named() -> None:
+    text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    found = re.findall(r"(?m)^\| `(\w+): ([\w-]+)` \| (.*) \|$", text)
+    named = [(question, value, file) for question, value, files in found for file in re.findall(r"`([^`]+)`", files)]
+    assert named == manifest()
+
+
+@pytest.mark.parametrize("name", QUESTIONS.asked)
+def test_a_row_has_the_limits_of_its_validator(name: str) -> None:
+    """The sentences of a validator, and what it is called with, have the numbers."""
+    limits = set(re.findall(r"\b\d{2,}\b", QUESTIONS.asked[name].get("validator", "")))
+    assert limits <= set(re.findall(r"\d+", rows()[name][3]))
 
 
 def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Thread
 from typing import IO
 from uuid import uuid4
@@ -15,48 +13,32 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from conftest import Render
+from matrix import MATRIX
 from processes import environment, succeed
+from services import POSTGRESQL, database, databases
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.load, pytest.mark.slow]
 CHATS = 500
 CONNECTIONS = 20
-SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
-
-
-async def execute(statement: str) -> None:
-    connection = await asyncpg.connect(SERVER, timeout=5)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def databases() -> list[str]:
-    try:
-        asyncio.run(execute("SELECT 1"))
-    except (OSError, TimeoutError, asyncpg.PostgresError):
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            raise
-        return ["sqlite"]
-    return ["sqlite", "postgresql"]
 
 
 @pytest.fixture(params=databases())
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/app.db"
-        return
-    name = f"test_{uuid4().hex}"
-    asyncio.run(execute(f"CREATE DATABASE {name}"))
-    yield SERVER.rsplit("/", 1)[0] + f"/{name}"
-    asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with database(request.param) as url:
+        yield url
 
 
 @pytest.fixture
 def port(render: Render, database_url: str) -> Iterator[int]:
-    """Where a default project is served by one process, with a demo model that takes 50 ms a word."""
-    project = render()
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": uuid4().hex, "DEMO_MODEL_DELAY": "0.05"}
+    """Where the largest variant is served by one process, with a demo model that takes 50 ms a word."""
+    [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
+    project = render(**largest.answers)
+    settings = {
+        "DATABASE_URL": database_url,
+        "SECRET_KEY": uuid4().hex,
+        "DEMO_MODEL_DELAY": "0.05",
+        "REQUESTS_PER_MINUTE": "0",
+    }
     command = [sys.executable, "-m", "app.cli"]
     succeed(*command, "db", "upgrade", cwd=project, **settings)
     serve = [*command, "serve", "--port=0"]
@@ -105,7 +87,7 @@ async def most_connections(url: str, done: asyncio.Event) -> int:
     if not url.startswith("postgresql"):
         return 0
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"
-    watcher, most = await asyncpg.connect(SERVER), 0
+    watcher, most = await asyncpg.connect(POSTGRESQL), 0
     while not done.is_set():
         most = max(most, await watcher.fetchval(count, url.rsplit("/", 1)[1]))
         await asyncio.sleep(0.05)

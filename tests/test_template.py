@@ -1,12 +1,13 @@
 """Rules that the template's own files keep."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from conftest import QUESTIONS, Render
+from conftest import Render
+from manifest import manifest
+from matrix import QUESTIONS
 from processes import ROOT
+from residue import JINJA_IN_PYTHON, names
 
 TEMPLATE = ROOT / "template"
 RENDERED = {
@@ -18,24 +19,6 @@ RENDERED = {
     "pyproject.toml",
     "{{_copier_conf.answers_file}}",
 }
-LEFT_BEHIND = {"__pycache__", ".venv", ".pytest_cache", ".ruff_cache"}
-
-
-def files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not LEFT_BEHIND & set(path.parts):
-            yield path
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in files(folder)}
-
-
-def manifest() -> list[tuple[str, str, str]]:
-    """Question, value and pattern of every line in a block of `_exclude`."""
-    block = re.compile(r"{% if '(\w+)' not in (\w+) %}\n(.*?){% endif %}", re.DOTALL)
-    found = [match.groups() for entry in QUESTIONS["_exclude"] for match in block.finditer(entry)]
-    return [(question, value, line) for value, question, lines in found for line in lines.split()]
 
 
 def test_only_these_files_are_rendered() -> None:
@@ -43,9 +26,8 @@ def test_only_these_files_are_rendered() -> None:
 
 
 def test_python_files_are_plain() -> None:
-    markers = re.compile(r"\{[%{#]-?\s|\{%|_copier_")
     for path in TEMPLATE.rglob("*.py"):
-        assert not markers.search(path.read_text(encoding="utf-8")), path
+        assert not JINJA_IN_PYTHON.search(path.read_text(encoding="utf-8")), path
 
 
 def test_names_are_plain() -> None:
@@ -54,12 +36,12 @@ def test_names_are_plain() -> None:
 
 
 def test_nothing_needs_trust() -> None:
-    assert not {"_tasks", "_migrations", "_jinja_extensions"} & QUESTIONS.keys()
+    assert not {"_tasks", "_migrations", "_jinja_extensions"} & QUESTIONS.settings.keys()
 
 
 def test_the_manifest_names_a_value_of_its_question() -> None:
     for question, value, _ in manifest():
-        assert value in choices(question)
+        assert value in QUESTIONS.choices(question)
 
 
 @pytest.mark.parametrize(("question", "value", "pattern"), manifest())
@@ -70,12 +52,7 @@ def test_every_pattern_leaves_out_what_is_there(question: str, value: str, patte
 
 @pytest.mark.parametrize(("question", "value"), sorted({row[:2] for row in manifest()}))
 def test_leaving_a_value_out_removes_its_files_alone(question: str, value: str, render: Render) -> None:
-    everything = choices(question)
+    everything = QUESTIONS.choices(question)
     lost = names(render(**{question: everything})) - names(render(**{question: [v for v in everything if v != value]}))
     patterns = tuple(row[2] for row in manifest() if row[:2] == (question, value))
     assert lost == {name for name in names(TEMPLATE) if name.startswith(patterns)}
-
-
-def choices(question: str) -> list[str]:
-    found = QUESTIONS[question]["choices"]
-    return list(found.values()) if isinstance(found, dict) else found

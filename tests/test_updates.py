@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import release
-from conftest import QUESTIONS
 from lives import MARKER, WRITTEN, Life, databases, files, render
+from matrix import QUESTIONS
 from processes import succeed
 from releases import HERE, LAST, NEXT, change, commit, git, make_template, real
 
 pytestmark = [pytest.mark.slow, pytest.mark.updates]
 
-FEATURES, PROVIDERS = (release.choices(QUESTIONS[question]) for question in ("features", "ai_providers"))
+FEATURES, PROVIDERS = (QUESTIONS.choices(question) for question in ("features", "ai_providers"))
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "smallest": {"features": [], "ai_providers": []},

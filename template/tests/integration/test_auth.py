@@ -116,7 +116,7 @@ def _claims(**changes: object) -> dict[str, object]:
         jwt.encode(_claims(), SECRET_KEY, "HS256"),
         jwt.encode(_claims(), "another-key-0123456789-0123456789", "HS256"),
         jwt.encode(_claims(), "x" * 64, "HS512"),
-        jwt.encode(_claims(), None, "none"),
+        jwt.encode(_claims(), "", "none"),
         jwt.encode(_claims(exp=1), SECRET_KEY, "HS256"),
         jwt.encode(_claims(sub="not-an-id"), SECRET_KEY, "HS256"),
         jwt.encode({"sub": str(uuid4()), "sid": str(uuid4())}, SECRET_KEY, "HS256"),
@@ -137,7 +137,7 @@ async def test_a_token_of_a_living_session_must_be_signed_by_us_and_expire(alice
         jwt.encode(claims | {"exp": claims["iat"] - 1}, SECRET_KEY, "HS256"),
         jwt.encode(claims, "another-key-0123456789-0123456789", "HS256"),
         jwt.encode(claims, SECRET_KEY * 2, "HS512"),
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         token[:-2],
         token.rpartition(".")[0] + ".",
     ):

@@ -225,7 +225,7 @@ async def test_a_forged_or_expired_token_is_refused(alice: httpx2.AsyncClient, l
         jwt.encode(claims, "another-key-0123456789-0123456789", "HS256"),
         jwt.encode(claims | {"exp": 1}, SECRET_KEY, "HS256"),
         jwt.encode(claims | {"aud": "reset"}, "x" * 32, "HS256"),
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         "nonsense",
     ):
         assert await post(alice, "email/verify", token=forged) == 422

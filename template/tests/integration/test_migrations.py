@@ -116,6 +116,13 @@ def test_up_and_down_and_up_again(alembic: Config, settings: Settings) -> None:
     command.check(alembic)
 
 
+def test_every_branch_has_one_newest_revision() -> None:
+    """Two that follow the same one are joined with `alembic merge`."""
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    newest = [label for head in script.get_revisions(script.get_heads()) for label in head.branch_labels]
+    assert sorted(newest) == sorted(set(newest))
+
+
 def test_a_server_expects_what_alembic_stores(alembic: Config, settings: Settings) -> None:
     command.upgrade(alembic, "heads")
     assert migrations.heads() <= stored_by(settings)

@@ -1,0 +1,41 @@
+"""What has been proven of a project's code, so that the same code is proven once in a run of the tests."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+
+@dataclass(frozen=True)
+class Proof:
+    by: str
+    """The variant that had this code first."""
+    tests: int = 0
+    failure: str = ""
+
+
+class Proofs:
+    """Shared by the processes of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def of(self, key: str, name: str, prove: Callable[[], int], *, again: bool = False) -> Proof:
+        """Proves it, unless another has or is about to. Raises AssertionError, also when the other failed."""
+        path = self._folder / key
+        with FileLock(f"{path}.lock"):
+            if again or not path.exists():
+                path.write_text(json.dumps(asdict(_tried(name, prove))), encoding="utf-8")
+            proof = Proof(**json.loads(path.read_text(encoding="utf-8")))
+        assert not proof.failure, proof.failure if proof.by == name else f"the same code failed as {proof.by}"
+        return proof
+
+
+def _tried(name: str, prove: Callable[[], int]) -> Proof:
+    try:
+        return Proof(name, prove())
+    except AssertionError as error:
+        return Proof(name, failure=str(error))

@@ -1,0 +1,194 @@
+"""The checks of variants find what they are there for: each defect is planted once, and must be found."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checks import Check, Project, contracts, dependencies, imports, migrations, nothing_left_over, style, suite, types
+from conftest import Render
+from manifest import manifest
+from matrix import QUESTIONS
+from residue import names
+from test_variants import in_its_own_environment
+
+pytestmark = pytest.mark.slow
+Plant = Callable[[Path], None]
+OPEN_ROUTE = """
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/planted", tags=["planted"])
+
+
+@router.get("")
+async def planted() -> str:
+    return "open to all"
+"""
+REVISION = '''"""planted"""
+
+revision = "{name}"
+down_revision = "base_0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
+'''
+
+
+def red(check: Check, project: Project) -> str:
+    """What the check found."""
+    with pytest.raises(AssertionError) as found:
+        check(project)
+    return str(found.value)
+
+
+def only(*tests: str) -> Check:
+    """A part of the suite, of which every run of the whole has this part too."""
+    return lambda project: suite(project, *(f"tests/{test}" for test in tests))
+
+
+def file(name: str, text: str) -> Plant:
+    return lambda project: _write(project / name, text)
+
+
+def change(name: str, old: str, new: str) -> Plant:
+    def plant(project: Path) -> None:
+        text = (project / name).read_text(encoding="utf-8")
+        assert old in text
+        _write(project / name, text.replace(old, new, 1))
+
+    return plant
+
+
+def two_revisions(project: Path) -> None:
+    """Which follow the same one."""
+    for name in ("planted_one", "planted_other"):
+        _write(project / "alembic" / "versions" / "base" / f"{name}.py", REVISION.format(name=name))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+DEFECTS: dict[str, tuple[Plant, Check, str]] = {
+    "an import of nothing": (file("app/planted.py", "import os\n"), style, "planted"),
+    "a file that needs formatting": (file("app/planted.py", "x = [1,\n 2]\n"), style, "planted"),
+    "a wrong type": (file("app/planted.py", "size: int = 'large'\n"), types, "planted"),
+    "a layer that looks up": (file("app/core/planted.py", "import app.services\n"), contracts, "planted"),
+    "a dependency that is not named": (file("app/planted.py", "import numpy\n"), dependencies, "numpy"),
+    "a module that nothing imports": (file("app/planted.py", "SIZE = 1\n"), nothing_left_over, "imported by nothing"),
+    "a module that cannot be imported": (file("app/planted.py", "raise OSError\n"), imports, "planted"),
+    "a test that cannot be imported": (file("tests/test_planted.py", "import app.none\n"), imports, "app.none"),
+    "Jinja in a Python file": (
+        file("app/models/planted.py", 'NOTE = "{% if chat %}"\n'),
+        nothing_left_over,
+        "planted.py has Jinja in it",
+    ),
+    "a blank file": (file("app/models/planted.py", "\n"), nothing_left_over, "is blank"),
+    "an empty folder": (lambda project: (project / "planted").mkdir(), nothing_left_over, "planted is empty"),
+    "a route without authentication": (
+        file("app/api/v1/planted.py", OPEN_ROUTE),
+        only("integration/test_sweeps.py"),
+        "/api/v1/planted",
+    ),
+    "a setting that nothing reads": (
+        change("app/core/config.py", "    ai_model: str", "    planted: int = 1\n    ai_model: str"),
+        only("unit/test_settings.py"),
+        "test_something_reads_it[planted]",
+    ),
+    "a setting that is not documented": (
+        change(".env.example", "#DEMO_MODEL_DELAY", "# DEMO_MODEL_DELAY"),
+        only("unit/test_settings.py"),
+        "test_the_example_states_every_default",
+    ),
+    "a second newest revision in a branch": (
+        two_revisions,
+        only("integration/test_migrations.py"),
+        "test_every_branch_has_one_newest_revision",
+    ),
+    "a model that its migration does not make": (
+        change("app/models/user.py", "    full_name: ", "    planted: Mapped[str | None]\n    full_name: "),
+        migrations,
+        "planted",
+    ),
+    "a test that is left out": (
+        change("tests/unit/test_demo.py", "\nasync def test", "\n@pytest.mark.skip\nasync def test"),
+        only("unit/test_demo.py"),
+        " skipped",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_found(defect: str, render: Render) -> None:
+    plant, check, words = DEFECTS[defect]
+    project = Project(render())
+    check(project)
+    plant(project.folder)
+    assert words in red(check, project)
+
+
+def named(project: Path) -> list[str]:
+    return Project(project).described["project"]["dependencies"]
+
+
+NOT_SEEN = {"aiosqlite", "alembic", "asyncpg", "email-validator", "python-multipart"}
+"""By deptry: a library imports them, or a folder has their name. An environment of its own misses them."""
+
+
+def bare(requirement: str) -> str:
+    return re.split(r"[\[>]", requirement)[0]
+
+
+def test_every_dependency_that_is_dropped_is_missed(default_project: Path, tmp_path: Path) -> None:
+    for requirement in named(default_project):
+        if bare(requirement) not in NOT_SEEN:
+            project = Project(shutil.copytree(default_project, tmp_path / bare(requirement)))
+            change("pyproject.toml", f'    "{requirement}",\n', "")(project.folder)
+            assert "DEP00" in red(dependencies, project), requirement
+
+
+@pytest.mark.parametrize("name", sorted(NOT_SEEN))
+def test_a_dependency_that_is_not_seen_is_missed_in_an_environment_of_its_own(name: str, render: Render) -> None:
+    folder = render()
+    [requirement] = [requirement for requirement in named(folder) if bare(requirement) == name]
+    change("pyproject.toml", f'    "{requirement}",\n', "")(folder)
+    project = in_its_own_environment(Project(folder))
+    said = red(lambda project: suite(project, "-x", "tests/integration/test_auth.py"), project)
+    assert name.replace("-", "_") in said.replace("-", "_")
+
+
+@pytest.mark.parametrize(("question", "value", "pattern"), manifest())
+def test_a_line_that_the_manifest_lacks_is_missed(question: str, value: str, pattern: str, render: Render) -> None:
+    """The files of a value that was not chosen stay, and something notices."""
+    chosen = [choice for choice in QUESTIONS.choices(question) if choice != value]
+    project, whole = render(**{question: chosen}), render(**{question: QUESTIONS.choices(question)})
+    for name in names(whole):
+        if name.startswith(pattern):
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(whole / name, project / name)
+    assert noticed(Project(project)), f"nothing minds that {pattern} is there without {value}"
+
+
+def noticed(project: Project) -> bool:
+    """By one of the checks, the quickest first."""
+    for check in (nothing_left_over, dependencies, imports, types, migrations):
+        try:
+            check(project)
+        except AssertionError:
+            return True
+    return False
+
+
+def test_a_file_that_the_manifest_leaves_out_wrongly_is_missed(render: Render) -> None:
+    """A file that others need, taken away with a feature that is not chosen."""
+    project = Project(render(features=[]))
+    (project.folder / "app" / "core" / "events.py").unlink()
+    assert noticed(project)
