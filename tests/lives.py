@@ -1,25 +1,21 @@
 """Projects that somebody lives in: what they write, what their databases hold, and what must be left of it."""
 
-import asyncio
 import json
-import os
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-import asyncpg
 import copier
+import services
 from processes import ROOT, run, succeed
 from releases import LEFT_BEHIND, change, commit, git
+from services import database
 
-SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
 WRITTEN = "Ada wrote this."
 ENDPOINT = f'''
@@ -32,29 +28,11 @@ DELETED = "tests/unit/test_logging.py"
 MARKER = "<<<<<<< before updating"
 
 
-async def _execute(statement: str) -> None:
-    connection = await asyncpg.connect(SERVER, timeout=5)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 @contextmanager
-def databases(folder: Path) -> Iterator[list[str]]:
-    """The addresses of an empty one on SQLite and, where a server is reachable, one on PostgreSQL."""
-    urls, name = [f"sqlite:///{folder}/lived.db"], f"test_{uuid4().hex}"
-    try:
-        asyncio.run(_execute(f"CREATE DATABASE {name}"))
-    except (OSError, TimeoutError, asyncpg.PostgresError):
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            raise
-        yield urls
-        return
-    try:
-        yield [*urls, urlsplit(SERVER)._replace(path=f"/{name}").geturl()]
-    finally:
-        asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
+def databases() -> Iterator[list[str]]:
+    """The addresses of an empty one of each kind."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(database(kind)) for kind in services.databases()]
 
 
 def render(template: Path, folder: Path, version: str, answers: dict[str, Any]) -> Path:

@@ -38,7 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def urls(tmp_path: Path) -> Iterator[list[str]]:
-    with databases(tmp_path) as urls:
+    with databases() as urls:
         yield urls
 
 
