@@ -48,6 +48,11 @@ def pytest_report_header() -> str:
     return "services: " + ", ".join(f"{name} {'unreachable' if name in missing else 'reachable'}" for name in SERVICES)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that at the end none runs alone."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_variants.py::test_a_variant"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames:
         metafunc.parametrize("variant", chosen(metafunc.config), ids=lambda variant: variant.name)

@@ -50,11 +50,11 @@ def begin(template: Path, folder: Path, version: str, answers: dict[str, Any], u
     return life
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("lived", VARIANTS)
 def test_what_was_written_is_kept_through_two_releases(
-    variant: str, template: Path, tmp_path: Path, urls: list[str]
+    lived: str, template: Path, tmp_path: Path, urls: list[str]
 ) -> None:
-    life = begin(template, tmp_path / "project", HERE, VARIANTS[variant], urls)
+    life = begin(template, tmp_path / "project", HERE, VARIANTS[lived], urls)
     life.edit()
     life.migrate("add notes")
     life.fill()
@@ -73,7 +73,7 @@ def test_what_was_written_is_kept_through_two_releases(
     life.update()
     life.check_files()
     life.check_databases()
-    life.check_tests(*([] if variant == "default" else AFFECTED))
+    life.check_tests(*([] if lived == "default" else AFFECTED))
 
 
 @pytest.mark.parametrize(("old", "new"), [*((version, HERE) for version in real()), (HERE, LAST)])
@@ -92,15 +92,13 @@ def test_a_release_is_left_behind(old: str, new: str, template: Path, tmp_path: 
     life.check_tests(*AFFECTED)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("lived", VARIANTS)
 @pytest.mark.parametrize(("old", "new"), STEPS)
-def test_without_edits_it_is_as_if_freshly_made(
-    old: str, new: str, variant: str, template: Path, tmp_path: Path
-) -> None:
-    life = Life(render(template, tmp_path / "project", old, VARIANTS[variant]), ["sqlite:///unused.db"])
+def test_without_edits_it_is_as_if_freshly_made(old: str, new: str, lived: str, template: Path, tmp_path: Path) -> None:
+    life = Life(render(template, tmp_path / "project", old, VARIANTS[lived]), ["sqlite:///unused.db"])
     life.begin()
     life.update("--to", new)
-    fresh = render(template, tmp_path / "fresh", new, VARIANTS[variant])
+    fresh = render(template, tmp_path / "fresh", new, VARIANTS[lived])
     git(fresh, "init", "--quiet")
     assert files(life.folder) == files(fresh)
 

@@ -11,6 +11,8 @@ from processes import interpreter, succeed
 from proofs import Proofs
 
 pytestmark = pytest.mark.slow
+SAME_EVERYWHERE = ("test_cli_update.py", "test_cli_doctor_template.py")
+"""Tests with answers and templates of their own, which cost a minute: variants that share an environment do without."""
 Note = Callable[[str, str], None]
 
 
@@ -18,7 +20,7 @@ def test_a_variant(variant: Variant, render: Render, proofs: Proofs, record_prop
     shared = Project(render(**variant.answers))
     passes(shared, *OF_FILES)
     project = in_its_own_environment(shared) if variant.own else shared
-    proof = proofs.of(project.fingerprint(), variant.name, lambda: whole(project), again=variant.own)
+    proof = proofs.of(project.fingerprint(), variant.name, lambda: whole(project, variant), again=variant.own)
     record_property("tests", str(proof.tests) if proof.by == variant.name else f"as {proof.by}")
     record_property("python", project.succeed("python", "--version").split()[-1])
 
@@ -35,9 +37,10 @@ def passes(project: Project, *checks: Check) -> int:
     return 0
 
 
-def whole(project: Project) -> int:
+def whole(project: Project, variant: Variant) -> int:
     passes(project, *OF_CODE, migrations)
-    return suite(project)
+    left_out = () if variant.own else SAME_EVERYWHERE
+    return suite(project, *(f"--ignore=tests/integration/{name}" for name in left_out))
 
 
 def in_its_own_environment(project: Project) -> Project:
