@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if REQUIRED and (missing := unreachable()):
         raise pytest.UsageError(f"REQUIRE_SERVICES=1, but nothing answers as {' or '.join(missing)}.")
     if not hasattr(config, "workerinput") and (config.option.variant or config.option.random):
-        config.pluginmanager.register(Table({v.name: v for v in (*chosen(config), *by_chance(config))}))
+        told = by_chance(config) if config.option.random else chosen(config)
+        config.pluginmanager.register(Table({variant.name: variant for variant in told}))
 
 
 def pytest_report_header() -> str:
