@@ -17,8 +17,11 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests", "variants", "load", "lint", "typecheck"]
+APART = ("docs", "faults", "load", "updates")
+"""Tests with a session of their own."""
 IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
-IN_ORDER = ("--numprocesses=logical", "--dist=load", "--maxschedchunk=1")
+IN_ORDER = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=load", "--maxschedchunk=1")
+"""One more than there are processors, since a project's suite waits now and then for processes and for other proofs."""
 OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
 """What tells uv to work in a session's environment. Tests run `demo` inside another session."""
 COMMAND = ("uv", "run", "python", "-m", "app.cli")
@@ -56,7 +59,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the template's tests, and those of the default project it renders. Takes pytest's arguments."""
     with _installed(session):
-        session.run("pytest", "-m", "not load and not updates", *IN_PARALLEL, *session.posargs)
+        session.run("pytest", "-m", f"not ({' or '.join(APART)})", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -69,18 +72,26 @@ def variants(session: nox.Session) -> None:
         return
     with _installed(session):
         if asked.random is not None:
-            tests = ("tests/test_variants.py::test_random_answers", f"--random={asked.random}", f"--seed={asked.seed}")
+            test, told = "test_random_answers", [f"--random={asked.random}", f"--seed={asked.seed}"]
         else:
-            names = [f"--variant={name}" for name in asked.names or ["all"]]
-            tests = ("tests/test_variants.py::test_a_variant", *names)
-        session.run("pytest", *IN_ORDER, "--show-capture=no", *tests)
+            test, told = "test_a_variant", [f"--variant={name}" for name in asked.names or ["all"]]
+        tests = [f"tests/test_variants.py::{name}" for name in (test, "test_types")]
+        session.run("pytest", *IN_ORDER, "--show-capture=no", *tests, *told)
 
 
 @nox.session
 def load(session: nox.Session) -> None:
-    """Serve the largest variant and hold many chats with it at once. Takes pytest's arguments."""
+    """Serve the largest variant and hold many chats with it at once. Takes `-- --full` and pytest's arguments."""
     with _installed(session):
         session.run("pytest", "-m", "load", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, stop and pause servers of the largest variant in the middle of many replies. Takes pytest's arguments."""
+    with _installed(session):
+        session.install("libfaketime")
+        session.run("pytest", "-m", "faults", "--durations=0", "--durations-min=1", *session.posargs)
 
 
 @nox.session
@@ -88,7 +99,7 @@ def updates(session: nox.Session) -> None:
     """Take lived-in projects from every release to the template as it stands, and further. Takes pytest's arguments."""
     with _installed(session):
         told = ("-vv", "--durations=0", "--durations-min=1")
-        session.run("pytest", "-m", "updates", *told, *IN_PARALLEL, *session.posargs)
+        session.run("pytest", "-m", "updates", *told, *IN_ORDER, *session.posargs)
 
 
 @nox.session
@@ -121,6 +132,19 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Type what the manual and the guide for agents say, and build the manual into site/. `-- --serve` serves it."""
+    parser = argparse.ArgumentParser(prog="uvx nox -s docs --")
+    parser.add_argument("--serve", action="store_true")
+    if parser.parse_args(session.posargs).serve:
+        session.run("uvx", "zensical", "serve", external=True)
+        return
+    with _installed(session):
+        session.run("pytest", "-m", "docs", *IN_PARALLEL)
+    session.run("uvx", "zensical", "build", "--strict", "--clean", external=True)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Try what schemathesis makes up on a served project. Takes `-- --seconds N`; 600 unless told."""
     seconds = _seconds(session)
@@ -133,6 +157,14 @@ def fuzz(session: nox.Session) -> None:
             f"--checks={FUZZ_CHECKS}",
             env={**hooks, "SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": tests},
         )
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure a default project on PostgreSQL beside the least that can do the same; writes docs/benchmarks.json."""
+    with _installed(session):
+        session.install("matplotlib")
+        session.run("python", "tests/bench.py")
 
 
 @nox.session
@@ -159,7 +191,7 @@ def _installed(session: nox.Session) -> Iterator[Path]:
     """
     session.install("--group", "dev")
     with _rendered(session, "largest") as largest:
-        needed = ("-r", f"{largest}/pyproject.toml", "--group", f"{largest}/pyproject.toml:dev")
+        needed = ("-r", f"{largest}/pyproject.toml", "--all-extras", "--group", f"{largest}/pyproject.toml:dev")
         session.install("--compile-bytecode", *needed)
     with _rendered(session) as project:
         yield project
@@ -256,7 +288,7 @@ def _served(session: nox.Session, project: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     with session.chdir(project):
-        for command in (("uv", "sync", "--quiet"), (*COMMAND, "init")):
+        for command in (("uv", "sync", "--quiet", "--all-extras"), (*COMMAND, "init")):
             _in_project(session, *command)
         with Path(".env").open("a", encoding="utf-8") as env:
             env.write("DATABASE_URL=sqlite:///fuzz.db\n")

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
 """What the entry of a release says to people who update; "Nothing." where there is nothing to say."""
 
+NOTHING_YET = "".join(f"### {title}\n\nNothing.\n\n" for title in SECTIONS)
+
 MIGRATIONS = "template/alembic/versions"
 SETTINGS = "template/.env.example.jinja"
 DEPENDENCIES = "template/pyproject.toml.jinja"
@@ -86,6 +88,8 @@ def problems(root: Path, version: str) -> Iterator[str]:
         yield f"{version} does not come after {newest}."
     if git(root, "status", "--porcelain"):
         yield "There are changes that are not committed."
+    if git(root, "tag", "--list", f"v{version}"):
+        yield f"There is a tag v{version} already."
     yield from problems_of_entry(root, earlier[newest] if newest else None)
     for release, commit in earlier.items():
         yield from (f"{path} is not as it was released in {release}." for path in changed_migrations(root, commit))
@@ -157,7 +161,8 @@ def make(root: Path, version: str) -> None:
     if found := list(problems(root, version)):
         raise ReleaseError("\n".join(found))
     today = datetime.now(UTC).date().isoformat()
-    _replace(root / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", f"## [Unreleased]\n\n## [{version}] - {today}\n")
+    begun = f"## [Unreleased]\n\n{NOTHING_YET}## [{version}] - {today}\n"
+    _replace(root / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", begun)
     _replace(root / "pyproject.toml", _VERSION.pattern, f'version = "{version}"')
     git(root, "add", "CHANGELOG.md", "pyproject.toml")
     git(root, "commit", "--quiet", f"--message=Release {version}")

@@ -4,25 +4,60 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from deployment import deployment
+from manifest import manifest
 from matrix import QUESTIONS
 from processes import SCRIPTS, succeed
 from residue import files, residue
 from services import database, databases, unreachable
 
 SECRET = "only-for-tests-0123456789-abcdefgh"
+CODE = ("alembic", "app", "tests")
 IMPORT_ALL = """
 import pkgutil, app
 for module in pkgutil.walk_packages(app.__path__, "app."):
     if not module.name.endswith("__main__"):
         __import__(module.name)
 """
+TAKE_THREADS = """
+from inspect import isasyncgenfunction, iscoroutinefunction, isfunction
+from fastapi.routing import iter_route_contexts
+from app.core.config import Settings
+from app.main import create_app
+
+def called(dependant):
+    for found in dependant.dependencies if dependant else ():
+        yield found.call
+        yield from called(found)
+
+routes = [context.original_route for context in iter_route_contexts(create_app(Settings()).routes)]
+functions = {found for route in routes for found in called(getattr(route, "dependant", None)) if isfunction(found)}
+assert functions
+blocking = {found for found in functions if not (iscoroutinefunction(found) or isasyncgenfunction(found))}
+print(*sorted(found.__name__ for found in blocking))
+"""
+"""Names the dependencies that are not `async`: each costs a request the time of a thread."""
+OF_PROVIDERS = (
+    *("app/services/speech_providers/", "tests/protocols/", "tests/speech_protocols/"),
+    *(pattern for question, _, pattern in manifest() if question in {"ai_providers", "speech_providers"}),
+)
+"""Files that an answer about providers decides: nothing imports them by name."""
+KILLS = {
+    *("test_chat_processes.py", "test_cli_new.py", "test_takeovers.py", "test_worker.py"),
+    *(f"test_telemetry{part}.py" for part in ("", "_agents", "_chat", "_models")),
+}
+"""Dear ones, since they start and kill processes. The largest variant is put to them: it has the code of all others."""
+ALONE = {"test_cli_doctor_template.py", "test_cli_update.py"}
+"""Tests with answers and templates of their own: variants that share an environment do without."""
 Check = Callable[["Project"], object]
 
 
@@ -44,15 +79,31 @@ class Project:
         path = f"{self.scripts}{os.pathsep}{os.environ['PATH']}"
         return succeed(self.scripts / program, *arguments, cwd=self.folder, PATH=path, COLUMNS="200", **settings)
 
-    def fingerprint(self, *, dependencies: bool = True) -> str:
+    def fingerprint(self) -> str:
         """The same for the same code and the same dependencies, whatever else was answered."""
-        digest = hashlib.sha256()
-        for path in files(self.folder):
-            place = path.relative_to(self.folder)
-            if place.parts[0] in {"app", "tests", "alembic"}:
-                digest.update(f"{place}\0".encode() + path.read_bytes())
-        needed = self.described["project"]["dependencies"] if dependencies else []
-        digest.update(json.dumps([needed, self.described["tool"]]).encode())
+        return self._digest(self._code(), self.described["project"]["dependencies"])
+
+    def modules(self) -> str:
+        """The same for the same Python files, but for those of providers: residue.py sees to it that nothing imports
+        one by name, so that without it the others do as they did with it, and the largest variant has them all."""
+        chosen = [
+            path for path in self._code() if path.suffix == ".py" and not self._place(path).startswith(OF_PROVIDERS)
+        ]
+        return self._digest(chosen, [])
+
+    def size(self) -> int:
+        return len(self._code())
+
+    def _code(self) -> list[Path]:
+        return [path for path in files(self.folder) if path.relative_to(self.folder).parts[0] in CODE]
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _digest(self, paths: list[Path], needed: list[str]) -> str:
+        digest = hashlib.sha256(json.dumps([needed, self.described["tool"]]).encode())
+        for path in paths:
+            digest.update(f"{self._place(path)}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 
 
@@ -64,6 +115,11 @@ def nothing_left_over(project: Project) -> None:
 def style(project: Project) -> None:
     project.succeed("ruff", "check", "--no-cache")
     project.succeed("ruff", "format", "--check", "--no-cache")
+
+
+def containers(project: Project) -> None:
+    """Its image, compose.yaml and manifests, as far as it has them."""
+    deployment(project.folder)
 
 
 def dependencies(project: Project) -> None:
@@ -80,8 +136,33 @@ def imports(project: Project) -> None:
     project.succeed("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", "--collect-only")
 
 
+def dependencies_without_threads(project: Project) -> None:
+    """Of the template's own; what its users write is theirs."""
+    assert not project.succeed("python", "-c", TAKE_THREADS, SECRET_KEY=SECRET).split()
+
+
 def types(project: Project) -> None:
-    project.succeed("pyright")
+    types_of({"project": project})
+
+
+def types_of(projects: Mapping[str, Project]) -> None:
+    """Of many in one run, since most of its time goes into the libraries, which are the same for all."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, project in projects.items():
+            for part in CODE:
+                shutil.copytree(project.folder / part, Path(folder, name, part))
+        Path(folder, "pyrightconfig.json").write_text(json.dumps(_checked_together(projects)), encoding="utf-8")
+        Project(Path(folder)).succeed("pyright")
+
+
+def _checked_together(projects: Mapping[str, Project]) -> dict[str, Any]:
+    """Each project's own settings, which are the same but for the folder."""
+    told = {name: project.described["tool"]["pyright"] for name, project in projects.items()}
+    return {
+        **next(iter(told.values())),
+        **{key: [f"{name}/{path}" for name, own in told.items() for path in own[key]] for key in ("include", "strict")},
+        "executionEnvironments": [{"root": name} for name in projects],
+    }
 
 
 def migrations(project: Project) -> None:
@@ -92,14 +173,22 @@ def migrations(project: Project) -> None:
                 project.succeed("python", "-m", "alembic", *command, SECRET_KEY=SECRET, DATABASE_URL=url)
 
 
-def suite(project: Project, *arguments: str) -> int:
+def suite(project: Project, *arguments: str, **settings: str) -> int:
     """How many tests of its own it passed. Where every service is there, one that is left out counts as a failure."""
-    said = project.succeed("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", *arguments)
+    command = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0")
+    said = project.succeed(*command, *arguments, **settings)
     [passed] = re.findall(r"(\d+) passed", said)
     assert unreachable() or not re.search(r"\d+ (skipped|xfailed|xpassed|deselected)", said), said
     return int(passed)
 
 
-OF_FILES: tuple[Check, ...] = (style, nothing_left_over, dependencies)
-OF_CODE: tuple[Check, ...] = (contracts, imports, types)
-"""Pass or fail with what `fingerprint` is of."""
+def chosen_tests(project: Path, left_out: Set[str], told: str = "") -> list[str]:
+    """Those of units, those that few variants are put to, and of the others those that have this in them."""
+    files = {path.name: path.read_text("utf-8") for path in (project / "tests" / "integration").glob("test_*.py")}
+    chosen = {name for name, text in files.items() if name in KILLS | ALONE or re.search(told, text)}
+    return ["tests/unit", *(f"tests/integration/{name}" for name in sorted(chosen - left_out))]
+
+
+OF_FILES: tuple[Check, ...] = (style, nothing_left_over, dependencies, containers)
+OF_CODE: tuple[Check, ...] = (contracts, imports, dependencies_without_threads)
+"""Pass or fail with what `modules` is of."""

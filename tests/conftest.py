@@ -1,18 +1,24 @@
 """A copy of the template as it stands, and projects made from it."""
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import plumbum.cmd
 import pytest
 from matrix import MATRIX, Variant
 from processes import ROOT
-from proofs import Proofs
-from services import REQUIRED, SERVICES, unreachable
+from proofs import Proofs, folder_of_proofs
+from releases import make_template
+from rendering import quick
+from servers import Project
+from services import REDIS, REQUIRED, SERVICES, database, databases, unreachable
 from table import Table
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--variant", action="append", metavar="NAME", help="a variant of the matrix, or all of them")
     parser.addoption("--random", type=int, metavar="N", help="so many variants whose answers chance chose")
     parser.addoption("--seed", type=int, default=0, help="of that chance")
+    parser.addoption("--full", action="store_true", help="as many streams as a server is to bear, and as long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,6 +66,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", chosen(metafunc.config), ids=lambda variant: variant.name)
     if "random_variant" in metafunc.fixturenames:
         metafunc.parametrize("random_variant", by_chance(metafunc.config), ids=lambda variant: variant.name)
+    if "typed_variants" in metafunc.fixturenames:
+        told = by_chance(metafunc.config) if metafunc.config.option.random else chosen(metafunc.config)
+        metafunc.parametrize("typed_variants", [told], ids=["types"])
 
 
 def chosen(config: pytest.Config) -> list[Variant]:
@@ -84,6 +94,12 @@ def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository of releases."""
+    return make_template(tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template in a folder without history: rendering it needs no commit and no tag."""
     folder = tmp_path_factory.mktemp("template")
@@ -95,23 +111,36 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def proofs(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Proofs:
-    return Proofs(tmp_path_factory.getbasetemp().parent / f"proofs-{testrun_uid}")
-
-
-@pytest.fixture
-def render(copie: "Copie", template: Path) -> Render:
-    """Render a project from answers; those that are not given take their defaults."""
-
-    def rendered(**answers: Any) -> Path:
-        return checked(copie.copy(answers, template_dir=template), answers)
-
-    return rendered
+    return Proofs(folder_of_proofs(tmp_path_factory.getbasetemp().parent / f"proofs-{testrun_uid}"))
 
 
 @pytest.fixture(scope="session")
-def default_project(copie_session: "Copie", template: Path) -> Path:
+def rendered(copie_session: "Copie", template: Path) -> Callable[[str], Path]:
+    """The project of some answers, written as JSON: rendered once, for tests that only look at it."""
+
+    @cache
+    def project(answers: str) -> Path:
+        told = json.loads(answers)
+        with quick():
+            return checked(copie_session.copy(told, template_dir=template), told)
+
+    return project
+
+
+@pytest.fixture
+def render(rendered: Callable[[str], Path], tmp_path: Path) -> Render:
+    """Make a project from answers; those that are not given take their defaults."""
+
+    def made(**answers: Any) -> Path:
+        return shutil.copytree(rendered(json.dumps(answers)), tmp_path / f"rendered-{uuid4().hex[:8]}" / "project")
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def default_project(rendered: Callable[[str], Path]) -> Path:
     """A project with the default answers, for tests that only look at it."""
-    return checked(copie_session.copy(template_dir=template), {})
+    return rendered("{}")
 
 
 def checked(result: "Result", answers: dict[str, Any]) -> Path:
@@ -120,3 +149,24 @@ def checked(result: "Result", answers: dict[str, Any]) -> Path:
     assert answers.items() <= result.answers.items()
     assert result.project_dir is not None
     return result.project_dir
+
+
+@pytest.fixture(scope="session")
+def folder(rendered: Callable[[str], Path]) -> Path:
+    [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
+    return rendered(json.dumps(largest.answers))
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Project]:
+    """Servers on PostgreSQL with Redis."""
+    assert "postgresql" in databases(), "PostgreSQL is needed"
+    with database("postgresql") as url:
+        yield Project(folder, DATABASE_URL=url, REDIS_URL=REDIS, REDIS_PREFIX=f"faults-{uuid4().hex}")
+
+
+@pytest.fixture
+def single(folder: Path) -> Iterator[Project]:
+    """A server on SQLite, without Redis."""
+    with database("sqlite") as url:
+        yield Project(folder, DATABASE_URL=url)

@@ -1,6 +1,8 @@
 """Projects that somebody lives in: what they write, what their databases hold, and what must be left of it."""
 
+import hashlib
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -12,6 +14,7 @@ from typing import Any
 
 import copier
 import services
+from checks import Project, suite
 from processes import ROOT, run, succeed
 from releases import LEFT_BEHIND, change, commit, git
 from services import database
@@ -25,7 +28,18 @@ async def team(_: CurrentUser) -> dict[str, str]:
     return {{"team": "{WRITTEN}"}}
 '''
 DELETED = "tests/unit/test_logging.py"
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+}
 MARKER = "<<<<<<< before updating"
+OWN_MIGRATIONS = "alembic/versions/project/"
+BY_CHANCE = re.compile(rb"[0-9a-f]{12}|\d{8}(?=_)")
+"""In the names of a user's migrations, and in what names them: whoever writes the same ones again gets others."""
+
+Held = dict[str, dict[str, list[dict[str, Any]]]]
+"""The rows of each table of each database, by its address."""
 
 
 @contextmanager
@@ -46,10 +60,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
-def lines(folder: Path, version: str) -> dict[str, Counter[bytes]]:
-    """Of every file of a commit."""
-    names = git(folder, "ls-tree", "-r", "-z", "--name-only", version).split("\0")[:-1]
-    return {name: Counter(git(folder, "show", f"{version}:./{name}").encode().splitlines()) for name in names}
+def lines(folder: Path, version: str, name: str) -> Counter[bytes]:
+    """Of a file of a commit; none when it is not there."""
+    found = run("git", "show", f"{version}:./{name}", cwd=folder)
+    return Counter(found.stdout.encode().splitlines() if found.returncode == 0 else [])
 
 
 @dataclass
@@ -58,8 +72,10 @@ class Life:
     urls: list[str] = field(default_factory=list)
     written: dict[str, Counter[bytes]] = field(default_factory=dict)
     """The lines that the user wrote, by file."""
-    held: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
-    """The rows that each database held before the last update, by table."""
+    deleted: set[str] = field(default_factory=set)
+    """The files that the user did not want."""
+    held: Held = field(default_factory=dict)
+    """What the databases held before the last update."""
 
     # What somebody does
 
@@ -69,10 +85,12 @@ class Life:
 
     def save(self, message: str) -> None:
         """Commit, and remember what was written."""
-        before = lines(self.folder, "HEAD")
         commit(self.folder, message)
-        for name, text in lines(self.folder, "HEAD").items():
-            if written := text - before.get(name, Counter()):
+        changed = git(self.folder, "diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD~1", "HEAD")
+        for name in changed.split("\0")[:-1]:
+            if not (self.folder / name).exists():
+                self.deleted.add(name)
+            if written := lines(self.folder, "HEAD", name) - lines(self.folder, "HEAD~1", name):
                 self.written[name] = self.written.get(name, Counter()) + written
 
     def edit(self) -> None:
@@ -108,13 +126,13 @@ class Life:
             self.command("db", "upgrade", url=url)
 
     def fill(self) -> None:
-        for url in self.urls:
-            self.rows("fill", url)
-            self.held[url] = json.loads(self.rows("dump", url))
-            assert all(self.held[url].values()), "a table without a row proves nothing"
+        self.held = self.rows("--fill")
+        for tables in self.held.values():
+            assert all(tables.values()), "a table without a row proves nothing"
 
-    def rows(self, what: str, url: str) -> str:
-        return succeed(sys.executable, ROOT / "tests" / "rows.py", what, cwd=self.folder, **self.settings(url))
+    def rows(self, *options: str) -> Held:
+        program = (sys.executable, ROOT / "tests" / "rows.py", *options, *self.urls)
+        return json.loads(succeed(*program, cwd=self.folder, **self.settings("")))
 
     def update(self, *options: str) -> str:
         return self.command("update", "--yes", *options)
@@ -130,18 +148,24 @@ class Life:
         for name, text in self.written.items():
             lost = text - Counter((self.folder / name).read_bytes().splitlines())
             assert not lost, f"{name} lost {lost}"
-        assert not (self.folder / DELETED).exists()
+        assert not [name for name in self.deleted if (self.folder / name).exists()]
 
     def check_databases(self) -> None:
         """Upgraded, in agreement with the models, and with every row that was there."""
         self.upgrade()
+        now = self.rows()
         for url in self.urls:
             assert "agree" in self.command("db", "check", url=url)
-            now = json.loads(self.rows("dump", url))
             for table, rows in self.held[url].items():
-                kept = [{name: row[name] for name in old} for old, row in zip(rows, now[table], strict=True)]
+                kept = [{name: row[name] for name in old} for old, row in zip(rows, now[url][table], strict=True)]
                 assert kept == rows, table
 
-    def check_tests(self, *names: str) -> None:
-        command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", *names)
-        assert " passed" in succeed(*command, cwd=self.folder)
+    def code(self) -> str:
+        """The same for the same code of application, tests and migrations."""
+        code = {name: name.encode() + b"\0" + text for name, text in files(self.folder).items() if name.endswith(".py")}
+        told = [BY_CHANCE.sub(b"", text) if name.startswith(OWN_MIGRATIONS) else text for name, text in code.items()]
+        return hashlib.sha256(b"\0".join(sorted(told))).hexdigest()[:16]
+
+    def check_tests(self, *names: str, **settings: str) -> int:
+        """How many of the project's own passed."""
+        return suite(Project(self.folder), *names, **settings)

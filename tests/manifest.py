@@ -1,13 +1,23 @@
-"""Which files belong to one answer alone: the blocks of `_exclude`."""
+"""Which files an answer takes along: the blocks of `_exclude`."""
 
 import re
 
 from matrix import QUESTIONS
 
-BLOCK = re.compile(r"{% if '(\w+)' not in (\w+) %}\n(.*?){% endif %}", re.DOTALL)
+BLOCK = re.compile(r"{% if ('[\w-]+' not in \w+(?: or '[\w-]+' not in \w+)*) %}\n(.*?){% endif %}", re.DOTALL)
+ANSWER = re.compile(r"'([\w-]+)' not in (\w+)")
+
+
+DEPLOYED = {"deployment": QUESTIONS.choices("deployment")}
+"""Answers with which every file is there that needs another answer, too."""
 
 
 def manifest() -> list[tuple[str, str, str]]:
-    """Question, value and pattern of every line."""
+    """Question, value and pattern of every line; a file that needs several answers is in it for each."""
     found = [match.groups() for entry in QUESTIONS.settings["_exclude"] for match in BLOCK.finditer(entry)]
-    return [(question, value, line) for value, question, lines in found for line in lines.split()]
+    return [
+        (question, value, line)
+        for answers, lines in found
+        for value, question in ANSWER.findall(answers)
+        for line in lines.split()
+    ]

@@ -28,13 +28,14 @@ def commit(folder: Path, message: str = "work") -> None:
     git(folder, "commit", "--quiet", "--allow-empty", f"--message={message}")
 
 
-def make_template(folder: Path) -> Path:
-    """Every release has its tag here; in ROOT none is needed."""
+def make_template(folder: Path, root: Path = ROOT) -> Path:
+    """Every release has its tag here; in the repository of the template none is needed."""
     git(folder, "init", "--quiet")
-    for version, found in release.releases(ROOT).items():
-        _take(folder, found)
+    for version, found in release.releases(root).items():
+        _take(root, found, folder)
         _release(folder, f"v{version}")
-    _take_working_tree(folder)
+    _clear(folder)
+    take_working_tree(root, folder)
     _set_version(folder, HERE)
     _release(folder, HERE)
     for version, change in ((NEXT, change_much), (LAST, change_more)):
@@ -48,19 +49,18 @@ def real() -> list[str]:
     return [f"v{version}" for version in release.releases(ROOT)]
 
 
-def _take(folder: Path, found: str) -> None:
+def _take(root: Path, found: str, folder: Path) -> None:
     _clear(folder)
-    archive = subprocess.run(("git", "archive", found, *PARTS), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    archive = subprocess.run(("git", "archive", found, *PARTS), cwd=root, stdout=subprocess.PIPE, check=True)
     subprocess.run(("tar", "-x", "-C", folder), input=archive.stdout, check=True)
 
 
-def _take_working_tree(folder: Path) -> None:
-    _clear(folder)
+def take_working_tree(root: Path, folder: Path) -> None:
     for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, folder / part, ignore=LEFT_BEHIND)
+        if (root / part).is_dir():
+            shutil.copytree(root / part, folder / part, ignore=LEFT_BEHIND)
         else:
-            shutil.copy2(ROOT / part, folder / part)
+            shutil.copy2(root / part, folder / part)
 
 
 def _clear(folder: Path) -> None:
@@ -206,12 +206,12 @@ class {name}(Owned):
 """
 ROUTER = """from fastapi import APIRouter
 
-from app.api.deps import CurrentUser
+from app.api.deps import CurrentUser, SettingsDep
 
 router = APIRouter(prefix="/{path}", tags=["{path}"])
 
 
 @router.get("")
-async def read_{path}(_: CurrentUser) -> dict[str, str]:
-    return {{"{path}": "made by the tests"}}
+async def read_{path}(_: CurrentUser, settings: SettingsDep) -> dict[str, int]:
+    return {{"limit": settings.made_limit}}
 """

@@ -3,20 +3,36 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from matrix import Questions
+from questions import Questions
 
 LEFT_BEHIND = {"__pycache__", ".venv", ".pytest_cache", ".ruff_cache", ".import_linter_cache", ".git"}
 JINJA = re.compile(r"\{%|%\}|\{\{|\{#|_copier_")
 JINJA_IN_PYTHON = re.compile(r"\{[%{#]-?\s|\{%|_copier_")
-DISCOVERED = {"app/api/v1", "app/cli", "app/models", "alembic/versions", "tests/owned"}
+PYTHON_BLOCK = re.compile(r"```python\n.*?```", re.DOTALL)
+"""Of a text in Markdown, which ruff formats as it does a file of Python."""
+DISCOVERED = {
+    "alembic/versions",
+    "app/api/v1",
+    "app/cli",
+    "app/models",
+    "app/services/speech_providers",
+    "app/services/tools",
+    "tests/owned",
+    "tests/protocols",
+    "tests/speech_protocols",
+}
 """Folders whose modules nothing names: they are found by looking."""
+EXPRESSION = re.compile(r"\$\{\{ [a-z_.]+( == '\w+')? \}\}")
+"""Of a workflow of GitHub, in whose braces Jinja's would look alike."""
 STARTED = {"app/asgi.py", "app/cli/__main__.py", "alembic/env.py"}
 """Modules that a program begins with."""
-TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat", re.IGNORECASE)
+TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat|AGENTS\.md|\.agents\b", re.IGNORECASE)
 """Names of other people's things in which a feature's name occurs."""
+OF_DEPLOYMENT = {"docker": "compose.yaml", "kubernetes": "k8s"}
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -31,7 +47,7 @@ def names(folder: Path) -> set[str]:
 
 def residue(project: Path, answers: dict[str, Any], questions: Questions) -> list[str]:
     """One sentence for each leftover."""
-    found = [*_untidy(project), *_orphans(project), *_foreign(project, answers, questions)]
+    found = [*_untidy(project), *_orphans(project), *_dangling(project), *_foreign(project, answers, questions)]
     folders = [path for path in project.rglob("*") if path.is_dir() and not LEFT_BEHIND & set(path.parts)]
     empty = [path for path in folders if not any(path.iterdir())]
     return [*found, *(f"{path} is empty" for path in empty)]
@@ -40,13 +56,15 @@ def residue(project: Path, answers: dict[str, Any], questions: Questions) -> lis
 def _untidy(project: Path) -> Iterator[str]:
     for path in files(project):
         text = path.read_text(encoding="utf-8")
-        code = path.suffix in {".py", ".mako"}
+        code = path.suffix in {".py", ".mako"} or path.parent.name == "_slice"
         if not text.strip():
             yield f"{path} is blank"
         elif not text.endswith("\n") or text.endswith("\n\n"):
             yield f"{path} does not end with one line break"
-        elif "\n\n\n" in text and not code and path.name != "LICENSE":
+        elif "\n\n\n" in PYTHON_BLOCK.sub("code", text) and not code and path.name != "LICENSE":
             yield f"{path} has blank lines in a row"
+        if path.parent.name == "workflows":
+            text = EXPRESSION.sub("", text)
         if (JINJA_IN_PYTHON if code else JINJA).search(text) and path.suffix != ".mako":
             yield f"{path} has Jinja in it"
 
@@ -64,16 +82,35 @@ def _orphans(project: Path) -> Iterator[str]:
             yield f"{path} is imported by nothing"
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path)):
-        match node:
-            case ast.Import(names=aliases):
-                yield from (alias.name for alias in aliases)
-            case ast.ImportFrom(module=str(module), names=aliases):
-                yield module
-                yield from (f"{module}.{alias.name}" for alias in aliases)
-            case _:
-                pass
+def _dangling(project: Path) -> Iterator[str]:
+    """What modules import of the project that is not in it."""
+    for path in files(project):
+        for name in _imports(path) if path.suffix == ".py" else ():
+            place = project.joinpath(*name.split("."))
+            if name.startswith(("app.", "tests.")) and not (
+                place.parent.is_dir() or place.parent.with_suffix(".py").exists()
+            ):
+                yield f"{path} imports {name}, which is not there"
+
+
+def _imports(path: Path) -> tuple[str, ...]:
+    return _imported(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imported(text: str) -> tuple[str, ...]:
+    """By a module, of which most are in every project."""
+    return tuple(name for node in ast.walk(ast.parse(text)) for name in _names(node))
+
+
+def _names(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import(names=aliases):
+            return [alias.name for alias in aliases]
+        case ast.ImportFrom(module=str(module), names=aliases):
+            return [module, *(f"{module}.{alias.name}" for alias in aliases)]
+        case _:
+            return []
 
 
 def _foreign(project: Path, answers: dict[str, Any], questions: Questions) -> Iterator[str]:
@@ -84,3 +121,13 @@ def _foreign(project: Path, answers: dict[str, Any], questions: Questions) -> It
         for feature in sorted(left_out):
             if re.search(rf"\b{feature}\b", text, re.IGNORECASE) or feature in TERMS.sub("", path.stem).split("_"):
                 yield f"{path} names {feature}, which was not chosen"
+    for value in sorted(set(questions.choices("deployment")) - set(answers["deployment"])):
+        if (project / OF_DEPLOYMENT[value]).exists():
+            yield f"{OF_DEPLOYMENT[value]} is there without {value}, which was not chosen"
+    for provider in sorted(set(questions.choices("ai_providers")) - set(answers["ai_providers"])):
+        for path in (project / "tests" / "protocols").glob(f"{provider}_*.py"):
+            yield f"{path} speaks as {provider} does, which was not chosen"
+    for provider in sorted(set(questions.choices("speech_providers")) - set(answers["speech_providers"])):
+        for folder in ("app/services/speech_providers", "tests/speech_protocols"):
+            if (project / folder / f"{provider}.py").exists():
+                yield f"{folder} has {provider}, which was not chosen"

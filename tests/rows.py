@@ -1,4 +1,7 @@
-"""Run in a project: `fill` puts a row into every table of its models, `dump` prints what all tables hold, as JSON."""
+"""Run in a project: `[--fill] URL…` prints what all tables of each database hold, as JSON.
+
+With --fill, every table of the project's models gets a row first.
+"""
 
 import asyncio
 import json
@@ -11,7 +14,13 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-PLAIN = {sa.Uuid: uuid4, sa.DateTime: lambda: datetime.now(UTC), sa.Boolean: lambda: False, sa.JSON: dict}
+PLAIN = {
+    sa.Uuid: uuid4,
+    sa.DateTime: lambda: datetime.now(UTC),
+    sa.Date: lambda: datetime.now(UTC).date(),
+    sa.Boolean: lambda: False,
+    sa.JSON: dict,
+}
 
 
 def value(kind: Any) -> Any:
@@ -40,23 +49,28 @@ def fill(connection: sa.Connection) -> None:
         made[table] = row
 
 
-def dump(connection: sa.Connection) -> None:
+def dump(connection: sa.Connection) -> dict[str, list[dict[str, Any]]]:
     found = sa.MetaData()
     found.reflect(connection)
-    tables = {
+    return {
         name: [dict(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
         for name, table in found.tables.items()
         if name != "alembic_version"
     }
-    json.dump(tables, sys.stdout, default=str)
 
 
-async def main(what: str) -> None:
-    settings = import_module("app.core.config").Settings()
-    opened = import_module("app.core.database").open_database(settings)
-    async with opened as database, database.engine.begin() as connection:
-        await connection.run_sync({"fill": fill, "dump": dump}[what])
+async def main(fills: bool, urls: list[str]) -> None:
+    settings = import_module("app.core.config").Settings
+    open_database = import_module("app.core.database").open_database
+    held: dict[str, Any] = {}
+    for url in urls:
+        async with open_database(settings(database_url=url)) as database, database.engine.begin() as connection:
+            if fills:
+                await connection.run_sync(fill)
+            held[url] = await connection.run_sync(dump)
+    json.dump(held, sys.stdout, default=str)
 
 
 sys.path.insert(0, os.getcwd())
-asyncio.run(main(sys.argv[1]))
+asked = sys.argv[1:]
+asyncio.run(main("--fill" in asked, [url for url in asked if url != "--fill"]))

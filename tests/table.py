@@ -34,7 +34,7 @@ class Table:
         return (report.outcome, "", "") if report.when == "call" else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when != "call" and report.passed:
+        if (report.when != "call" and report.passed) or _name(report) not in self._variants:
             return
         row = self._row(report)
         self._rows.append(row)
@@ -48,10 +48,14 @@ class Table:
             terminalreporter.write_line(f"{row.variant.name:<{width}}  {row}")
 
     def _row(self, report: pytest.TestReport) -> Row:
-        variant = self._variants[report.nodeid.split("[")[1].rstrip("]")]
+        variant = self._variants[_name(report)]
         noted = {name: str(value) for name, value in report.user_properties}
         tests, python = noted.get("tests", ""), noted.get("python", "")
         return Row(variant, RESULTS[report.outcome], report.duration, tests, python)
+
+
+def _name(report: pytest.TestReport) -> str:
+    return report.nodeid.rpartition("[")[2].rstrip("]")
 
 
 def _said(variant: Variant) -> str:

@@ -13,20 +13,20 @@ SECONDS = 20
 WHERE_IS_THE_CURSOR = b"\x1b[6n"
 
 
-def converse(*command: str | Path, cwd: Path, answers: dict[str, str]) -> str:
+def converse(*command: str | Path, cwd: Path, answers: dict[str, str], seconds: int = SECONDS, **settings: str) -> str:
     """Wait for each question and type its answer and Enter; the whole screen, once the program has ended well."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (50, 200))
-    quiet = environment(TERM="xterm")
+    quiet = environment(TERM="xterm", **settings)
     process = subprocess.Popen(command, cwd=cwd, env=quiet, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     try:
         screen = ""
         for question, answer in answers.items():
-            screen += _read_until(ours, question)
+            screen += _read_until(ours, question, seconds)
             os.write(ours, f"{answer}\r".encode())
-        screen += _read_until(ours, None)
-        assert process.wait(SECONDS) == 0, screen
+        screen += _read_until(ours, None, seconds)
+        assert process.wait(seconds) == 0, screen
     finally:
         process.kill()
         process.wait()
@@ -34,11 +34,11 @@ def converse(*command: str | Path, cwd: Path, answers: dict[str, str]) -> str:
     return screen
 
 
-def _read_until(terminal: int, words: str | None) -> str:
+def _read_until(terminal: int, words: str | None, seconds: int) -> str:
     """What is printed up to some words, or to the end."""
     seen = b""
     while words is None or words.encode() not in seen:
-        assert select.select([terminal], [], [], SECONDS)[0], f"waited in vain for {words!r} after {seen!r}"
+        assert select.select([terminal], [], [], seconds)[0], f"waited in vain for {words!r} after {seen!r}"
         try:
             chunk = os.read(terminal, 4096)
         except OSError:  # how Linux says that the other end is closed

@@ -31,7 +31,7 @@ BAD = [
     ("author_email=ada", '"ada" is not an e-mail address like name@example.com.'),
     ("license=WTFPL", "Invalid choice for 'license': 'WTFPL' is not in ['MIT'"),
     ("setup=slow", "Invalid choice for 'setup': 'slow' is not in ['quick', 'custom']"),
-    ("features=[chat, mail]", "Invalid choice for 'features': 'mail' is not in ['chat']"),
+    ("features=[chat, mail]", "Invalid choice for 'features': 'mail' is not in ['chat', 'agents', 'speech']"),
     ("ai_providers=[skynet]", "Invalid choice for 'ai_providers': 'skynet' is not in ['anthropic'"),
     ("database=mysql", "Invalid choice for 'database': 'mysql' is not in ['sqlite', 'postgresql']"),
     ("python_version=2.7", "Invalid choice for 'python_version': '2.7' is not in ['3.11'"),
@@ -84,7 +84,7 @@ def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
     recorded = yaml.safe_load((tmp_path / "made" / ".copier-answers.yml").read_text(encoding="utf-8"))
     assert recorded["setup"] == "custom"
     assert recorded["author_name"] == "Ada"
-    assert recorded["features"] == ["chat"]
+    assert recorded["features"] == ["chat", "agents", "speech"]
 
 
 TYPED = [

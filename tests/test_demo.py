@@ -63,8 +63,7 @@ def lines_to_try(process: subprocess.Popen[str]) -> str:
     not shutil.which("curl") and os.environ.get("REQUIRE_SERVICES") != "1", reason="the README's lines are for curl"
 )
 def test_demo_answers_a_streamed_chat_and_ends_with_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
-    script = lines_to_try(demo)
-    said = succeed("bash", "-euo", "pipefail", "-c", script, cwd=tmp_path)
+    said = succeed("bash", "-euo", "pipefail", "-c", lines_to_try(demo), cwd=tmp_path)
     assert said.count("event: message.delta") > 20
     assert "event: message.completed" in said
     assert "Hello! Who are you?" in said

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Render
 from matrix import MATRIX
 from processes import succeed
 from residue import files
@@ -28,13 +29,15 @@ def contents(project: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("name", ["default", "smallest", "largest"])
-def test_another_day_locale_and_time_zone_change_nothing(name: str, template: Path, tmp_path: Path) -> None:
+def test_another_day_locale_and_time_zone_change_nothing(
+    name: str, template: Path, tmp_path: Path, render: Render
+) -> None:
     answers = {**ACCEPTED[3], **next(v.answers for v in MATRIX.variants if v.name == name)}
     (tmp_path / "answers.json").write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
     copy = ["copy", "--quiet", "--defaults", "--data-file", "answers.json", str(template)]
     succeed(sys.executable, "-c", COPY, "2026-12-01", *copy, "here", cwd=tmp_path, **HERE)
     succeed(sys.executable, "-c", COPY, "2031-02-28", *copy, "elsewhere", cwd=tmp_path, **ELSEWHERE)
-    assert contents(tmp_path / "here") == contents(tmp_path / "elsewhere")
+    assert contents(tmp_path / "here") == contents(tmp_path / "elsewhere") == contents(render(**answers))
 
 
 def test_a_difference_is_seen(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """What the documents say is what is there."""
 
+import ast
 import re
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Render
 from manifest import manifest
-from matrix import QUESTIONS
-from processes import ROOT
+from matrix import MATRIX, QUESTIONS
+from pages import ANYTHING, FENCE, MANUAL, PAGES, files
+from processes import ROOT, succeed
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 CELLS = re.compile(r"(?<!\\)\|")
 
 
@@ -40,7 +46,8 @@ def default_answers(default_project: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+    text = FENCE.sub("", document.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#]+)", text):
         assert target.startswith("https://") or (document.parent / target).exists(), target
 
 
@@ -48,7 +55,41 @@ def test_the_files_of_every_answer_are_named() -> None:
     text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
     found = re.findall(r"(?m)^\| `(\w+): ([\w-]+)` \| (.*) \|$", text)
     named = [(question, value, file) for question, value, files in found for file in re.findall(r"`([^`]+)`", files)]
-    assert named == manifest()
+    assert sorted(named) == sorted(manifest())
+
+
+def test_every_code_that_an_answer_can_end_with_is_named() -> None:
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    sources = (ROOT / "template" / "app" / "services").glob("*.py")
+    raised = {
+        code for path in sources for code in re.findall(r'ModelFailure\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert set(re.findall(r"(?m)^\| `\w+` \| `(\w+)`", text)) == raised | {"length", "internal"}
+
+
+def test_every_way_in_which_speech_fails_is_named() -> None:
+    text = (ROOT / "docs" / "speech.md").read_text(encoding="utf-8")
+    source = (ROOT / "template" / "app" / "services" / "speech_failures.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^\| `(speech_\w+)`", text)) == set(re.findall(r'code = .*?"(speech_\w+)"', source))
+
+
+@pytest.mark.parametrize(
+    ("page", "section"),
+    [("speech", "Speech"), ("agents", "Agents"), ("agents", "Tools"), ("telemetry", "Telemetry")],
+)
+def test_every_setting_of_a_feature_is_named(page: str, section: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    example = (ROOT / "template" / ".env.example.jinja").read_text(encoding="utf-8")
+    [settings] = [part for part in re.split(r"(?m)^# --- ", example) if part.startswith(section)]
+    settings = settings.replace("#ELEVENLABS_BASE_URL=", "")
+    assert set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", settings)) <= set(re.findall(r"`([A-Z0-9_]+)`", text))
+
+
+def test_every_event_of_an_execution_is_named() -> None:
+    text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    source = (ROOT / "template" / "app" / "schemas" / "execution_event.py").read_text(encoding="utf-8")
+    [table] = re.findall(r"(?s)\| event \|.*?\n\n", text)
+    assert set(re.findall(r"`(\w+\.\w+)`", table)) == set(re.findall(r'type: Literal\["(.*?)"\]', source))
 
 
 @pytest.mark.parametrize("name", QUESTIONS.asked)
@@ -67,3 +108,93 @@ def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> Non
     for section in sections:
         if section.startswith(("Redis", "Limits", "Accounts", "Mail")):
             assert set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", section)) <= named
+
+
+@pytest.fixture(scope="session")
+def sources(folder: Path) -> dict[str, ast.Module]:
+    """The application of the largest project, by path."""
+    paths = (folder / "app").rglob("*.py")
+    return {path.relative_to(folder).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_files_and_tests_that_a_page_names_are_in_a_project(page: Path, folder: Path) -> None:
+    """The largest one, or this repository, unless a block of the page writes the file."""
+    written = files(page)
+    for path, test in re.findall(r"`((?:app|tests|alembic|scripts)/[\w./-]+)(?:::(\w+))?`", page.read_text("utf-8")):
+        assert path in written or (folder / path).exists() or (ROOT / path).exists(), path
+        assert not test or f"def {test}(" in (folder / path).read_text(encoding="utf-8"), test
+
+
+def test_every_pattern_has_its_files_and_its_proof() -> None:
+    sections = re.split(r"(?m)^## ", (MANUAL / "patterns.md").read_text(encoding="utf-8"))[1:]
+    for section in sections:
+        assert re.search(r"(?m)^\| read \| `app/|^\| read \| `(alembic|tests)/", section), section
+        assert re.search(r"(?m)^\| proof \| (`tests/\S+::test_\w+`|the contracts)", section), section
+
+
+def test_every_sentence_that_is_mended_is_said_somewhere(sources: dict[str, ast.Module]) -> None:
+    """`…` stands for what the code puts in."""
+    said = "\n".join(text for source in sources.values() for text in texts(source))
+    quoted = re.findall(r"(?m)^> (.+)$", (MANUAL / "troubleshooting.md").read_text(encoding="utf-8"))
+    assert quoted
+    for sentence in quoted:
+        assert sentence in said, sentence
+
+
+def texts(source: ast.Module) -> Iterator[str]:
+    """What the code says, with `…` where it puts something in."""
+    for node in ast.walk(source):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_event_of_the_log_is_named(sources: dict[str, ast.Module]) -> None:
+    logged = {event for source in sources.values() for event in events_logged(source)}
+    pages = [(MANUAL / f"{name}.md").read_text(encoding="utf-8") for name in ("operating", "security")]
+    [table] = re.findall(r"(?s)\n\| event \|.*?\n\n", pages[0])
+    of_security = re.findall(r"(?s)## What is logged\n(.*?)\n## ", pages[1])
+    named = {event for part in (*re.findall(r"(?m)^\| (.*?) \|", table), *of_security) for event in code(part)}
+    assert logged - named == set()
+    assert named - logged - {"app.security", "local", "user_id"} == set()
+
+
+def events_logged(source: ast.Module) -> Iterator[str]:
+    """The first words of every call of a logger."""
+    for node in ast.walk(source):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            of_a_logger = ast.unparse(node.func.value) in {"log", "access"}
+            if of_a_logger and isinstance(node.args[0], ast.Constant) and node.func.attr != "debug":
+                yield str(node.args[0].value)
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_the_page_about_settings_is_what_they_are(render: Render) -> None:
+    [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
+    asked = {name: largest.answers[name] for name in ("setup", "features", "ai_providers", "speech_providers")}
+    page = succeed(sys.executable, "scripts/configuration.py", render(**asked), cwd=ROOT)
+    assert page == (MANUAL / "configuration.md").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    told = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+    pages = [page.relative_to(MANUAL).as_posix() for page in (*PAGES, MANUAL / "decisions" / "README.md")]
+    assert sorted(named(told)) == sorted(pages)
+
+
+def named(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        for value in entry.values():
+            yield from named(value) if isinstance(value, list) else [value]
+
+
+def test_every_decision_is_listed_in_order_by_its_title() -> None:
+    decisions = sorted((MANUAL / "decisions").glob("0*.md"))
+    titles = [re.sub(r"^# ", "", path.read_text(encoding="utf-8").splitlines()[0]) for path in decisions]
+    lines = [f"- [{title}]({path.name})" for title, path in zip(titles, decisions, strict=True)]
+    assert re.findall(r"(?m)^- .*$", (MANUAL / "decisions" / "README.md").read_text(encoding="utf-8")) == lines

@@ -10,6 +10,7 @@ from copier import run_copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrix import QUESTIONS
+from rendering import quick
 from residue import names
 from texts import REFUSED
 from writing import check_writing
@@ -39,7 +40,8 @@ def tried(template: Path, tmp_path_factory: pytest.TempPathFactory, default_proj
 
     def attempt(question: str, typed: str) -> str:
         try:
-            run_copy(str(template), folder, data={question: typed}, defaults=True, quiet=True)
+            with quick():
+                run_copy(str(template), folder, data={question: typed}, defaults=True, quiet=True)
         except ValueError as error:
             assert not folder.exists()
             return str(error)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import IO
 from uuid import uuid4
@@ -30,7 +31,13 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def port(render: Render, database_url: str) -> Iterator[int]:
-    """Where the largest variant is served by one process, with a demo model that takes 50 ms a word."""
+    with served(render, database_url) as (port, _):
+        yield port
+
+
+@contextmanager
+def served(render: Render, database_url: str, **more: str) -> Iterator[tuple[int, int]]:
+    """The largest variant, served by one process, with a demo model that takes 50 ms a word: its port and its id."""
     [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
     project = render(**largest.answers)
     settings = {
@@ -38,6 +45,9 @@ def port(render: Render, database_url: str) -> Iterator[int]:
         "SECRET_KEY": uuid4().hex,
         "DEMO_MODEL_DELAY": "0.05",
         "REQUESTS_PER_MINUTE": "0",
+        "MESSAGES_PER_MINUTE": "0",
+        "MAX_CONCURRENT_REPLIES": "0",
+        **more,
     }
     command = [sys.executable, "-m", "app.cli"]
     succeed(*command, "db", "upgrade", cwd=project, **settings)
@@ -49,7 +59,7 @@ def port(render: Render, database_url: str) -> Iterator[int]:
         port = port_in(process.stderr)
         rest = Thread(target=process.stderr.read)  # a full pipe would stop the server
         rest.start()
-        yield port
+        yield port, process.pid
         process.terminate()
         rest.join()
     assert process.returncode == 0

@@ -170,13 +170,14 @@ def test_spdx(license: str, expression: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("providers", "extras"),
+    ("providers", "features", "extras"),
     [
-        (["openai", "anthropic"], "anthropic,openai"),
-        (["ollama", "openai"], "openai"),
-        (["ollama"], "openai"),
-        ([], ""),
+        (["openai", "anthropic"], ["chat"], "[anthropic,openai]"),
+        (["ollama", "openai"], [], "[openai]"),
+        (["ollama"], ["chat", "agents"], "[openai,web-fetch]"),
+        ([], ["agents"], "[web-fetch]"),
+        ([], ["chat"], ""),
     ],
 )
-def test_extras(providers: list[str], extras: str) -> None:
-    assert rule("ai_extras", providers) == extras
+def test_extras(providers: list[str], features: list[str], extras: str) -> None:
+    assert rule("ai_extras", providers, features) == extras

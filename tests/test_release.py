@@ -14,9 +14,8 @@ from processes import ROOT, run, succeed
 pytestmark = pytest.mark.skipif(
     not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
 )
-ENTRY = "\n".join(f"### {title}\n\nNothing.\n" for title in release.SECTIONS)
 FILES = {
-    "CHANGELOG.md": f"# Changelog\n\n## [Unreleased]\n\n### Added\n\n- All of it.\n\n{ENTRY}",
+    "CHANGELOG.md": f"# Changelog\n\n## [Unreleased]\n\n### Added\n\n- All of it.\n\n{release.NOTHING_YET}",
     "pyproject.toml": '[project]\nname = "small"\nversion = "0.1.0.dev0"\n',
     "copier.yml": "_subdirectory: template\nname: {type: str}\nkind: {type: str, choices: {One: one, Two: two}}\n",
     release.SETTINGS: "#OLD=1\n",
@@ -53,11 +52,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def released(small: Path) -> Path:
-    """With a release, and an entry for the next."""
     release.make(small, "0.1.0")
-    text = (small / "CHANGELOG.md").read_text()
-    write(small, "CHANGELOG.md", text.replace("## [Unreleased]\n", f"## [Unreleased]\n\n{ENTRY}"))
-    commit(small)
     return small
 
 
@@ -66,9 +61,9 @@ def test_a_release_is_a_commit_and_a_tag(small: Path) -> None:
     assert git(small, "describe", "--tags").strip() == "v0.1.0"
     assert git(small, "log", "-1", "--format=%s").strip() == "Release 0.1.0"
     assert 'version = "0.1.0"' in (small / "pyproject.toml").read_text()
-    assert re.search(
-        r"## \[Unreleased\]\n\n## \[0\.1\.0\] - 20\d\d-\d\d-\d\d\n\n### Added", release.read(small, "CHANGELOG.md")
-    )
+    later, entry = release.read(small, "CHANGELOG.md").split("## [0.1.0] - ")
+    assert re.match(r"20\d\d-\d\d-\d\d\n\n### Added\n", entry)
+    assert later.endswith(f"## [Unreleased]\n\n{release.NOTHING_YET}")
     assert git(small, "status", "--porcelain") == ""
 
 
@@ -139,6 +134,14 @@ def test_a_migration_that_was_removed_is_noticed(released: Path) -> None:
 def test_versions_only_grow(released: Path, version: str) -> None:
     with pytest.raises(release.ReleaseError, match=f"{version} does not come after 0.1.0"):
         release.make(released, version)
+
+
+def test_a_tag_that_is_there_already_is_refused_before_anything_is_written(released: Path) -> None:
+    git(released, "tag", "v0.2.0")
+    before = git(released, "rev-parse", "HEAD")
+    with pytest.raises(release.ReleaseError, match=r"There is a tag v0\.2\.0 already"):
+        release.make(released, "0.2.0")
+    assert git(released, "rev-parse", "HEAD") == before
 
 
 @pytest.mark.parametrize("version", ["1", "v0.2.0", "0.2.0rc1", "0.2.0\n"])

@@ -4,18 +4,26 @@ import re
 
 import pytest
 from conftest import Render
-from manifest import manifest
+from manifest import DEPLOYED, manifest
 from matrix import QUESTIONS
 from processes import ROOT
 from residue import JINJA_IN_PYTHON, names
 
 TEMPLATE = ROOT / "template"
 RENDERED = {
+    ".devcontainer/docker-compose.yaml",
     ".env.example",
+    ".github/workflows/ci.yml",
     ".gitignore",
+    "Dockerfile",
+    ".gitlab-ci.yml",
     "LICENSE",
     "README.md",
     "app/defaults.env",
+    "compose.yaml",
+    "k8s/base/kustomization.yaml",
+    "k8s/overlays/production/kustomization.yaml",
+    "k8s/overlays/staging/kustomization.yaml",
     "pyproject.toml",
     "{{_copier_conf.answers_file}}",
 }
@@ -46,13 +54,17 @@ def test_the_manifest_names_a_value_of_its_question() -> None:
 
 @pytest.mark.parametrize(("question", "value", "pattern"), manifest())
 def test_every_pattern_leaves_out_what_is_there(question: str, value: str, pattern: str) -> None:
-    assert (TEMPLATE / pattern).exists()
+    assert any((TEMPLATE / name).exists() for name in (pattern, f"{pattern}.jinja"))
     assert not pattern.endswith("/"), "an empty folder would stay"
 
 
 @pytest.mark.parametrize(("question", "value"), sorted({row[:2] for row in manifest()}))
 def test_leaving_a_value_out_removes_its_files_alone(question: str, value: str, render: Render) -> None:
     everything = QUESTIONS.choices(question)
-    lost = names(render(**{question: everything})) - names(render(**{question: [v for v in everything if v != value]}))
+    with_it, without = (
+        (everything, [v for v in everything if v != value]) if QUESTIONS.many(question) else (value, "none")
+    )
+    whole, part = (names(render(**{**DEPLOYED, question: answer})) for answer in (with_it, without))
     patterns = tuple(row[2] for row in manifest() if row[:2] == (question, value))
-    assert lost == {name for name in names(TEMPLATE) if name.startswith(patterns)}
+    rendered = {name.removesuffix(".jinja") for name in names(TEMPLATE)}
+    assert whole - part == {name for name in rendered if name.startswith(patterns)}

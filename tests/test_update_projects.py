@@ -5,16 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lives import MARKER, Life, render
+from lives import IDENTITY, MARKER, Life, render
 from processes import ROOT, run
 from releases import HERE, LAST, change, commit, git, make_template
 
 pytestmark = [pytest.mark.slow, pytest.mark.updates]
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "CI"), ("EMAIL", "ci@example.com"))
-}
 
 
 def test_each_project_gets_a_branch(tmp_path: Path) -> None:

@@ -1,34 +1,51 @@
 """Variants pass their own checks and their own tests as they were rendered, without a repair step."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from checks import OF_CODE, OF_FILES, Check, Project, migrations, suite
+from checks import ALONE, KILLS, OF_CODE, OF_FILES, Check, Project, chosen_tests, migrations, suite, types_of
 from conftest import Render
 from matrix import Variant
 from processes import interpreter, succeed
-from proofs import Proofs
+from proofs import Proof, Proofs
 
 pytestmark = pytest.mark.slow
-SAME_EVERYWHERE = ("test_cli_update.py", "test_cli_doctor_template.py")
-"""Tests with answers and templates of their own, which cost a minute: variants that share an environment do without."""
+SEES_PROVIDERS = r"tests\.(speech_)?protocols|\.env\.example|defaults\.env|README|pyproject"
+"""In tests that see which providers and which database were chosen."""
 Note = Callable[[str, str], None]
 
 
 def test_a_variant(variant: Variant, render: Render, proofs: Proofs, record_property: Note) -> None:
-    shared = Project(render(**variant.answers))
-    passes(shared, *OF_FILES)
-    project = in_its_own_environment(shared) if variant.own else shared
-    proof = proofs.of(project.fingerprint(), variant.name, lambda: whole(project, variant), again=variant.own)
+    project = Project(render(**variant.answers))
+    passes(project, *OF_FILES)
+    if variant.own:
+        proof = proofs.of(f"own-{project.fingerprint()}", variant.name, lambda: alone(project, variant, proofs))
+        for key in (project.fingerprint(), f"suite-{project.modules()}"):
+            proofs.note(key, proof)
+    else:
+        proof = proofs.of(project.fingerprint(), variant.name, lambda: together(project, variant, proofs))
     record_property("tests", str(proof.tests) if proof.by == variant.name else f"as {proof.by}")
-    record_property("python", project.succeed("python", "--version").split()[-1])
+    python = interpreter(variant.python) if variant.own else sys.executable
+    record_property("python", project.succeed(python, "--version").split()[-1])
 
 
 def test_random_answers(random_variant: Variant, render: Render, proofs: Proofs) -> None:
     project = Project(render(**random_variant.answers))
     passes(project, *OF_FILES)
-    proofs.of(f"code-{project.fingerprint(dependencies=False)}", random_variant.name, lambda: passes(project, *OF_CODE))
+    code(project, random_variant, proofs)
+
+
+def test_types(typed_variants: list[Variant], render: Render, proofs: Proofs) -> None:
+    """Once for the same modules: of those that have them, the one with most providers stands for the others."""
+    projects = [Project(render(**variant.answers)) for variant in typed_variants]
+    distinct = {project.modules(): project for project in sorted(projects, key=Project.size)}
+    left = {key: project for key, project in distinct.items() if not proofs.has(f"types-{key}")}
+    if left:
+        types_of(left)
+    for key in left:
+        proofs.note(f"types-{key}", Proof(by=key))
 
 
 def passes(project: Project, *checks: Check) -> int:
@@ -37,15 +54,31 @@ def passes(project: Project, *checks: Check) -> int:
     return 0
 
 
-def whole(project: Project, variant: Variant) -> int:
-    passes(project, *OF_CODE, migrations)
-    left_out = () if variant.own else SAME_EVERYWHERE
-    return suite(project, *(f"--ignore=tests/integration/{name}" for name in left_out))
+def alone(project: Project, variant: Variant, proofs: Proofs) -> int:
+    """In an environment of its own. The largest has the modules of the default one, and is asked what that was not."""
+    own = in_its_own_environment(project)
+    passes(own, *OF_CODE, migrations)
+    left_out = frozenset() if variant.name == "largest" else KILLS
+    known = proofs.has(f"suite-{project.modules()}")
+    return suite(own, *chosen_tests(own.folder, left_out, SEES_PROVIDERS if known else ""))
+
+
+def together(project: Project, variant: Variant, proofs: Proofs) -> int:
+    """In the environment that all share. Whose modules differ from another's in providers alone is tested for these."""
+    code(project, variant, proofs)
+    passes(project, migrations)
+    whole, part = (chosen_tests(project.folder, KILLS | ALONE, told) for told in ("", SEES_PROVIDERS))
+    proof = proofs.of(f"suite-{project.modules()}", variant.name, lambda: suite(project, *whole))
+    return proof.tests if proof.by == variant.name else suite(project, *part)
+
+
+def code(project: Project, variant: Variant, proofs: Proofs) -> None:
+    proofs.of(f"code-{project.modules()}", variant.name, lambda: passes(project, *OF_CODE))
 
 
 def in_its_own_environment(project: Project) -> Project:
     """The environment that others share would hide a dependency that a project forgot to name."""
     python = interpreter(project.answers["python_version"])
-    succeed("uv", "sync", "--quiet", "--compile-bytecode", "--python", python, cwd=project.folder)
+    succeed("uv", "sync", "--quiet", "--all-extras", "--compile-bytecode", "--python", python, cwd=project.folder)
     assert "doctor" in succeed("uv", "run", project.described["project"]["name"], "--help", cwd=project.folder)
     return replace(project, scripts=project.folder / ".venv" / "bin")

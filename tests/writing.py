@@ -44,6 +44,7 @@ def _authors(answers: dict[str, Any]) -> list[dict[str, str]]:
 def _check_environment(project: Path, answers: dict[str, Any]) -> None:
     defaults = dotenv_values(project / "app" / "defaults.env", interpolate=False)
     example = dotenv_values(project / ".env.example", interpolate=False)
-    assert example == {"SECRET_KEY": ""}
+    of_compose = {"POSTGRES_PASSWORD": ""} if "docker" in answers["deployment"] else {}
+    assert example == {"SECRET_KEY": "", **of_compose}
     assert str(defaults.pop("DATABASE_URL")).split(":")[0] == answers["database"]
     assert defaults == {"APP_NAME": answers["project_name"], "APP_DESCRIPTION": answers["project_description"]}

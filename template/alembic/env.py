@@ -81,7 +81,9 @@ def dependencies(touched: set[str]) -> list[str]:
         branch for made in script.walk_revisions() if creates(made) & (touched | targets) for branch in labels(made)
     }
     newest = {branch: head.revision for head in script.get_revisions(script.get_heads()) for branch in labels(head)}
-    return sorted(newest[branch] for branch in branches - {"project"} or {"base"})
+    found = {newest[branch] for branch in branches - {"project"} or {"base"}}
+    # One that another depends on is said already, and Alembic would count it twice.
+    return sorted(found - {older for name in found for older in up_to(name) if older != name})
 
 
 def creates(made: Script) -> set[str]:

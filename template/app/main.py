@@ -8,26 +8,31 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from app import __version__
 from app.api.errors import Problems, add_error_handlers
-from app.api.health import Alive, Check
+from app.api.health import Alive, Check, is_probe
 from app.api.health import router as health_router
 from app.api.openapi import complete_openapi
-from app.api.v1.router import router as v1_router
-from app.api.v1.router import scopes
+from app.api.v1.router import include_routers, scopes
 from app.core.config import Settings
 from app.core.database import open_database
-from app.core.events import MemoryEvents
+from app.core.events import open_events
+from app.core.grace import open_grace
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
+from app.core.slots import Slots
+from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
+from app.services.budgets import open_budgets
+from app.services.heartbeat import ALONE, open_heartbeat
 from app.services.housekeeping import housekeeping
 from app.services.letters import Letters
 from app.services.mail import open_outbox
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
+    """A server, unlike a command, is the only one on its database unless REDIS_URL is set."""
     local = settings.environment == "local"
     app = FastAPI(
         title=settings.app_name,
@@ -38,10 +43,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the host, and behind a proxy the scheme, that the client sent
         openapi_url="/openapi.json" if local else None,
+        # Its logs would quote errors. Whether anything is sent, and where to, `open_telemetry` decides.
+        telemetry={"logs": False, "operation_spans": False, "auto_configure": False, "exclude": is_probe},
     )
-    app.state.settings, app.state.scopes = settings, scopes
+    app.state.settings, app.state.scopes, app.state.is_server = settings, scopes, is_server
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
-    app.include_router(v1_router, prefix=settings.api_v1_prefix, max_body_size=settings.max_body_bytes)
+    include_routers(app, settings.api_v1_prefix, settings.max_body_bytes)
     complete_openapi(app, settings.api_v1_prefix)
     add_error_handlers(app)
     _add_middleware(app, settings)
@@ -53,21 +60,29 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
     state, settings = app.state, app.state.settings
     async with (
+        open_telemetry(settings) as state.telemetry,
+        open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
         open_database(settings) as state.database,
-        open_ai(settings) as state.ai,
-        open_outbox(settings) as state.outbox,
+        open_ai(settings, state.telemetry) as state.ai,
+        open_outbox(settings, state.grace) as state.outbox,
         open_redis(settings) as state.redis,
+        open_events(settings) as state.events,
     ):
         await check_migrations(state.database)
-        state.events = MemoryEvents()
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
+        state.budgets = open_budgets(settings)
         state.throttle = Throttle(state.redis, settings.redis_prefix)
+        state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
         state.checks = {"database": Check(partial(applied, state.database))}
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
-        async with housekeeping(state.database):
+        alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
+        async with (
+            open_heartbeat(state.database, state.is_server, alone=alone) as state.heartbeat,
+            housekeeping(state.database),
+        ):
             yield
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+import socket
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -41,6 +42,9 @@ async def own_prefix() -> AsyncGenerator[str]:
 class Line:
     """A connection to the real server that can be cut and mended."""
 
+    loses_one = False
+    """The next answer does not arrive, and breaks its connection."""
+
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -65,15 +69,59 @@ class Line:
         parts = urlsplit(URL)
         there, back = await asyncio.open_connection(parts.hostname, parts.port or 6379)
         self._open |= {writer, back}
-        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        await asyncio.gather(_pump(reader, back), _pump(there, writer, self._is_lost))
+
+    def _is_lost(self) -> bool:
+        lost, self.loses_one = self.loses_one, False
+        return lost
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_lost: Callable[[], bool] = lambda: False
+) -> None:
     try:
-        while data := await reader.read(65536):
+        while (data := await reader.read(65536)) and not is_lost():
             writer.write(data)
             await writer.drain()
     except OSError:
         pass  # it was cut
     finally:
         writer.close()
+
+
+class OwnServer:
+    """A server of the test's own, which it may kill and start again, empty."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._process: asyncio.subprocess.Process | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls) -> "AsyncGenerator[OwnServer]":
+        server = cls()
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.kill()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    async def start(self) -> None:
+        command = ("redis-server", "--port", str(self._port), "--save", "", "--appendonly", "no")
+        self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            if b"Ready to accept connections" in line:
+                return
+        raise AssertionError("redis-server did not start")
+
+    async def kill(self) -> None:
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+            await self._process.communicate()

@@ -47,9 +47,15 @@ async def started(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> 
     """Runs the command with `--port` and a free one, and leaves no process behind."""
     with bound() as listener:
         port = listener.getsockname()[1]
+    async with ran([*command, "--port", str(port)], cwd, env, port) as server:
+        yield server
+
+
+@asynccontextmanager
+async def ran(command: Sequence[str], cwd: Path, env: Mapping[str, str], port: int = 0) -> AsyncGenerator[Server]:
+    """Without a port: a command that serves nothing."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        *("--port", str(port)),
         cwd=cwd,
         env=env,
         stdout=asyncio.subprocess.PIPE,

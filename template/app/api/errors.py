@@ -1,6 +1,8 @@
 """Every error becomes an `application/problem+json` document (RFC 9457) here, and only here."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.errors import AppError
 
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_DEADLOCK = "40P01"
 
 log = structlog.stdlib.get_logger("app.errors")
 
@@ -38,6 +41,36 @@ class Problem(BaseModel):
     """One for each field that validation refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a client is told of an error, in a document or a frame."""
+
+    status: int
+    code: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    errors: Sequence[FieldError] = ()
+
+
+UNEXPECTED = Failure(500, "internal", "Something went wrong on our side.")
+
+
+def failure(error: Exception) -> Failure:
+    """Raises the error again when nobody expected it."""
+    match error:
+        case AppError():
+            return Failure(error.status, error.code, str(error), error.headers)
+        case RequestValidationError():
+            return Failure(422, "validation_error", "The request is not valid.", errors=_fields(error.errors()))
+        case HTTPException():
+            detail = _detail(error.status_code, error.detail)
+            return Failure(error.status_code, _code(error.status_code), detail, error.headers or {})
+        case SQLAlchemyError() if _is_momentary(error):
+            return _database_unavailable(error)
+        case _:
+            raise error
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` for a router: these statuses are answered with a problem document."""
     return {
@@ -50,11 +83,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    app.exception_handler(AppError)(_app_error)
-    app.exception_handler(RequestValidationError)(_validation_error)
-    app.exception_handler(HTTPException)(_http_exception)
-    app.exception_handler(DBAPIError)(_database_error)
-    app.exception_handler(PoolTimeoutError)(_database_unavailable)
+    for kind in (AppError, RequestValidationError, HTTPException, DBAPIError, PoolTimeoutError):
+        app.exception_handler(kind)(_answer)
 
 
 class Problems:
@@ -77,7 +107,7 @@ class Problems:
             if answer.started:
                 raise  # half an answer is out: only a closed connection can tell the client, and the server logs it
             log.exception("unexpected error")
-            await answer.replace(500, "internal", "Something went wrong on our side.")
+            await answer.replace(UNEXPECTED)
 
 
 class _Answer:
@@ -90,44 +120,44 @@ class _Answer:
             self.started = True
             if message["status"] >= 400 and _is_plain_text(message):
                 self._replaced = True
-                await self.replace(message["status"], _code(message["status"]), _detail(message["status"]))
+                status: int = message["status"]
+                await self.replace(Failure(status, _code(status), _detail(status)))
         if not self._replaced:
             await self._send(message)
 
-    async def replace(self, status: int, code: str, detail: str) -> None:
-        response = _problem(Request(self._scope), status, code, detail)
+    async def replace(self, failure: Failure) -> None:
+        response = _problem(Request(self._scope), failure)
         await response(self._scope, self._receive, self._send)
 
 
-async def _app_error(request: Request, error: AppError) -> JSONResponse:
-    return _problem(request, error.status, error.code, str(error), headers=error.headers)
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    return _problem(request, failure(error))
 
 
-async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    errors = [
-        FieldError(field=".".join(str(part) for part in item["loc"]), message=item["msg"].removeprefix("Value error, "))
-        for item in error.errors()
-    ]
-    return _problem(request, 422, "validation_error", "The request is not valid.", errors=errors)
+def _fields(errors: Iterable[Any]) -> list[FieldError]:
+    return [FieldError(field=".".join(str(part) for part in item["loc"]), message=_message(item)) for item in errors]
 
 
-async def _database_error(request: Request, error: DBAPIError) -> JSONResponse:
-    if not (error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)):
-        raise error  # a statement that is wrong, which nobody expected
-    return await _database_unavailable(request, error)
+def _message(item: Any) -> str:
+    message: str = item["msg"].removeprefix("Value error, ")
+    if isinstance(item.get("input"), str):  # whose length Pydantic takes for a list's, where it is looked at last
+        message = re.sub(r" item(s?) after validation", r" character\1", message)
+    return message
 
 
-async def _database_unavailable(request: Request, error: SQLAlchemyError) -> JSONResponse:
-    """The connection broke, none was free, or another process holds the lock: worth another try."""
+def _is_momentary(error: SQLAlchemyError) -> bool:
+    """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeoutError)
+    deadlock = getattr(error.orig, "sqlstate", None) == _DEADLOCK
+    return deadlock or error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
+
+
+def _database_unavailable(error: SQLAlchemyError) -> Failure:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    log.error("database unavailable", error=type(cause).__name__)
-    detail = "The database cannot be reached at the moment; try again."
-    return _problem(request, 503, "database_unavailable", detail, headers={"Retry-After": "1"})
-
-
-async def _http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    code = _code(error.status_code)
-    return _problem(request, error.status_code, code, _detail(error.status_code, error.detail), headers=error.headers)
+    log.error("database unavailable", error=type(cause).__name__, reason=str(cause).split("\n")[0])
+    detail = "The database cannot be used at the moment; try again."
+    return Failure(503, "database_unavailable", detail, {"Retry-After": "1"})
 
 
 def _code(status: int) -> str:
@@ -144,22 +174,14 @@ def _is_plain_text(start: Message) -> bool:
     return Headers(raw=start["headers"]).get("content-type", "").startswith("text/plain")
 
 
-def _problem(
-    request: Request,
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    errors: Sequence[FieldError] | None = None,
-) -> JSONResponse:
+def _problem(request: Request, failure: Failure) -> JSONResponse:
     problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        code=code,
+        title=HTTPStatus(failure.status).phrase,
+        status=failure.status,
+        detail=failure.detail,
+        code=failure.code,
         request_id=request.state.request_id,
-        errors=list(errors) if errors else None,
+        errors=list(failure.errors) or None,
     )
     content = problem.model_dump(exclude_none=True)
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
+    return JSONResponse(content, failure.status, failure.headers, media_type="application/problem+json")

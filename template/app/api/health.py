@@ -1,7 +1,7 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -39,6 +39,11 @@ class Alive:
             await self._answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def is_probe(scope: MutableMapping[str, Any]) -> bool:
+    """Nothing is told of it."""
+    return scope.get("path", "").startswith("/health")
 
 
 router = APIRouter(prefix="/health", tags=["health"])

@@ -1,13 +1,19 @@
 """Server-sent events. A plain StreamingResponse: FastAPI's own costs two tasks and two streams a response more."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
+from starlette.types import Receive, Scope, Send
+
+from app.core.telemetry.meters import meter, open_one
 
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+_open = meter.create_up_down_counter("app.streams", "{stream}", "Streams of events that are open.")
 
 _EVENT = {
     "type": "object",
@@ -19,10 +25,19 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 """`responses=` of a route that streams."""
 
+LastEventId = Annotated[int | None, Header(ge=0, le=2**31 - 1, description="The `id` of the last event that arrived")]
+"""Where a reader that comes back goes on."""
+
 
 def event(type: str, id: int, data: str) -> bytes:
     return format_sse_event(event=type, id=str(id), data_str=data)
 
 
+class _EventStream(StreamingResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with open_one(_open):
+            await super().__call__(scope, receive, send)
+
+
 def event_stream(content: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(content, media_type="text/event-stream", headers=HEADERS)
+    return _EventStream(content, media_type="text/event-stream", headers=HEADERS)

@@ -1,5 +1,6 @@
 """The project's command. The `app` of every module beside this one joins it: add a file, or delete one."""
 
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +23,17 @@ def main() -> None:
         sys.exit(130)
     except UnicodeEncodeError:
         _fail("What was given is not text in UTF-8.")
+    except SyntaxError as error:
+        _fail(_of_a_conflict(error))
     except Exception as error:
         _fail(_of_the_database(error))
+
+
+def _of_a_conflict(error: SyntaxError) -> str:
+    """Which an update or a merge left in a module, in a sentence. Any other error is raised again."""
+    if not re.match(r"(<{7}|={7}|>{7})(\s|\Z)", error.text or ""):
+        raise error
+    return f"A conflict is left in {error.filename}, line {error.lineno}: settle it first."
 
 
 def _of_the_database(error: Exception) -> str:

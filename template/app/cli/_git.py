@@ -34,7 +34,7 @@ def count_conflicts(mine: Path, base: Path, theirs: Path) -> int:
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     if not (command := shutil.which("git")):
         raise SetupError("Git is not installed: install it first, the template is followed with it.")
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(  # noqa: S603 - git alone, and without a shell
         [command, *arguments], cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
 
@@ -51,7 +51,7 @@ def check_tree(folder: Path) -> None:
     _check_conflicts(folder)
     if changed := [line[3:] for line in lines(folder, "status", "--porcelain", "-z", "--no-renames", "--", ".")]:
         raise SetupError(f"Not committed yet: {few(changed)}. Commit or stash that first.")
-    if not lines(folder, "ls-files", "-z", "--", "app"):
+    if not lines(folder, "ls-files", "-z", "--", "."):
         raise SetupError(f"Git keeps no file of {folder}, perhaps because it is ignored: add and commit them first.")
 
 

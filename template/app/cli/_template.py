@@ -119,7 +119,7 @@ class Template:
     def commit(self, version: str) -> str:
         """Raises SetupError when the template does not know it."""
         try:
-            name = f"{version}^{{commit}}"
+            name = version + "^{commit}"
             return git(self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name).strip()
         except GitError:
             raise SetupError(

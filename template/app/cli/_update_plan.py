@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.cli._git import count_conflicts, lines
+from app.cli._git import count_conflicts, few, lines
 from app.cli._template import ANSWERS_FILE, Answers, Origin, Template, names, read_origin
 from app.core.errors import SetupError
 from app.core.migrations import dependents
@@ -54,7 +54,7 @@ def features_of(configuration: Mapping[str, Any]) -> list[str]:
 def switched(origin: Origin, offered: Sequence[str], on: Sequence[str], off: Sequence[str]) -> Answers:
     """The answers with these features on and off. Raises SetupError when that cannot be."""
     for feature in [*on, *off]:
-        if feature not in offered:
+        if feature not in offered and not (feature in off and feature in origin.features):
             raise SetupError(f"There is no feature {feature}; there is {', '.join(offered) or 'none'}.")
         if feature in on and feature in off:
             raise SetupError(f"{feature} cannot be switched both on and off.")
@@ -71,6 +71,7 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     known = {name: value for name, value in origin.answers.items() if name in template.configuration(version)}
     wanted = {**known, **changes}
     new = template.render(version, wanted)
+    _check_kept_by_git(project, names(old) | names(new))
     answers = read_origin(new).answers
     _check_kept(wanted, answers, version)
     # As Copier does: what the new version leaves out by a rule of its own is not taken away.
@@ -95,6 +96,16 @@ def _check_answers(recorded: Origin, understood: Origin) -> None:
         raise SetupError(
             f"The answers in {ANSWERS_FILE} were edited by hand, so that nobody can tell what was rendered: restore "
             f"them (`git log --patch {ANSWERS_FILE}` has them), and change features with --with and --without."
+        )
+
+
+def _check_kept_by_git(project: Path, of_template: set[str]) -> None:
+    """What is in no commit, Copier takes for deleted and git cannot bring back."""
+    there = {name for name in of_template if (project / name).is_file()}
+    if loose := sorted(there.difference(lines(project, "ls-files", "-z", "--", "."))):
+        raise SetupError(
+            f"Git ignores {few(loose)}, and an update would lose what you wrote there: change .gitignore or use "
+            "`git add --force`, and commit first."
         )
 
 

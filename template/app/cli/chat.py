@@ -40,13 +40,12 @@ def chat(
 
 
 async def _chat(app: Any, message: str | None, email: str) -> None:
-    from app.services.chat import ChatService
+    from app.api.v1.chat import chat_of
 
     state = app.state
     async with app.router.lifespan_context(app):
         user_id = await account(state, email)
-        service = ChatService(state.chat_settings, state.database, state.events, state.replies, user_id)
-        talk = Talk(service, state.replies)
+        talk = Talk(chat_of(state, user_id), state.replies)
         if message is None:
             await talk.converse()
         else:
@@ -81,10 +80,11 @@ class Talk:
         """Prints the reply as it grows. Raises SetupError, with the reason, when it fails."""
         from app.schemas.message import MessageCreate
 
-        turn = await self._chat.send(validated(MessageCreate, content=message, conversation_id=self._conversation_id))
-        self._conversation_id = turn.user_message.conversation_id
+        data = validated(MessageCreate, content=message, conversation_id=self._conversation_id)
+        exchange = await self._chat.send(data)
+        self._conversation_id = exchange.message.conversation_id
         try:
-            async for step in self._chat.follow(turn):
+            async for step in self._chat.follow(exchange):
                 self._show(step.event)
         except asyncio.CancelledError:
             await self._replies.finish(0)  # what was said so far is kept

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,17 +51,9 @@ def revision(
     drop: Annotated[bool, typer.Option("--drop", help="Also drop tables that no model has any more.")] = False,
 ) -> None:
     """Write a migration of your own from what your models have and the database lacks."""
-    from alembic import command
-    from alembic.script import Script, ScriptDirectory
-
     _check_message(message)
-    settings = configured()
-    with _plain_errors(), redirect_stdout(StringIO()):
-        config = _config(settings, drop=drop)
-        base: Any = _newest(ScriptDirectory.from_config(config))["base"].revision if empty else None
-        written = command.revision(config, message, autogenerate=not empty, head="project@head", depends_on=base)
-    if isinstance(written, Script):
-        typer.echo(f"Wrote {written.path}: read it, then run the `db upgrade` command.")
+    if written := write_revision(configured(), message, empty=empty, drop=drop):
+        typer.echo(f"Wrote {written}: read it, then run the `db upgrade` command.")
     else:
         typer.echo("The database has all that the models have, so nothing was written; --empty writes one anyway.")
 
@@ -68,11 +61,7 @@ def revision(
 @app.command()
 def check() -> None:
     """Whether models, migrations and database agree."""
-    from alembic import command
-
-    settings = configured()
-    with _plain_errors(), redirect_stdout(StringIO()):
-        command.check(_config(settings))
+    check_models(configured())
     typer.echo("Models, migrations and database agree.")
 
 
@@ -109,6 +98,26 @@ def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
 
     with _plain_errors(_named(revision)):
         command.upgrade(_config(settings), revision)
+
+
+def write_revision(settings: "Settings", message: str, *, empty: bool = False, drop: bool = False) -> Path | None:
+    """None when the database lacks nothing that the models have. Raises SetupError."""
+    from alembic import command
+    from alembic.script import Script, ScriptDirectory
+
+    with _plain_errors(), redirect_stdout(StringIO()):
+        config = _config(settings, drop=drop)
+        base: Any = _newest(ScriptDirectory.from_config(config))["base"].revision if empty else None
+        written = command.revision(config, message, autogenerate=not empty, head="project@head", depends_on=base)
+    return Path(written.path) if isinstance(written, Script) else None
+
+
+def check_models(settings: "Settings") -> None:
+    """Raises SetupError when models, migrations and database do not agree."""
+    from alembic import command
+
+    with _plain_errors(), redirect_stdout(StringIO()):
+        command.check(_config(settings))
 
 
 async def _forget(settings: "Settings", feature: str) -> set[str]:

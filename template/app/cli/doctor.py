@@ -156,6 +156,7 @@ async def _look_at_parts(report: _Report, settings: "Settings", wrong: set[str])
         await _look_at_mail(report, settings)
     if "ai_model" not in wrong:
         await _look_at_model(report, settings)
+    _look_at_telemetry(report)
 
 
 async def _look_at_database(report: _Report, settings: "Settings") -> None:
@@ -207,3 +208,23 @@ async def _look_at_model(report: _Report, settings: "Settings") -> None:
             report.ok(f"The model is {settings.ai_model}{hint}")
     except SetupError as error:
         report.problem(str(error))
+
+
+def _look_at_telemetry(report: _Report) -> None:
+    from app.core.config import read_settings
+    from app.core.telemetry.opening import check
+    from app.core.telemetry.settings import TelemetrySettings
+
+    try:
+        wanted = read_settings(TelemetrySettings)
+    except SetupError:  # which has been said
+        return
+    try:
+        check(wanted)
+    except SetupError as error:
+        report.problem(str(error))
+        return
+    receiver = f"{wanted.otel_exporter_otlp_endpoint} as {wanted.otel_exporter_otlp_protocol}"
+    off = "nowhere: OTEL_EXPORTER_OTLP_ENDPOINT names a receiver"
+    report.ok(f"Traces and metrics go {f'to {receiver}' if wanted.sends else off}")
+    report.ok(f"Errors go to {'Sentry' if wanted.sentry_dsn else 'the log alone: SENTRY_DSN names who else is told'}")

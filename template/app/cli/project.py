@@ -17,9 +17,16 @@ import typer
 
 from app.cli._settings import configured
 from app.core.errors import SetupError
+from app.core.grace import STOPPING
 
 if TYPE_CHECKING:
     from app.core.config import Settings
+
+LAST_WORDS_SECONDS = 3
+"""That readers of a stopping server have to take how what they follow has ended."""
+
+SECRET_LINE = re.compile(r"(?m)^(SECRET_KEY(?==)|\w+_PASSWORD(?==$)).*$")
+"""Of `.env.example`, which `.env` gets with a random value: the secret key's, and those of passwords that are empty."""
 
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one this machine has.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")]
@@ -56,15 +63,22 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     typer.echo(f"The API: http://{host}:{port}{settings.api_v1_prefix}")
     if settings.environment == "local":
         typer.echo(f"Its documentation: http://{host}:{port}/docs")
+    typer.echo("Next: an account, by `users create EMAIL`; what to do with it, step by step: README.md")
     _serve(settings, host, port, reload_dir=ROOT / "app")
 
 
 @app.command()
-def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Serve in one process."""
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="So many processes; more than one need REDIS_URL.")] = 1,
+) -> None:
+    """Serve."""
     settings = configured()
+    if workers > 1 and settings.redis_url is None:
+        raise SetupError(f"{workers} workers need REDIS_URL, through which they share what is going on: set it.")
     _check_port(host, port)
-    _serve(settings, host, port)
+    _serve(settings, host, port, workers=workers)
 
 
 @app.command()
@@ -88,12 +102,10 @@ def _write_env() -> bool:
 
     if ENV_FILE.exists():
         return False
-    line = f"SECRET_KEY={_secret()}"
     try:
-        text, found = re.subn(
-            r"(?m)^SECRET_KEY=.*$", line, (ROOT / ".env.example").read_text(encoding="utf-8"), count=1
-        )
-        return _create(ENV_FILE, text if found else f"{line}\n{text}")
+        text = (ROOT / ".env.example").read_text(encoding="utf-8")
+        filled = SECRET_LINE.sub(lambda line: f"{line[1]}={_secret()}", text)
+        return _create(ENV_FILE, filled if "\nSECRET_KEY=" in f"\n{filled}" else f"SECRET_KEY={_secret()}\n{filled}")
     except OSError as error:
         raise SetupError(f"{ENV_FILE} cannot be written ({error.filename}: {error.strerror}).") from None
 
@@ -130,23 +142,35 @@ def _check_port(host: str, port: int) -> None:
         ) from None
 
 
-def _serve(settings: "Settings", host: str, port: int, reload_dir: Path | None = None) -> None:
+def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | None = None, workers: int = 1) -> None:
     import uvicorn
 
+    from app.core.logging import configure_logging
+
+    if workers > 1:
+        configure_logging(settings)  # the parent does not load the application, which would
     # uvicorn stops in good order, then sends itself the signal again.
-    signal.signal(signal.SIGTERM, _end)
+    for number in STOPPING:
+        signal.signal(number, _end)
     uvicorn.run(
         "app.asgi:app",
         host=host,
         port=port,
+        workers=workers,
         reload=reload_dir is not None,
         reload_dirs=reload_dir and [str(reload_dir)],
         log_config=None,
         access_log=False,
         proxy_headers=False,  # the application looks at them, where TRUSTED_PROXIES says so
-        timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds),
+        ws="app.core.server:WebSocketProtocol",
+        ws_max_size=settings.socket_max_frame_bytes,
+        ws_per_message_deflate=False,  # a few words do not get smaller, and each socket would keep a compressor
+        timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds) + LAST_WORDS_SECONDS,
     )
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Once: a terminal, `uv run` and a supervisor may each send a signal, and another would break off the leaving."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,9 +48,10 @@ def update(
     with opened(origin) as template:
         version, changes = _choose(origin, template, to, on or [], off or [])
         if version == origin.version and not changes:
-            typer.echo(f"The project is at {version} of {origin.source}: there is nothing newer.")
+            typer.echo(f"The project is at {version} of {origin.source}{_no_more(to)}")
             return
-        typer.echo(f"From {origin.version} to {version} of {origin.source}:\n")
+        step = _Step(origin.version, version, "".join(_switches(on or [], off or [])))
+        typer.echo(f"{step.way} of {origin.source}{step.switches}:\n")
         typer.echo("\n".join(compare(ROOT, origin, template, version, changes).describe()))
         _say_what_becomes_of_tables(off or [])
         _say_the_way_back(ROOT)
@@ -58,7 +60,38 @@ def update(
             return
         _run(ROOT, template.commit(version), changes)
         notes = by_hand(template.read(version, "CHANGELOG.md"), origin.version, version)
-        _say_what_is_next(ROOT, origin, version, notes)
+        _say_what_is_next(ROOT, origin, step, notes)
+
+
+@dataclass(frozen=True)
+class _Step:
+    old: str
+    new: str
+    switches: str
+
+    @property
+    def moves(self) -> bool:
+        return self.old != self.new
+
+    @property
+    def way(self) -> str:
+        return f"From {self.old} to {self.new}" if self.moves else f"At {self.new}"
+
+    @property
+    def title(self) -> str:
+        """Of the commit."""
+        return f"{'Update the template to' if self.moves else 'Stay at'} {self.new}{self.switches}"
+
+
+def _switches(on: list[str], off: list[str]) -> Iterator[str]:
+    yield from (f", with {feature}" for feature in on)
+    yield from (f", without {feature}" for feature in off)
+
+
+def _no_more(to: str | None) -> str:
+    from app.cli._template import NEWEST
+
+    return ": there is nothing newer." if to in (None, NEWEST) else " already."
 
 
 def _choose(
@@ -121,11 +154,11 @@ def _half_way(root: Path) -> Generator[None]:
         raise
 
 
-def _say_what_is_next(root: Path, origin: "Origin", version: str, notes: Iterator[str]) -> None:
+def _say_what_is_next(root: Path, origin: "Origin", step: _Step, notes: Iterator[str]) -> None:
     from app.cli._git import lines
 
     command = f"uv run {origin.answers.get('project_slug', root.name)}"
-    typer.echo(f"\nThe project is at {version}.")
+    typer.echo(f"\nThe project is at {step.new}{step.switches}.")
     if conflicts := lines(root, "diff", "--name-only", "--diff-filter=U", "-z", "--relative"):
         typer.echo("Settle the conflicts between <<<<<<< and >>>>>>> first, in " + ", ".join(conflicts))
     for note in notes:
@@ -136,9 +169,10 @@ def _say_what_is_next(root: Path, origin: "Origin", version: str, notes: Iterato
         "  uv sync                        install what it needs\n"
         f"  {command + ' db upgrade':<31}bring the database up to date\n"
         "  uv run pytest                  see that all is well\n"
-        f"  git add . && git commit -m 'Update the template to {version}'\n"
-        f"What is new: {notes_of(origin, version)}"
+        f"  git add . && git commit -m '{step.title}'"
     )
+    if step.moves:
+        typer.echo(f"What is new: {notes_of(origin, step.new)}")
 
 
 def by_hand(changelog: str, old: str, new: str) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Settings that an operator may change. Features keep theirs in a small class in their own files."""
 
 import re
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import load_dotenv
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -102,6 +103,12 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _token_budget(value: int, info: ValidationInfo) -> int:
+    if 0 < value < info.data.get("ai_max_output_tokens", 0):
+        raise ValueError("it must hold an answer, which may have AI_MAX_OUTPUT_TOKENS, or be 0")
+    return value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -134,6 +141,10 @@ def _postgresql_url(url: URL) -> URL:
     return url.set(query=query)
 
 
+TokenBudget = Annotated[int, Field(ge=0, le=1_000_000_000_000), AfterValidator(_token_budget)]
+DollarBudget = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
+
+
 class Settings(BaseSettings):
     """Read from environment variables of the same names in upper case."""
 
@@ -147,8 +158,8 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
         default="sqlite:///app.db", validate_default=True
     )
-    database_pool_size: int = Field(default=10, ge=1, le=1_000)
-    database_max_overflow: int = Field(default=10, ge=0, le=1_000)
+    database_pool_size: int = Field(default=20, ge=1, le=1_000)
+    database_max_overflow: int = Field(default=0, ge=0, le=1_000)
     database_echo: bool = False
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
@@ -160,6 +171,10 @@ class Settings(BaseSettings):
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
+
+    sockets_per_user: int = Field(default=20, ge=0, le=100_000)
+    socket_max_frame_bytes: int = Field(default=524_288, ge=1024, le=16_777_216)
+    socket_send_timeout: float = Field(default=30, gt=0, le=3_600)
 
     requests_per_minute: int = Field(default=1_000, ge=0, le=1_000_000)
     login_attempts_per_minute: int = Field(default=60, ge=0, le=1_000_000)
@@ -185,10 +200,18 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
 
     ai_model: str = "demo"
+    ai_allowed_models: Annotated[list[str], NoDecode, BeforeValidator(_list)] = []
+    ai_fallback_models: Annotated[list[str], NoDecode, BeforeValidator(_list)] = []
     ai_system_prompt: str = "You are a helpful assistant."
     ai_timeout: float = Field(default=60, gt=0, le=3_600)
     ai_max_retries: int = Field(default=2, ge=0, le=10)
+    ai_max_output_tokens: int = Field(default=8_192, ge=1, le=1_000_000)
     demo_model_delay: float = Field(default=0.03, ge=0, le=60)
+
+    tokens_per_day: TokenBudget = 0
+    tokens_per_month: TokenBudget = 0
+    dollars_per_day: DollarBudget = Decimal(0)
+    dollars_per_month: DollarBudget = Decimal(0)
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -1,7 +1,10 @@
-"""One engine a process. `read()` and `write()` are the only ways to a session."""
+"""One engine a process. `read()` and `write()` are the only ways to a session, `rows()` to a bare connection."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import anyio
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.config import Settings
@@ -18,6 +21,9 @@ from app.core.errors import SetupError
 PING_AFTER_IDLE_SECONDS = 30
 _SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
 
+_closing: set[asyncio.Task[None]] = set()
+"""Else the garbage collector could take them."""
+
 
 class Database:
     """Sessions on the configured database, the same for PostgreSQL and SQLite."""
@@ -25,8 +31,8 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database_url
         self.engine = _create_engine(settings)
-        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._readers = async_sessionmaker(autocommit, expire_on_commit=False)
+        self._autocommit = self.engine.execution_options(**_autocommit(self.url))
+        self._readers = async_sessionmaker(self._autocommit, expire_on_commit=False)
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
@@ -37,6 +43,10 @@ class Database:
         """A session whose every query is its own transaction and costs one round trip."""
         async with self._readers() as session:
             yield session
+
+    def rows(self) -> AsyncConnection:
+        """The same for columns in place of objects: a part of the work, for what every request reads."""
+        return self._autocommit.connect()
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncSession]:
@@ -79,15 +89,45 @@ def _create_engine(settings: Settings) -> AsyncEngine:
     engine = create_async_engine(
         settings.database_url,
         echo=settings.database_echo,
+        hide_parameters=True,  # which an error would quote: passwords' hashes and people's words are among them
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
-        skip_autocommit_rollback=True,
-        connect_args={} if sqlite else {"timeout": 10},
+        skip_autocommit_rollback=not sqlite,  # for which every connection there is in autocommit, whatever it does
+        connect_args={"async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql)},
     )
     _ping_after_idleness(engine)
     if sqlite:
         _prepare_sqlite(engine)
     return engine
+
+
+async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+    """Also when whoever wanted the connection is cancelled: one that is half open is lost, and warns of it."""
+    opening = asyncio.ensure_future(connect(*arguments, **options))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        closing = asyncio.create_task(_close(opening))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+        raise
+
+
+async def _close(opening: "asyncio.Future[Any]") -> None:
+    """Since nobody wants the connection any more, nobody wants to hear why it cannot be opened either."""
+    await asyncio.wait({opening})
+    if not opening.cancelled() and opening.exception() is None:
+        await opening.result().close()
+
+
+async def _open_sqlite(*arguments: Any, **options: Any) -> Any:
+    connection = import_module("aiosqlite").connect(*arguments, **options)
+    connection._thread.daemon = True  # as SQLAlchemy has it: no connection holds up the end of a process
+    return await connection
+
+
+async def _open_postgresql(*arguments: Any, **options: Any) -> Any:
+    return await import_module("asyncpg").connect(*arguments, **options | {"timeout": 10})
 
 
 def _ping_after_idleness(engine: AsyncEngine) -> None:
@@ -124,8 +164,14 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        if not connection.get_execution_options().get("without_transaction"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _autocommit(url: URL) -> dict[str, Any]:
+    """On SQLite every connection is in autocommit; to be told so again would cost five trips to its thread, and
+    whoever is cancelled during one loses the connection."""
+    return {"without_transaction": True} if _is_sqlite(url) else {"isolation_level": "AUTOCOMMIT"}
 
 
 def _is_sqlite(url: URL) -> bool:

@@ -47,6 +47,20 @@ class Unauthenticated(AppError):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class BudgetExhausted(AppError):
+    """A budget of the person's does not suffice until it renews, in so many seconds."""
+
+    status, code = 402, "budget_exhausted"
+
+    def __init__(self, sentence: str, seconds: int) -> None:
+        super().__init__(sentence)
+        self._seconds = seconds
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self._seconds)}
+
+
 class SessionRequired(AppError):
     """An API key was sent where only a person who has logged in may act."""
 

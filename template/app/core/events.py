@@ -1,19 +1,25 @@
-"""The text of a reply while it grows. The text itself is the log: a reader follows it from any offset."""
+"""Texts while they grow. The text itself is the log: a reader follows it from any offset, counted in characters."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-IDLE_SECONDS = 15.0
+from app.core.config import Settings
+
+SILENT_SECONDS = 15.0
+"""After so long without news a follower hears that there is none."""
+ELSEWHERE_SECONDS = 3.0
+"""The same, where news may have been lost on their way from another process."""
 KEEP_SECONDS = 60.0
+"""How long a log that has ended can still be followed here. The stored row has it all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a follower gets. An empty `text` without `end` only says that the log is still alive."""
+    """What a follower gets. An empty `text` without `end` only says that there is no news."""
 
     offset: int
     """Characters of the whole text up to and including this chunk."""
@@ -22,66 +28,112 @@ class Chunk:
     """What `close` was given; the last chunk of every log, and the only one that has it."""
 
 
+@dataclass(slots=True, eq=False)
+class Log:
+    """A text that grows, and how it ended."""
+
+    patience: float
+    """Seconds without news after which its followers hear so."""
+    text: str = ""
+    end: str | None = None
+    _waiting: set[asyncio.Future[bool]] = field(default_factory=set[asyncio.Future[bool]])
+
+    def add(self, text: str, end: str | None = None) -> None:
+        self.text += text
+        self.end = self.end if end is None else end
+        for change in self._waiting:
+            _resolve(change, True)
+        self._waiting.clear()
+
+    async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
+        while True:
+            if len(self.text) > offset:
+                text, offset = self.text[offset:], len(self.text)
+                yield Chunk(offset, text)
+            elif self.end is not None:
+                yield Chunk(offset, end=self.end)
+                return
+            elif not await self._change():
+                yield Chunk(offset)
+
+    async def _change(self) -> bool:
+        """False when none came in time. Without asyncio.timeout, which costs as much as all the rest."""
+        loop = asyncio.get_running_loop()
+        change = loop.create_future()
+        self._waiting.add(change)
+        timer = loop.call_later(self.patience, _resolve, change, False)
+        try:
+            return await change
+        finally:
+            timer.cancel()
+            self._waiting.discard(change)
+
+
+def _resolve(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
 class Events(Protocol):
-    """Append-only texts, each with one writer and any number of followers."""
+    """Append-only texts, each with one writer and any number of followers, which may be in other processes.
 
-    def open(self, key: UUID) -> None: ...
+    Nothing here waits for a network, and none of it fails with one: whoever follows must look at what is stored when
+    there is no news, since it may have been lost.
+    """
 
-    async def append(self, key: UUID, text: str) -> None: ...
+    def open(self, key: UUID, text: str = "") -> Log: ...
 
-    async def close(self, key: UUID, end: str) -> None: ...
+    def append(self, key: UUID, text: str) -> None: ...
 
-    def follow(self, key: UUID, offset: int = 0) -> AsyncIterator[Chunk]:
-        """Everything after `offset` as it arrives; what is waiting comes as one chunk. Ends with `end`."""
+    def close(self, key: UUID, end: str) -> None: ...
+
+    def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
+        """Everything after `offset` as it arrives; what is waiting comes as one chunk. Ends with `end`.
+
+        An unknown log has no news.
+        """
+        ...
+
+    async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
+        """What is known of logs whose writers are gone."""
         ...
 
 
-@dataclass(slots=True)
-class _Log:
-    text: str = ""
-    end: str | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def announce(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-
 class MemoryEvents:
-    """Logs of this process. A closed log stays readable for `KEEP_SECONDS`; afterwards the stored row has it all."""
+    """Logs of this process."""
 
     def __init__(self) -> None:
-        self._logs: dict[UUID, _Log] = {}
+        self._logs: dict[UUID, Log] = {}
 
-    def open(self, key: UUID) -> None:
-        self._logs[key] = _Log()
+    def __contains__(self, key: UUID) -> bool:
+        return key in self._logs
 
-    async def append(self, key: UUID, text: str) -> None:
-        log = self._logs[key]
-        log.text += text
-        log.announce()
+    def open(self, key: UUID, text: str = "") -> Log:
+        log = self._logs[key] = Log(SILENT_SECONDS, text)
+        return log
 
-    async def close(self, key: UUID, end: str) -> None:
-        log = self._logs[key]
-        log.end = end
-        log.announce()
+    def append(self, key: UUID, text: str) -> None:
+        self._logs[key].add(text)
+
+    def close(self, key: UUID, end: str) -> None:
+        self._logs[key].add("", end)
         asyncio.get_running_loop().call_later(KEEP_SECONDS, self._logs.pop, key, None)
 
-    async def follow(self, key: UUID, offset: int = 0) -> AsyncIterator[Chunk]:
-        log = self._logs[key]
-        while True:
-            if len(log.text) > offset:
-                text, offset = log.text[offset:], len(log.text)
-                yield Chunk(offset, text)
-            elif log.end is not None:
-                yield Chunk(offset, end=log.end)
-                return
-            elif not await _changed(log):
-                yield Chunk(offset)
+    def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
+        log = self._logs.get(key) or Log(ELSEWHERE_SECONDS)
+        return log.follow(offset)
+
+    async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
+        return {}
 
 
-async def _changed(log: _Log) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(IDLE_SECONDS):
-            return await log.changed.wait()
-    return False
+@asynccontextmanager
+async def open_events(settings: Settings) -> AsyncGenerator[Events]:
+    """Through Redis where REDIS_URL names one. When it closes, what was said last has been sent."""
+    if settings.redis_url is None:
+        yield MemoryEvents()
+        return
+    from app.core.redis_events import open_redis_events
+
+    async with open_redis_events(settings.redis_url.get_secret_value(), settings.redis_prefix) as events:
+        yield events

@@ -4,16 +4,31 @@ import logging
 import sys
 
 import structlog
+from opentelemetry import trace
 from structlog.stdlib import ProcessorFormatter
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
 from app.core.config import Settings
 
-# These say at INFO what the access log says, or name addresses with what was asked of a provider.
-_QUIET = ("uvicorn.access", "httpx2", "httpcore2", "openai", "anthropic")
+# These say at INFO what the access log says, or at DEBUG what was asked of a provider and where.
+_CLIENTS = ("anthropic", "botocore", "google_genai", "groq", "openai")
+_QUIET = ("uvicorn.access", "httpcore", "httpcore2", "httpx", "httpx2", "urllib3", *_CLIENTS)
+
+# With these words uvicorn logs the whole address of a WebSocket, query included, and what any stranger can send.
+_NO_NEWS = ('%s - "WebSocket', "Invalid UTF-8 sequence")
+
+
+def _add_trace_id(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Of what is being traced, if anything is."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = f"{context.trace_id:032x}"
+    return event
+
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    _add_trace_id,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -31,11 +46,18 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ProcessorFormatter(processors=_rendering(settings), foreign_pre_chain=_SHARED))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # No line shows them, and to find them out costs as much as to write it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NO_NEWS)
 
 
 def _rendering(settings: Settings) -> list[Processor]:

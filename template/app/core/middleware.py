@@ -6,7 +6,7 @@ from time import perf_counter
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, unbind_contextvars
 from uuid_utils.compat import uuid7
 
 from app.core.errors import SetupError
@@ -36,11 +36,22 @@ class RequestContext:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        client = scope["client"][0] if scope.get("client") else None
+        with bound_contextvars(request_id=request_id, client=client):
+            try:
+                if scope["type"] == "http":
+                    await self._answer(request_id, scope, receive, send)
+                else:
+                    await self._app(scope, receive, send)  # which logs its end itself, since it knows how it ended
+            finally:
+                unbind_contextvars("user_id")  # which is bound once it is known who asks
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = perf_counter(), 500
 
         async def send_with_id(message: Message) -> None:
@@ -50,15 +61,11 @@ class RequestContext:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        client = scope["client"][0] if scope.get("client") else None
-        with bound_contextvars(request_id=request_id, client=client):
-            try:
-                await self._app(scope, receive, send_with_id)
-            finally:
-                milliseconds = round((perf_counter() - started) * 1000, 1)
-                log.info(
-                    "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds
-                )
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            milliseconds = round((perf_counter() - started) * 1000, 1)
+            log.info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds)
 
 
 class SecurityHeaders:

@@ -21,18 +21,25 @@ async def open_redis(settings: Settings) -> AsyncGenerator["Redis | None"]:
     if settings.redis_url is None:
         yield None
         return
+    async with connected(settings.redis_url.get_secret_value(), CONNECTIONS, SECONDS) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def connected(url: str, connections: int, seconds: float, *, retries: int = 1) -> AsyncGenerator["Redis"]:
+    """Raises SetupError when it cannot be reached. A command that is tried again may have been done before."""
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
 
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
-        settings.redis_url.get_secret_value(),
-        max_connections=CONNECTIONS,
-        timeout=SECONDS,
-        socket_connect_timeout=SECONDS,
-        socket_timeout=SECONDS,
-        retry=Retry(NoBackoff(), 1),  # a connection may have died since it was used last
+        url,
+        max_connections=connections,
+        timeout=seconds,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        retry=Retry(NoBackoff(), retries),  # a connection may have died since it was used last
     )
     async with Redis.from_pool(pool) as redis:
         try:

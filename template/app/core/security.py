@@ -3,9 +3,10 @@
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from time import time
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,6 +22,7 @@ ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithm
 HASHING_THREADS = 2
 API_KEY_START = "ak_"
 WAITING_HASHES = 200
+TOKENS_REMEMBERED = 4_096
 COMMON_PASSWORDS = Path(__file__).parent / "common_passwords.txt"
 
 T = TypeVar("T")
@@ -30,7 +32,9 @@ class Passwords:
     """Argon2 in a few threads of its own: a hash costs a quarter of a second and 64 MiB, and must not starve others."""
 
     def __init__(self, settings: Settings) -> None:
-        hasher = Argon2Hasher(time_cost=settings.argon2_time_cost, memory_cost=settings.argon2_memory_kib)
+        # One lane: what is hashed at once is decided here, and the other threads must not wait for it.
+        time, memory = settings.argon2_time_cost, settings.argon2_memory_kib
+        hasher = Argon2Hasher(time_cost=time, memory_cost=memory, parallelism=1)
         self._argon2 = PasswordHash((hasher,))
         self._hasher = hasher
         self._threads = CapacityLimiter(HASHING_THREADS)
@@ -92,10 +96,12 @@ class AccessTokens:
     def read(self, token: str) -> tuple[UUID, UUID]:
         """User id and session id. Raises Unauthenticated."""
         try:
-            claims = _verified(self._key, token, "sid")
-            return UUID(claims["sub"]), UUID(claims["sid"])
+            user_id, session_id, expires_at = _session(self._key, token)
         except (jwt.PyJWTError, ValueError):
             raise Unauthenticated("The access token is not valid; log in again.") from None
+        if expires_at <= time():
+            raise Unauthenticated("The access token has expired; refresh it or log in again.")
+        return user_id, session_id
 
 
 class InvalidToken(Invalid):
@@ -123,11 +129,20 @@ class EmailTokens:
             raise InvalidToken from None
 
 
+@lru_cache(maxsize=TOKENS_REMEMBERED)
+def _session(key: str, token: str) -> tuple[UUID, UUID, float]:
+    """Whose signature was good once need not be checked again; that it has not expired must be."""
+    claims = _verified(key, token, "sid", verify_exp=False)
+    return UUID(claims["sub"]), UUID(claims["sid"]), float(claims["exp"])
+
+
 def _signed(key: str, claims: dict[str, Any]) -> str:
     return jwt.encode({"iat": datetime.now(UTC), **claims}, key, ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _verified(key: str, token: str, *required: str, audience: Sequence[str] | None = None) -> dict[str, Any]:
-    return jwt.decode(  # pyright: ignore[reportUnknownMemberType]
-        token, key, [ALGORITHM], audience=audience, options={"require": ["exp", "sub", *required]}
-    )
+def _verified(
+    key: str, token: str, *required: str, audience: Sequence[str] | None = None, verify_exp: bool = True
+) -> dict[str, Any]:
+    # The clock of the process that issued it may be ahead of this one's, which makes it no worse.
+    options: Any = {"require": ["exp", "sub", *required], "verify_exp": verify_exp, "verify_iat": False}
+    return jwt.decode(token, key, [ALGORITHM], audience=audience, options=options)  # pyright: ignore[reportUnknownMemberType]

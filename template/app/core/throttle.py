@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic, time
@@ -106,39 +107,36 @@ class Gate:
     def __init__(self, throttle: Throttle, settings: Settings, address: str) -> None:
         self._throttle = throttle
         self._address = _network(address)
-        attempts, mails = settings.login_attempts_per_minute, settings.mails_per_hour
-        self._logins = Rule("logins", attempts, MINUTE)
-        self._guesses = Rule("guesses", settings.login_failures_per_hour, HOUR)
-        self._tokens = Rule("tokens", attempts, MINUTE)
-        self._registrations = Rule("registrations", settings.registrations_per_hour, HOUR)
-        self._mails_from = Rule("mails-from", mails, HOUR)
-        self._mails_to = Rule("mails-to", mails, HOUR)
-        self._requests = Rule("requests", settings.requests_per_minute, MINUTE)
+        self._settings = settings
 
     async def log_in(self, email: str) -> None:
-        await self._hit(self._logins, self._address)
+        await self._hit(Rule("logins", self._settings.login_attempts_per_minute, MINUTE), self._address)
         await self.guess_password(email)
 
     async def guess_password(self, email: str) -> None:
         """Counted before it is known whether it is wrong: many at once are no way around it."""
-        await self._hit(self._guesses, _account(email))
+        await self._hit(self._guesses(), _account(email))
 
     async def guessed_password(self, email: str) -> None:
         """It was right, so what was counted does not count."""
-        await self._throttle.forget(self._guesses, _account(email))
+        await self._throttle.forget(self._guesses(), _account(email))
 
     async def register(self) -> None:
-        await self._hit(self._registrations, self._address)
+        await self._hit(Rule("registrations", self._settings.registrations_per_hour, HOUR), self._address)
 
     async def use_token(self) -> None:
-        await self._hit(self._tokens, self._address)
+        await self._hit(Rule("tokens", self._settings.login_attempts_per_minute, MINUTE), self._address)
 
     async def mail(self, email: str) -> None:
-        await self._hit(self._mails_from, self._address)
-        await self._hit(self._mails_to, _account(email))
+        amount = self._settings.mails_per_hour
+        await self._hit(Rule("mails-from", amount, HOUR), self._address)
+        await self._hit(Rule("mails-to", amount, HOUR), _account(email))
 
     async def request(self, user_id: UUID) -> None:
-        await self._throttle.hit(self._requests, str(user_id))
+        await self._throttle.hit(Rule("requests", self._settings.requests_per_minute, MINUTE), str(user_id))
+
+    def _guesses(self) -> Rule:
+        return Rule("guesses", self._settings.login_failures_per_hour, HOUR)
 
     async def _hit(self, rule: Rule, who: str) -> None:
         try:
@@ -154,6 +152,7 @@ async def _hit(limiter: "FixedWindowRateLimiter", item: "RateLimitItem", name: s
         raise TooManyRequests(max(1, ceil(stats.reset_time - time())))
 
 
+@cache
 def _item(rule: Rule) -> "RateLimitItem":
     from limits import RateLimitItemPerSecond
 
@@ -171,6 +170,7 @@ def _account(email: str) -> str:
     return fingerprint(email.strip().lower())
 
 
+@lru_cache(maxsize=4_096)
 def _network(address: str) -> str:
     """Of IPv6 the /64, which is what one customer gets: who has one has 2^64 addresses."""
     try:

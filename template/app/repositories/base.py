@@ -4,18 +4,25 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import NotFound
 from app.models.base import Base, Owned
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Base)
 TOwned = TypeVar("TOwned", bound=Owned)
 
 
+def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """The one of this database, which says what to do about a row that is there already."""
+    return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+
+
 @dataclass(frozen=True, slots=True)
-class Page(Generic[M]):
-    items: Sequence[M]
+class Page(Generic[T]):
+    items: Sequence[T]
     next_cursor: UUID | None
     """Where the next page starts; None on the last page."""
 

@@ -1,13 +1,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, select, update
+from sqlalchemy.orm import aliased
 
+from app.core.errors import NotFound
 from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository, Page
+from app.repositories.base import OwnedRepository
+from app.repositories.reply import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,8 @@ class Said:
     position: int
     role: Role
     content: str
+    id: UUID
+    status: MessageStatus
 
 
 class ConversationRepository(OwnedRepository[Conversation]):
@@ -29,35 +35,67 @@ class ConversationRepository(OwnedRepository[Conversation]):
         self._session.add_all(messages)
         await self._session.flush()
 
-    async def newest(self, conversation: Conversation, limit: int) -> Sequence[Said]:
-        """What was said last, newest first."""
+    async def newest(
+        self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
+    ) -> Sequence[Said]:
+        """What was said last, or before a message, newest first: all after which no more characters were said."""
         said = (
-            select(Message.position, Message.role, Message.content)
-            .where(Message.conversation_id == conversation.id)
+            select(Message.position, Message.role, Message.content, Message.id, Message.status)
+            .where(Message.conversation_id == conversation_id, Message.conversation_id.in_(self._mine()))
             .order_by(Message.position.desc())
             .limit(limit)
         )
-        return [Said(*row) for row in await self._session.execute(said)]
+        if before is not None:
+            said = said.where(Message.position < _position(conversation_id, before))
+        last = said.subquery()
+        length, newest_first = func.length(last.c.content), last.c.position.desc()
+        later = (func.sum(length).over(order_by=newest_first) - length).label("later")
+        told = select(last, later).subquery()
+        near = select(told).where(told.c.later <= characters).order_by(told.c.position.desc())
+        return [Said(*row) for *row, _later in await self._session.execute(near)]
 
-    async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[Message]:
-        """Oldest first within the page; the first page is the newest, the cursor leads back. Raises NotFound."""
-        conversation = await self.get(id)
-        here = Message.conversation_id == conversation.id
-        messages = select(Message).where(here)
-        if cursor is not None:
-            before = select(Message.position).where(here, Message.id == cursor).scalar_subquery()
-            messages = messages.where(Message.position < before)
-        found = (await self._session.scalars(messages.order_by(Message.position.desc()).limit(limit + 1))).all()
-        items = found[:limit][::-1]
-        return Page(items, items[0].id if len(found) > limit else None)
+    async def find_reply(self, id: UUID) -> Message | None:
+        return await self._session.scalar(select(Message).where(self._is_reply(id)))
 
-    async def settle(self, message_id: UUID, status: MessageStatus, content: str) -> Message:
-        """The last word of a reply: what it said and how it ended."""
-        mine = self._rows().with_only_columns(Conversation.id)
-        settled = (
-            update(Message)
-            .where(Message.id == message_id, Message.conversation_id.in_(mine))
-            .values(status=status, content=content)
-            .returning(Message)
+    async def get_reply(self, id: UUID) -> Message:
+        """Raises NotFound."""
+        reply = await self.find_reply(id)
+        if reply is None:
+            raise NotFound("Reply", id)
+        return reply
+
+    async def exchange(self, reply_id: UUID) -> tuple[Message, Message]:
+        """A message and its reply. Raises NotFound."""
+        question = aliased(Message)
+        both = (
+            select(question, Message)
+            .join(
+                question,
+                and_(question.conversation_id == Message.conversation_id, question.position == Message.position - 1),
+            )
+            .where(self._is_reply(reply_id))
         )
-        return (await self._session.scalars(settled)).one()
+        found = (await self._session.execute(both)).one_or_none()
+        if found is None:
+            raise NotFound("Reply", reply_id)
+        return found[0], found[1]
+
+    async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
+        """None when there is none for which all of that is so."""
+        changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
+        return await self._session.scalar(changed)
+
+    async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
+        """The last word of a reply. None when it has had one, or is gone."""
+        return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
+
+    def _is_reply(self, id: UUID) -> ColumnElement[bool]:
+        return and_(Message.id == id, Message.role == Role.assistant, Message.conversation_id.in_(self._mine()))
+
+    def _mine(self) -> Select[UUID]:
+        return self._rows().with_only_columns(Conversation.id)
+
+
+def _position(conversation_id: UUID, message_id: UUID) -> ScalarSelect[int]:
+    position = select(Message.position).where(Message.conversation_id == conversation_id, Message.id == message_id)
+    return position.scalar_subquery()

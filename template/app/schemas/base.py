@@ -1,8 +1,8 @@
-from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Read(BaseModel):
 
 
 class PageRead(Read, Generic[T]):
-    items: Sequence[T]
+    items: list[T]  # not a Sequence, which pydantic looks through in Python
     next_cursor: UUID | None
 
 
@@ -49,6 +49,9 @@ Text = Annotated[str, AfterValidator(_storable)]
 
 NotNull = Annotated[T | None, AfterValidator(_not_null)]
 """A field that may be left out, by which it stays as it is, but cannot be cleared."""
+
+Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value.normalize():f}", return_type=str, when_used="json")]
+"""US dollars: a string without an exponent, so that nothing is lost on the way."""
 
 Words = Annotated[Text, AfterValidator(_not_blank)]
 """A text with more than white space."""

@@ -7,5 +7,7 @@ class InfoRead(Read):
     version: str
     features: list[str]
     limits: dict[str, int]
+    models: list[str]
+    """Those that may be asked for. The first answers when none is."""
     user: UserRead | None
     """Who is signed in, if anyone."""

@@ -4,14 +4,34 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.models.message import MessageStatus, Role
-from app.schemas.base import Body, Read, Words
+from app.models.message import MessageStatus, Rating, Role
+from app.schemas.base import Body, Money, Read, Text, Words
 
 
 class MessageCreate(Body):
     content: Annotated[Words, Field(min_length=1)]
     conversation_id: UUID | None = None
     """Without it a new conversation begins."""
+    model: Annotated[Text, Field(max_length=200)] | None = None
+    """One of those that `/info` names. Without it the first of them answers."""
+
+
+class FeedbackUpdate(Body):
+    rating: Rating
+    comment: Annotated[Words, Field(max_length=2000)] | None = None
+
+
+class UsageRead(Read):
+    model: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: Money | None
+    """Null where the price is not known."""
+
+
+class FeedbackRead(Read):
+    rating: Rating
+    comment: str | None
 
 
 class MessageRead(Read):
@@ -21,6 +41,10 @@ class MessageRead(Read):
     content: str
     status: MessageStatus
     created_at: datetime
+    code: str | None = None
+    """Why a reply failed, or why it is shorter than it would have been."""
+    usage: UsageRead | None = None
+    feedback: FeedbackRead | None = None
 
 
 class MessageCreated(Read):
@@ -41,6 +65,11 @@ class MessageCompleted(Read):
     message: MessageRead
 
 
+class MessageStopped(Read):
+    type: Literal["message.stopped"] = "message.stopped"
+    message: MessageRead
+
+
 class MessageInterrupted(Read):
     type: Literal["message.interrupted"] = "message.interrupted"
     message: MessageRead
@@ -53,5 +82,7 @@ class MessageFailed(Read):
     detail: str
 
 
-ReplyEnd = Annotated[MessageCompleted | MessageInterrupted | MessageFailed, Field(discriminator="type")]
+ReplyEnd = Annotated[
+    MessageCompleted | MessageStopped | MessageInterrupted | MessageFailed, Field(discriminator="type")
+]
 ChatEvent = MessageCreated | MessageDelta | ReplyEnd

@@ -7,7 +7,8 @@ from pydantic import ConfigDict, TypeAdapter
 from app.core.database import Database
 from app.models.user import User
 from app.repositories.personal_data import PersonalDataRepository, personal_tables
-from app.repositories.user import Principal, UserRepository
+from app.repositories.principal import Principal
+from app.repositories.user import UserRepository
 from app.schemas.base import changed
 from app.schemas.user import UserUpdate
 from app.services.users import LastSuperuser

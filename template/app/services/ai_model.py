@@ -1,21 +1,36 @@
-"""The model that AI_MODEL names."""
+"""The models that the settings name."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.core.config import Settings
-from app.services.ai import AI
-from app.services.demo import DemoAI
+from app.core.telemetry.settings import TelemetrySettings
+from app.services.ai import Model, full_name
+from app.services.ai_chain import AIChain
+from app.services.demo import DEMO, DemoModel
 
 
 @asynccontextmanager
-async def open_ai(settings: Settings) -> AsyncGenerator[AI]:
-    """One client for everyone. Raises SetupError when the model cannot be used."""
-    if settings.ai_model == "demo":
-        yield DemoAI(settings.demo_model_delay)
-    else:
-        # Imported here because it takes a second and 50 MB, which the demo and most commands spare.
-        from app.services.providers import open_model
+async def open_ai(settings: Settings, telemetry: TelemetrySettings | None = None) -> AsyncGenerator[AIChain]:
+    """One client of each provider for everyone. Raises SetupError when a model cannot be used."""
+    fallbacks = list(map(full_name, settings.ai_fallback_models))
+    allowed = list(map(full_name, settings.ai_allowed_models)) or fallbacks
+    models = list(dict.fromkeys([full_name(settings.ai_model), *allowed]))
+    async with AsyncExitStack() as stack:
+        opened: dict[str, Model] = {DEMO: DemoModel(settings.demo_model_delay)}
+        if wanted := {name: where for name, where in _named(settings).items() if name != DEMO}:
+            # Imported here because it takes a second and 50 MB, which the demo and most commands spare.
+            from app.services.providers import open_models
 
-        async with open_model(settings) as model:
-            yield model
+            opened |= await stack.enter_async_context(open_models(wanted, settings, telemetry))
+        yield AIChain(opened, models, fallbacks, settings.ai_timeout, settings.ai_max_retries)
+
+
+def _named(settings: Settings) -> Mapping[str, str]:
+    """Every model, with the place that names it."""
+    places = {
+        "AI_FALLBACK_MODELS": settings.ai_fallback_models,
+        "AI_ALLOWED_MODELS": settings.ai_allowed_models,
+        "AI_MODEL": [settings.ai_model],
+    }
+    return {full_name(name): f"{place}={name}" for place, names in places.items() for name in names}

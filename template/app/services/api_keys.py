@@ -11,7 +11,7 @@ from app.models.base import now
 from app.models.user import ApiKey
 from app.repositories.base import Page
 from app.repositories.credential import ApiKeyRepository
-from app.repositories.user import Principal
+from app.repositories.principal import Principal
 from app.schemas.api_key import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
 
 SHOWN_CHARACTERS = 10

@@ -11,7 +11,8 @@ from app.core.throttle import Gate
 from app.models.base import now
 from app.models.user import ApiKey, User, UserSession
 from app.repositories.credential import CredentialRepository, RefreshTokenRepository, SessionRepository
-from app.repositories.user import Principal, UserRepository
+from app.repositories.principal import Principal, PrincipalRepository
+from app.repositories.user import UserRepository
 from app.schemas.user import Tokens, normalize_email
 
 SUPERSEDED_SECONDS = 10
@@ -34,19 +35,19 @@ class AuthService:
         self._tokens = AccessTokens(settings)
         self._database = database
         self._passwords = passwords
-        self._gate = gate
+        self.gate = gate
 
     async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
         address = normalize_email(email)
-        await self._gate.log_in(address or email)  # as it is stored, so that no other way to write it counts anew
+        await self.gate.log_in(address or email)  # as it is stored, so that no other way to write it counts anew
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
         known = await self._passwords.verify(password, user.hashed_password if user else None)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self._gate.guessed_password(user.email)
+        await self.gate.guessed_password(user.email)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
@@ -77,15 +78,15 @@ class AuthService:
 
     async def _find_by_session(self, token: str) -> Principal:
         user_id, session_id = self._tokens.read(token)
-        async with self._database.read() as session:
-            principal = await UserRepository(session).find_by_session(user_id, session_id)
+        async with self._database.rows() as connection:
+            principal = await PrincipalRepository(connection).find_by_session(user_id, session_id)
         if principal is None:
             raise Unauthenticated("The session has ended; log in again.")
         return principal
 
     async def _find_by_key(self, key: str) -> Principal:
-        async with self._database.read() as session:
-            principal = await UserRepository(session).find_by_api_key(fingerprint(key))
+        async with self._database.rows() as connection:
+            principal = await PrincipalRepository(connection).find_by_api_key(fingerprint(key))
         if principal is None:
             raise Unauthenticated("The API key is not valid.")
         return principal

@@ -1,29 +1,30 @@
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from typing import Literal
 from uuid import UUID
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.core.database import Database
-from app.core.errors import Invalid
+from app.core.errors import Conflict, Invalid
 from app.core.events import Events
+from app.core.security import fingerprint
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import Page
 from app.repositories.conversation import ConversationRepository, Said
-from app.schemas.base import changed
-from app.schemas.conversation import ConversationCreate, ConversationUpdate
-from app.schemas.message import ChatEvent, MessageCreate, MessageCreated, MessageDelta, MessageRead, ReplyEnd
-from app.services.ai import Line
-from app.services.replies import Replies, Turn
+from app.repositories.idempotency import IdempotencyRepository
+from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
+from app.services.ai import BYTES_PER_TOKEN, Line
+from app.services.allowance import Allowance
+from app.services.following import Following, Progress, Reply, stored
+from app.services.history import within
+from app.services.replies import Lines, Replies, Turn
 
 HISTORY_MAX_MESSAGES = 200
 TITLE_CHARACTERS = 50
-CHARACTERS_PER_TOKEN = 4
-
-_reply_end = TypeAdapter[ReplyEnd](ReplyEnd)
 
 
 class ChatSettings(BaseSettings):
@@ -31,92 +32,116 @@ class ChatSettings(BaseSettings):
 
     message_max_characters: int = Field(default=32_000, ge=1, le=1_000_000)
     history_max_tokens: int = Field(default=8_000, ge=0, le=10_000_000)
+    concurrent_messages: Literal["queue", "reject"] = "queue"
+    messages_per_minute: int = Field(default=60, ge=0, le=1_000_000)
+    max_concurrent_replies: int = Field(default=20, ge=0, le=1_000_000)
+
+
+class ConversationBusy(Conflict):
+    code = "conversation_busy"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """An event and the number of characters of the reply that it leads to. No event: the reply is still alive."""
+class Exchange:
+    """A message and the reply to it."""
 
-    offset: int
-    event: ChatEvent | None = None
+    message: MessageRead
+    reply: Reply
 
 
 class ChatService:
-    """One person's conversations. No method holds a database connection while the model speaks."""
+    """What one person says and is told. No method holds a database connection while the model speaks."""
 
     def __init__(
-        self, settings: ChatSettings, database: Database, events: Events, replies: Replies, user_id: UUID
+        self,
+        settings: ChatSettings,
+        database: Database,
+        events: Events,
+        replies: Replies,
+        *,
+        allowance: Allowance,
+        user_id: UUID,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._events = events
         self._replies = replies
+        self._allowance = allowance
         self._user_id = user_id
+        self._following = Following(database, events, user_id)
 
-    async def create(self, data: ConversationCreate) -> Conversation:
-        async with self._database.write() as session:
-            return await ConversationRepository(session, self._user_id).create(title=data.title)
+    async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
+        """Stores the message and a pending reply, and lets the reply begin.
 
-    async def list(self, limit: int, cursor: UUID | None) -> Page[Conversation]:
-        async with self._database.read() as session:
-            return await ConversationRepository(session, self._user_id).list(limit, cursor)
-
-    async def get(self, id: UUID) -> Conversation:
-        async with self._database.read() as session:
-            return await ConversationRepository(session, self._user_id).get(id)
-
-    async def update(self, id: UUID, data: ConversationUpdate) -> Conversation:
-        async with self._database.write() as session:
-            conversations = ConversationRepository(session, self._user_id)
-            return await conversations.update(await conversations.get(id, lock=True), changed(data))
-
-    async def delete(self, id: UUID) -> None:
-        async with self._database.write() as session:
-            conversations = ConversationRepository(session, self._user_id)
-            await conversations.delete(await conversations.get(id, lock=True))
-
-    async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[Message]:
-        async with self._database.read() as session:
-            return await ConversationRepository(session, self._user_id).messages(id, limit, cursor)
-
-    async def send(self, data: MessageCreate) -> Turn:
-        """Stores the message and a pending reply, and lets the reply begin. Raises Invalid, NotFound."""
+        What was sent with this idempotency key before is not sent again. Raises Invalid, NotFound, Conflict,
+        TooManyRequests, TooManyReplies, BudgetExhausted.
+        """
         if len(data.content) > self._settings.message_max_characters:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
-        turn = await self._begin(data)
-        self._replies.start(turn)
-        return turn
+        self._replies.check(data.model)
+        await self._allowance.send(self._user_id)
+        exchange, lines = await self._begin(data, key)
+        if lines is not None:
+            self._replies.start(Turn(self._user_id, exchange.reply.message, lines, data.model))
+        return exchange
 
-    async def follow(self, turn: Turn) -> AsyncIterator[Progress]:
-        """What happens to the reply, from its beginning to its end. Leaving does not stop it."""
-        message, reply_id = turn.user_message, turn.reply.id
-        yield Progress(
-            0, MessageCreated(conversation_id=message.conversation_id, user_message=message, reply_id=reply_id)
-        )
-        async for chunk in self._events.follow(reply_id):
-            if chunk.end is not None:
-                yield Progress(chunk.offset, _reply_end.validate_json(chunk.end))
-            elif chunk.text:
-                yield Progress(chunk.offset, MessageDelta(reply_id=reply_id, text=chunk.text))
-            else:
-                yield Progress(chunk.offset)
+    async def find(self, reply_id: UUID) -> Exchange:
+        """Raises NotFound."""
+        async with self._database.read() as session:
+            return _exchange(*await ConversationRepository(session, self._user_id).exchange(reply_id))
 
-    async def wait(self, turn: Turn) -> MessageRead:
-        """The reply as it was stored when it ended, however it ended."""
-        async for chunk in self._events.follow(turn.reply.id):
-            if chunk.end is not None:
-                return _reply_end.validate_json(chunk.end).message
-        raise AssertionError("a log ends only with its last chunk")
+    async def follow(self, exchange: Exchange, offset: int | None = None) -> AsyncGenerator[Progress]:
+        """What happens to the reply after so many of its characters, or from its beginning, to its end.
 
-    async def _begin(self, data: MessageCreate) -> Turn:
-        message = Message(role=Role.user, status=MessageStatus.completed, content=data.content)
-        reply = Message(role=Role.assistant, status=MessageStatus.pending, content="")
+        Leaving does not stop it.
+        """
+        if offset is None:
+            yield Progress(0, _created(exchange))
+        async for step in self._following.follow(exchange.reply, offset or 0):
+            yield step
+
+    async def wait(self, reply: Reply) -> ReplyEnd:
+        """How it ended, once it has, with the reply as it was stored then."""
+        return await self._following.ended(reply)
+
+    async def stop(self, reply_id: UUID) -> Reply:
+        """Asks for its end, which may have come already; it keeps the text that it has. Raises NotFound.
+
+        Whichever process speaks it sees in its row that it should stop.
+        """
         async with self._database.write() as session:
             conversations = ConversationRepository(session, self._user_id)
+            pending = Message.status == MessageStatus.pending
+            row = await conversations.update_reply(reply_id, pending, stop_requested=True)
+            reply = stored(row or await conversations.get_reply(reply_id))
+        self._replies.stop(reply_id)
+        return reply
+
+    async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
+        """Raises NotFound."""
+        async with self._database.write() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
+            return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
+
+    async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, Lines | None]:
+        """Without lines the reply has begun before."""
+        message_id, reply_id = uuid7(), uuid7()
+        async with self._database.write() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            first_id = await self._claim(session, data, key, reply_id) if key else reply_id
+            if first_id != reply_id:
+                return _exchange(*await conversations.exchange(first_id)), None
             conversation, newest = await self._open(conversations, data)
+            told = self._told(newest, data.content)
+            await self._allowance.reserve(session, self._user_id, reply_id, data.model, told)
+            message = Message(id=message_id, role=Role.user, status=MessageStatus.completed, content=data.content)
+            reply = self._reply(reply_id)
             await conversations.append(conversation, newest[0].position if newest else 0, message, reply)
-        lines = [*_within(self._settings.history_max_tokens, newest), Line("user", data.content)]
-        return Turn(self._user_id, MessageRead.model_validate(message), MessageRead.model_validate(reply), lines)
+            return _exchange(message, reply), self._lines(message, newest, told)
+
+    async def _claim(self, session: AsyncSession, data: MessageCreate, key: str, reply_id: UUID) -> UUID:
+        asked = fingerprint(f"message {data.model_dump_json()}")
+        return await IdempotencyRepository(session, self._user_id).claim(key, asked, reply_id)
 
     async def _open(
         self, conversations: ConversationRepository, data: MessageCreate
@@ -125,24 +150,56 @@ class ChatService:
         if data.conversation_id is None:
             return await conversations.create(title=_title(data.content)), []
         conversation = await conversations.get(data.conversation_id, lock=True)
-        return conversation, await conversations.newest(conversation, HISTORY_MAX_MESSAGES)
+        newest = await conversations.newest(conversation.id, HISTORY_MAX_MESSAGES, self._reach)
+        if _is_busy(newest) and self._settings.concurrent_messages == "reject":
+            raise ConversationBusy("The last message of this conversation is still being answered; wait or stop it.")
+        return conversation, newest
+
+    def _reply(self, id: UUID) -> Message:
+        process_id = self._replies.process_id
+        return Message(id=id, role=Role.assistant, status=MessageStatus.pending, content="", process_id=process_id)
+
+    def _told(self, newest: Sequence[Said], content: str) -> Sequence[Line]:
+        return [*within(self._settings.history_max_tokens, newest), Line("user", content)]
+
+    def _lines(self, message: Message, newest: Sequence[Said], told: Sequence[Line]) -> Lines:
+        """What the model is told: at once, or when the reply before has ended, which is then a part of it."""
+
+        async def lines() -> Sequence[Line]:
+            if not _is_busy(newest):
+                return told
+            return self._told(await self._after(message, newest[0].id), message.content)
+
+        return lines
+
+    @property
+    def _reach(self) -> int:
+        """How many characters of history can fit at most."""
+        return self._settings.history_max_tokens * BYTES_PER_TOKEN
+
+    async def _after(self, message: Message, previous_id: UUID) -> Sequence[Said]:
+        """What was said before the message, once the previous reply has ended."""
+        previous = await self.find(previous_id)
+        await self._following.ended(previous.reply)
+        async with self._database.read() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            return await conversations.newest(message.conversation_id, HISTORY_MAX_MESSAGES, self._reach, message.id)
+
+
+def _exchange(message: Message, reply: Message) -> Exchange:
+    return Exchange(MessageRead.model_validate(message), stored(reply))
+
+
+def _created(exchange: Exchange) -> MessageCreated:
+    message = exchange.message
+    return MessageCreated(
+        conversation_id=message.conversation_id, user_message=message, reply_id=exchange.reply.message.id
+    )
+
+
+def _is_busy(newest: Sequence[Said]) -> bool:
+    return bool(newest) and newest[0].status is MessageStatus.pending
 
 
 def _title(content: str) -> str:
     return " ".join(content.split())[:TITLE_CHARACTERS].strip() or "New conversation"
-
-
-def _within(max_tokens: int, newest: Sequence[Said]) -> list[Line]:
-    """The newest lines that fit, in order. Each is kept whole, and the first is the user's, as providers ask."""
-    lines = list(_newest_that_fit(max_tokens, newest))[::-1]
-    return list(dropwhile(lambda line: line.role == "assistant", lines))
-
-
-def _newest_that_fit(max_tokens: int, newest: Sequence[Said]) -> Iterator[Line]:
-    left = max_tokens
-    for said in newest:
-        left -= 1 + len(said.content) // CHARACTERS_PER_TOKEN
-        if left < 0:
-            return
-        if said.content.strip() and said.role in (Role.user, Role.assistant):
-            yield Line("user" if said.role is Role.user else "assistant", said.content)

@@ -15,6 +15,7 @@ from anyio import to_thread
 from uuid_utils.compat import uuid7
 
 from app.core.config import ROOT, Settings
+from app.core.grace import Grace
 
 SMTP_SECONDS = 15.0
 PAUSES = (1.0, 10.0, 60.0)
@@ -150,13 +151,13 @@ class Outbox:
 
 
 @asynccontextmanager
-async def open_outbox(settings: Settings) -> AsyncGenerator[Outbox]:
+async def open_outbox(settings: Settings, grace: Grace) -> AsyncGenerator[Outbox]:
     """When it closes it first waits for what has not been delivered yet."""
     outbox = Outbox(_mailer(settings), settings)
     try:
         yield outbox
     finally:
-        await outbox.settle(settings.shutdown_grace_seconds)
+        await outbox.settle(grace.rest())
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -7,7 +7,8 @@ from app.core.security import EmailTokens, InvalidToken, Passwords
 from app.core.throttle import Gate
 from app.models.user import EmailPurpose
 from app.repositories.credential import ApiKeyRepository, EmailTokenRepository, SessionRepository
-from app.repositories.user import Principal, UserRepository
+from app.repositories.principal import Principal
+from app.repositories.user import UserRepository
 from app.schemas.user import PasswordChange, PasswordReset
 from app.services.letters import Letters
 

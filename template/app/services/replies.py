@@ -2,24 +2,39 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
 import structlog
 from anyio import CancelScope
-from sqlalchemy.exc import NoResultFound, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
-from app.core.events import Events
+from app.core.events import Events, Log
+from app.core.grace import Grace
+from app.core.tasks import repeated
+from app.core.telemetry.spans import note_failure, traced
+from app.core.text import storable
 from app.models.message import MessageStatus
 from app.repositories.conversation import ConversationRepository
-from app.schemas.message import MessageCompleted, MessageFailed, MessageInterrupted, MessageRead, ReplyEnd
-from app.services.ai import AI, Line, ModelFailure
+from app.repositories.reply import Outcome, ReplyRepository
+from app.repositories.usage import UsageRepository
+from app.schemas.message import MessageRead, ReplyEnd
+from app.services.ai import AI, Answer, Line, ModelFailure
+from app.services.following import deleted, stored
+from app.services.heartbeat import Heartbeat
+from app.services.metering import count
 
+FEATURE = "chat"
+"""Under which its usage is counted."""
+FLUSH_SECONDS = 1.0
 SETTLE_PAUSES = (0.1, 1.0, 3.0)
-"""Seconds before each new try to store a reply."""
+"""Seconds before each new try to store a reply; the last one again and again."""
+
+Lines = Callable[[], Awaitable[Sequence[Line]]]
+"""What a model is told, once it is the reply's turn."""
 
 log = structlog.stdlib.get_logger("app.replies")
 
@@ -29,112 +44,170 @@ class Turn:
     """What a reply needs once the database is let go."""
 
     user_id: UUID
-    user_message: MessageRead
     reply: MessageRead
-    lines: Sequence[Line]
+    lines: Lines
+    model: str | None = None
+    """None: the one that answers when none is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    text: str
-    status: MessageStatus
-    code: str = ""
-    detail: str = ""
+@dataclass(slots=True, eq=False)
+class _Saying:
+    """A reply that this process speaks."""
+
+    turn: Turn
+    log: Log
+    answer: Answer | None = None
+    scope: CancelScope = field(default_factory=CancelScope)
+    cut: MessageStatus = MessageStatus.interrupted
+    """What it is if the scope is cancelled."""
+    flushed: int = 0
+    """Characters that are stored already."""
+
+    def outcome(self, status: MessageStatus, code: str | None = None, detail: str | None = None) -> Outcome:
+        spent = asdict(self.answer.spent) if self.answer else {}
+        return Outcome(status, self.log.text, code, detail, **spent)
 
 
 class Replies:
-    def __init__(self, database: Database, events: Events, ai: AI) -> None:
+    """Those that this process speaks."""
+
+    def __init__(self, database: Database, events: Events, ai: AI, process_id: UUID) -> None:
+        self.process_id = process_id
         self._database = database
         self._events = events
         self._ai = ai
         self._tasks: set[asyncio.Task[None]] = set()
-        self._speaking: dict[UUID, CancelScope] = {}
+        self._sayings: dict[UUID, _Saying] = {}
+        self._closing = False
+
+    def check(self, model: str | None) -> None:
+        """Raises Invalid when nobody may ask for this model."""
+        if model is not None:
+            self._ai.check(model)
 
     def start(self, turn: Turn) -> None:
-        """The reply begins; its text is in the event log under the reply's id."""
-        self._events.open(turn.reply.id)
-        self._speaking[turn.reply.id] = CancelScope()
-        task = asyncio.create_task(self._run(turn))
+        """The reply begins; its text is in the event log under its id."""
+        saying = _Saying(turn, self._events.open(turn.reply.id))
+        self._sayings[turn.reply.id] = saying
+        task = asyncio.create_task(self._run(saying))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def stop(self, reply_id: UUID) -> None:
+        """Ends a reply with the text that it has, if this process speaks it."""
+        if saying := self._sayings.get(reply_id):
+            saying.cut = MessageStatus.stopped
+            saying.scope.cancel()
+
+    async def flush(self) -> None:
+        """Stores what was said since the last time, so that it survives this process, and looks for what to stop."""
+        if not self._sayings:
+            return
+        grown = {id: saying.log.text for id, saying in self._sayings.items() if len(saying.log.text) > saying.flushed}
+        async with self._database.write() as session:
+            replies = ReplyRepository(session)
+            if grown:
+                await replies.store_texts(grown)
+            asked = await replies.to_stop(self.process_id)
+        for id in grown.keys() & self._sayings.keys():
+            self._sayings[id].flushed = len(grown[id])
+        for reply_id in asked:
+            self.stop(reply_id)
 
     async def finish(self, grace_seconds: float) -> None:
         """Wait for the replies in flight; those that take longer are stored as interrupted, with their text."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
-        for scope in self._speaking.values():
-            scope.cancel()
+        self._closing = True
+        for saying in self._sayings.values():
+            saying.scope.cancel()
         await asyncio.gather(*self._tasks)
 
-    async def _run(self, turn: Turn) -> None:
-        outcome = await self._speak(turn)
-        end = await self._settle(turn, outcome)
-        await self._events.close(turn.reply.id, end.model_dump_json())
-
-    async def _speak(self, turn: Turn) -> _Outcome:
-        """The one part of a reply that can be cancelled: what was said is always stored."""
-        text = ""
+    async def _run(self, saying: _Saying) -> None:
         try:
-            with self._speaking[turn.reply.id]:
-                async with aclosing(self._ai.stream(turn.lines)) as pieces:
-                    async for piece in pieces:
-                        text += piece
-                        await self._events.append(turn.reply.id, piece)
-                return _Outcome(text, MessageStatus.completed)
-        except Exception as error:
-            return _failed(text, error)
+            with traced("reply", message_id=str(saying.turn.reply.id)):
+                await self._answer(saying)
         finally:
-            del self._speaking[turn.reply.id]
-        return _Outcome(text, MessageStatus.interrupted)
+            del self._sayings[saying.turn.reply.id]
 
-    async def _settle(self, turn: Turn, outcome: _Outcome) -> ReplyEnd:
-        """Tries again for a while: what was said must not be lost with a connection."""
-        for pause in SETTLE_PAUSES:
+    async def _answer(self, saying: _Saying) -> None:
+        outcome = await self._speak(saying)
+        if outcome.code and outcome.status is MessageStatus.failed:
+            note_failure(outcome.code)
+        if end := await self._settle(saying, outcome):
+            self._events.close(saying.turn.reply.id, end.model_dump_json())
+
+    async def _speak(self, saying: _Saying) -> Outcome:
+        """The one part of a reply that can be cancelled: what was said is always stored."""
+        try:
+            with saying.scope:
+                async with self._ai.answer(await saying.turn.lines(), saying.turn.model) as saying.answer:
+                    async for piece in saying.answer:
+                        self._events.append(saying.turn.reply.id, storable(piece))
+                return saying.outcome(MessageStatus.completed, saying.answer.code)
+        except Exception as error:
+            return saying.outcome(MessageStatus.failed, *_reason(error))
+        return saying.outcome(saying.cut)
+
+    async def _settle(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
+        """Tries for as long as this process lives: what was said must not be lost with a connection.
+
+        None when even that was not enough: another process, or the next one, finds what was flushed.
+        """
+        for pause in self._pauses():
             try:
-                return _end(await self._store(turn, outcome), outcome)
-            except NoResultFound:
-                return _unstored(turn, outcome, "conversation_deleted", "The conversation was deleted meanwhile.")
+                return await self._store(saying, outcome)
             except (SQLAlchemyError, OSError) as error:
-                log.warning("reply not stored", reply_id=str(turn.reply.id), error=type(error).__name__, again_in=pause)
+                log.warning("reply not stored", reply_id=str(saying.turn.reply.id), error=type(error).__name__)
                 await asyncio.sleep(pause)
-        log.error("reply given up", reply_id=str(turn.reply.id))
-        return _unstored(turn, outcome, "not_stored", "The reply could not be stored.")
+        log.error("reply given up", reply_id=str(saying.turn.reply.id))
+        return None
 
-    async def _store(self, turn: Turn, outcome: _Outcome) -> MessageRead:
+    def _pauses(self) -> Iterator[float]:
+        yield from SETTLE_PAUSES
+        while not self._closing:
+            yield SETTLE_PAUSES[-1]
+
+    async def _store(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
+        """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""
+        reply = saying.turn.reply
         async with self._database.write() as session:
-            conversations = ConversationRepository(session, turn.user_id)
-            return MessageRead.model_validate(await conversations.settle(turn.reply.id, outcome.status, outcome.text))
+            conversations = ConversationRepository(session, saying.turn.user_id)
+            settled = await conversations.settle(reply.id, outcome)
+            if settled is None and (ended := await conversations.find_reply(reply.id)):
+                return stored(ended).end
+            await UsageRepository(session, saying.turn.user_id).settle(reply.id, FEATURE, outcome.used)
+        count(FEATURE, outcome.used)
+        if settled is None:
+            return deleted(reply.model_copy(update={"content": outcome.content})).end
+        return stored(settled).end
 
 
-def _unstored(turn: Turn, outcome: _Outcome, code: str, detail: str) -> MessageFailed:
-    lost = turn.reply.model_copy(update={"content": outcome.text, "status": MessageStatus.failed})
-    return MessageFailed(message=lost, code=code, detail=detail)
-
-
-def _failed(text: str, error: Exception) -> _Outcome:
+def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModelFailure):
-        return _Outcome(text, MessageStatus.failed, error.code, str(error))
+        return error.code, str(error)
     # Where, but not what it says: the text of a library's error may quote a key or a person's words.
     where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("reply failed", error=type(error).__name__, where=where)
-    return _Outcome(text, MessageStatus.failed, "internal", "The reply failed inside this service.")
-
-
-def _end(message: MessageRead, outcome: _Outcome) -> ReplyEnd:
-    match outcome.status:
-        case MessageStatus.completed:
-            return MessageCompleted(message=message)
-        case MessageStatus.interrupted:
-            return MessageInterrupted(message=message)
-        case _:
-            return MessageFailed(message=message, code=outcome.code, detail=outcome.detail)
+    return "internal", "The reply failed inside this service."
 
 
 @asynccontextmanager
-async def open_replies(database: Database, events: Events, ai: AI, grace_seconds: float) -> AsyncGenerator[Replies]:
-    """When it closes it first waits for the replies in flight."""
-    replies = Replies(database, events, ai)
-    try:
-        yield replies
-    finally:
-        await replies.finish(grace_seconds)
+async def open_replies(
+    database: Database, events: Events, ai: AI, heartbeat: Heartbeat, grace: Grace
+) -> AsyncGenerator[Replies]:
+    """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
+    replies = Replies(database, events, ai, heartbeat.id)
+    async with repeated("flush", replies.flush, FLUSH_SECONDS):
+        finishing = asyncio.create_task(_finish(replies, grace))
+        try:
+            yield replies
+        finally:
+            grace.begin()
+            await finishing
+            await replies.finish(grace.rest())  # those that have begun since then
+
+
+async def _finish(replies: Replies, grace: Grace) -> None:
+    await grace.begun.wait()
+    await replies.finish(grace.rest())

@@ -6,7 +6,7 @@ from app.core.database import Database
 from app.models.base import now
 from app.models.user import UserSession
 from app.repositories.credential import SessionRepository
-from app.repositories.user import Principal
+from app.repositories.principal import Principal
 from app.schemas.base import PageRead
 from app.schemas.user import SessionRead
 

@@ -10,7 +10,8 @@ from app.core.security import Passwords
 from app.models.user import User
 from app.repositories.base import Page
 from app.repositories.credential import EmailTokenRepository, SessionRepository
-from app.repositories.user import Principal, UserRepository, matches
+from app.repositories.principal import Principal
+from app.repositories.user import UserRepository, matches
 from app.schemas.base import changed
 from app.schemas.user import UserAdminUpdate, UserCreate
 

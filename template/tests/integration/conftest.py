@@ -1,26 +1,59 @@
-"""The project's command as a person runs it: a process of its own, in a copy of the project that it may change."""
+"""The project's command as a person runs it, in a copy of the project that it may change.
+
+A process of its own is the real thing and costs a second; most tests of migrations and updates run it in theirs.
+"""
 
 import asyncio
 import compileall
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    chdir,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+)
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from app.cli import main
+from app.core import config, migrations
 from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
-from tests.integration.releases import adopt, make_template
+from tests.integration.releases import adopt, commit, make_template
 from tests.integration.terminal import Terminal
+from tests.server import Server, started
 
-PARTS = (".env.example", "alembic", "alembic.ini", "app", "pyproject.toml")
+MIGRATIONS = ("alembic", "alembic.ini")
+PARTS = (*MIGRATIONS, ".env.example", "app", "pyproject.toml")
 OWN = Path("alembic", "versions", "project")
+TOOLS = ("COPIER_SETTINGS_PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")
+"""Where Copier and Git look for the settings of whoever runs the tests."""
+ONE_AFTER_ANOTHER = """
+import json, sys
+from app.cli import main
+for command in json.loads(sys.argv.pop()):
+    sys.argv[1:] = command
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+"""Runs commands in one process, since to import everything takes a second."""
 
 
 def branch(name: str) -> set[str]:
@@ -34,6 +67,14 @@ def newest(name: str) -> str:
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     [head] = [found for found in script.get_revisions(tuple(script.get_heads())) if name in found.branch_labels]
     return head.revision
+
+
+def copied(parts: Iterable[str], folder: Path) -> Path:
+    folder.mkdir()
+    for part in parts:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, folder / part)
+    return folder
 
 
 def remove_own_revisions(folder: Path) -> None:
@@ -59,7 +100,8 @@ class Project:
 
     def environment(self, **settings: str | None) -> dict[str, str]:
         """A setting that is None is not set at all."""
-        every = {**environment(DATABASE_URL=f"sqlite:///{self.folder}/app.db"), **settings}
+        tools = {name: os.environ[name] for name in TOOLS}
+        every = {**environment(DATABASE_URL=f"sqlite:///{self.folder}/app.db"), **tools, **settings}
         return {name: value for name, value in every.items() if value is not None}
 
     def at_terminal(self, *arguments: str, **settings: str | None) -> Terminal:
@@ -77,6 +119,15 @@ class Project:
             timeout=60,
         )
 
+    def run_all(self, *commands: Sequence[str], **settings: str | None) -> str:
+        """What commands printed of which none failed."""
+        program = [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(commands)]
+        done = subprocess.run(
+            program, cwd=self.folder, env=self.environment(**settings), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def succeed(self, *arguments: str, typed: str = "", **settings: str | None) -> str:
         """What the command printed."""
         done = self.run(*arguments, typed=typed, **settings)
@@ -91,13 +142,61 @@ class Project:
         return line
 
 
+class Keyboard(StringIO):
+    """What somebody types who is there to be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class InProcess(Project):
+    """The command in the process of the test, with the code of the test: of the copy it takes files and migrations."""
+
+    is_attended: bool = False
+
+    def run(self, *arguments: str, typed: str = "", **settings: str | None) -> subprocess.CompletedProcess[str]:
+        out, errors = StringIO(), StringIO()
+        with self._entered(self.environment(**settings)), redirect_stdout(out), redirect_stderr(errors):
+            sys.argv = ["app", *arguments]
+            sys.stdin = Keyboard(typed) if self.is_attended else StringIO(typed)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        status = ended.value.code or 0
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
+
+    @contextmanager
+    def _entered(self, variables: dict[str, str]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ, variables, clear=True):
+            for name in ("argv", "path", "stdin"):
+                patch.setattr(sys, name, getattr(sys, name))
+            sys.path = [*sys.path]  # to which Alembic adds
+            patch.setattr(config, "ROOT", self.folder)
+            patch.setattr(config, "ENV_FILE", self.folder / ".env")
+            patch.setattr(migrations, "VERSIONS", self.folder / "alembic" / "versions")
+            with chdir(self.folder):
+                yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For good, and before anything imports Copier, which remembers the environment of that moment."""
+    settings = tmp_path_factory.mktemp("copier") / "settings.yml"
+    settings.write_text("{}\n")
+    os.environ.update(zip(TOOLS, (str(settings), os.devnull, "1"), strict=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With bytecode, which each of the copies and each of their processes would have to make anew."""
-    folder = tmp_path_factory.mktemp("compiled")
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, folder / part)
+    folder = copied(PARTS, tmp_path_factory.mktemp("compiled") / "project")
     compileall.compile_dir(folder, quiet=1)
     return folder
 
@@ -105,6 +204,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(compiled: Path, tmp_path: Path) -> Project:
     return Project(shutil.copytree(compiled, tmp_path / "project"))
+
+
+@pytest.fixture
+def in_process(compiled: Path, tmp_path: Path) -> InProcess:
+    """A copy, for commands that need no process of their own."""
+    return InProcess(shutil.copytree(compiled, tmp_path / "project"))
 
 
 @pytest.fixture
@@ -123,16 +228,24 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def adopted(compiled: Path, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(compiled, tmp_path_factory.mktemp("adopted") / "project")
+def adopted(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copied(MIGRATIONS, tmp_path_factory.mktemp("adopted") / "project")
     adopt(folder, template)
     return folder
 
 
 @pytest.fixture
-def made(adopted: Path, tmp_path: Path) -> Project:
-    """The copy as one that was made from that template's first release, and committed."""
-    return Project(shutil.copytree(adopted, tmp_path / "project"))
+def made(adopted: Path, tmp_path: Path) -> InProcess:
+    """A project of that template's first release, committed; its code is that of the test."""
+    return InProcess(shutil.copytree(adopted, tmp_path / "project"))
+
+
+@pytest.fixture
+def whole(made: InProcess, compiled: Path) -> Project:
+    """The same with code of its own, for what needs a process."""
+    shutil.copytree(compiled / "app", made.folder / "app", dirs_exist_ok=True)
+    commit(made.folder)
+    return Project(made.folder)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -145,3 +258,18 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Genera
     asyncio.run(_execute(f"CREATE DATABASE {name}"))
     yield SERVER.set(database=name).render_as_string(False)
     asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+StartServer = Callable[..., AbstractAsyncContextManager[Server]]
+
+
+@pytest.fixture
+def start_server(database_url: str) -> StartServer:
+    @asynccontextmanager
+    async def start(**settings: str) -> AsyncGenerator[Server]:
+        command = [sys.executable, "-m", "app.cli", "serve"]
+        async with started(command, ROOT, environment(DATABASE_URL=database_url, **settings)) as server:
+            await server.says("Uvicorn running")
+            yield server
+
+    return start

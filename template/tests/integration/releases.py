@@ -1,13 +1,10 @@
-"""A small template with three releases, and this project as one that was made from it.
+"""A small template with three releases, and projects made from it.
 
 Its Jinja is written with brackets, and its variables apart, so that nothing takes this file for a template.
 """
 
-import os
 import subprocess
 from pathlib import Path
-
-import copier
 
 COPIER = "_copier"
 QUESTIONS = """
@@ -91,10 +88,8 @@ THIRD = {"template/guide.md": "".join(["line one\n", *LINES[1:-1], "the last lin
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """As somebody without settings of their own."""
     command = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments]
-    clean = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -123,7 +118,9 @@ def make_template(folder: Path) -> Path:
 
 
 def adopt(folder: Path, template: Path, version: str = "v0.1.0") -> None:
-    """Renders a release into a copy of this project, and commits all of it."""
+    """Renders a release into a folder, and commits all that is in it."""
+    import copier
+
     copier.run_copy(str(template), folder, vcs_ref=version, defaults=True, overwrite=True, quiet=True)
     git(folder, "init", "--quiet")
     commit(folder)

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from time import time
 from uuid import UUID, uuid4
 
 import httpx2
@@ -7,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from app.core import security
 from app.core.database import Database
 from app.models.user import User
 from tests.conftest import PASSWORD, SECRET_KEY
@@ -146,6 +148,19 @@ async def test_a_token_of_a_living_session_must_be_signed_by_us_and_expire(alice
     assert (await alice.get(ME, headers={"Authorization": f"Bearer {again}"})).status_code == 200
 
 
+async def test_a_token_may_come_from_a_process_whose_clock_is_ahead(alice: httpx2.AsyncClient) -> None:
+    claims = jwt.decode(alice.headers["authorization"].split()[1], SECRET_KEY, ["HS256"])
+    ahead = jwt.encode(claims | {"iat": claims["iat"] + 60, "exp": claims["exp"] + 60}, SECRET_KEY, "HS256")
+    assert (await alice.get(ME, headers={"Authorization": f"Bearer {ahead}"})).status_code == 200
+
+
+async def test_a_token_that_was_good_expires(alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await alice.get(ME)).status_code == 200
+    monkeypatch.setattr(security, "time", lambda: time() + 1801)
+    answer = await alice.get(ME)
+    assert (answer.status_code, "has expired" in answer.json()["detail"]) == (401, True)
+
+
 async def test_a_user_who_was_deactivated(alice: httpx2.AsyncClient, database: Database) -> None:
     async with database.write() as session:
         await session.execute(update(User).values(is_active=False))
@@ -160,4 +175,5 @@ async def test_info_is_for_everyone_and_knows_who_is_signed_in(
     anonymous, signed_in = (await client.get(INFO)).json(), (await alice.get(INFO)).json()
     assert (anonymous["user"], signed_in["user"]["email"]) == (None, "alice@example.com")
     assert anonymous["limits"]["body_bytes"] == 1_048_576
-    assert anonymous.keys() == {"name", "version", "features", "limits", "user"}
+    assert anonymous["models"] == ["demo"]
+    assert anonymous.keys() == {"name", "version", "features", "limits", "models", "user"}

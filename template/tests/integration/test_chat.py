@@ -1,42 +1,14 @@
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, text
 
+from app.repositories.conversation import ConversationRepository
 from app.services.ai import Line
-from tests.conftest import MakeSettings, end_other_connections
-from tests.sse import Event, parse_all
-
-SEND, STREAM, CONVERSATIONS = "/api/v1/chat/messages", "/api/v1/chat/messages/stream", "/api/v1/chat/conversations"
-
-
-async def stream(client: httpx2.AsyncClient, content: str, **more: Any) -> list[Event]:
-    answer = await client.post(STREAM, json={"content": content, **more})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    return parse_all(answer.text)
-
-
-async def messages(client: httpx2.AsyncClient, conversation_id: str, **query: Any) -> dict[str, Any]:
-    return (await client.get(f"{CONVERSATIONS}/{conversation_id}/messages", params=query)).json()
-
-
-class Scripted:
-    """A model that says what the test wants and remembers what it was told."""
-
-    def __init__(self, *pieces: str) -> None:
-        self.pieces = pieces
-        self.heard: list[Sequence[Line]] = []
-
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-        self.heard.append(lines)
-        for piece in self.pieces:
-            yield piece
+from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages, stream
+from tests.conftest import MakeSettings
+from tests.counting import statements
 
 
 @pytest.fixture
@@ -96,6 +68,27 @@ async def test_history_is_the_newest_that_fits(
     assert [line.text for line in model.heard[2]] == ["one", "Yes, indeed.", "two"]
 
 
+async def test_history_that_cannot_fit_is_not_even_read(
+    app: FastAPI, alice: httpx2.AsyncClient, model: Scripted
+) -> None:
+    model.pieces = ("x" * 10,)
+    id = (await alice.post(SEND, json={"content": "y" * 10})).json()["conversation_id"]
+    for _ in range(3):
+        await alice.post(SEND, json={"content": "y" * 10, "conversation_id": id})
+    me = UUID((await alice.get("/api/v1/users/me")).json()["id"])
+    async with app.state.database.read() as session:
+        conversations = ConversationRepository(session, me)
+        for characters, positions in (
+            (0, [8]),
+            (9, [8]),
+            (10, [8, 7]),
+            (35, [8, 7, 6, 5]),
+            (1_000, [*range(8, 0, -1)]),
+        ):
+            newest = await conversations.newest(UUID(id), 200, characters)
+            assert [said.position for said in newest] == positions
+
+
 async def test_a_message_to_nowhere_stores_nothing(alice: httpx2.AsyncClient) -> None:
     for path in (SEND, STREAM):
         answer = await alice.post(path, json={"content": "?", "conversation_id": str(uuid4())})
@@ -139,197 +132,44 @@ async def test_any_text_survives_the_stream(alice: httpx2.AsyncClient, app: Fast
     assert completed.data["message"]["content"] == content
 
 
-async def test_an_error_inside_the_service_ends_the_reply_and_keeps_its_text(
-    alice: httpx2.AsyncClient, app: FastAPI, capfd: pytest.CaptureFixture[str]
-) -> None:
-    class Broken(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-            yield "so far"
-            raise RuntimeError("key sk-hunter2")
-
-    app.state.replies._ai = Broken()
-    *_, failed = await stream(alice, "hello")
-    assert (failed.type, failed.data["code"]) == ("message.failed", "internal")
-    stored = (await messages(alice, failed.data["message"]["conversation_id"]))["items"]
-    assert [(m["content"], m["status"]) for m in stored] == [("hello", "completed"), ("so far", "failed")]
-    assert "hunter2" not in capfd.readouterr().err
-
-
-async def test_no_connection_is_held_while_the_model_speaks(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    pool, seen = app.state.database.engine.pool, list[int]()
-
-    class Watching(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-            for piece in ("a", "b"):
-                seen.append(pool.checkedout())
-                yield piece
-
-    app.state.replies._ai = Watching()
-    await stream(alice, "hello")
-    assert seen == [0, 0]
-
-
 async def test_a_message_costs_few_statements_however_long_the_conversation(
     alice: httpx2.AsyncClient, app: FastAPI
 ) -> None:
-    statements: list[str] = []
-    engine = app.state.database.engine.sync_engine
     id = (await alice.post(SEND, json={"content": "one"})).json()["conversation_id"]
     for _ in range(5):
         await alice.post(SEND, json={"content": "more", "conversation_id": id})
-    event.listen(engine, "before_cursor_execute", lambda _c, _cur, statement, *_: statements.append(statement))
-    await alice.post(SEND, json={"content": "last", "conversation_id": id})
-    statements = [s for s in statements if not s.startswith("BEGIN")]
-    # who is calling; lock, history, two messages, conversation; settle
-    assert len(statements) == 6, statements
-
-
-class Endless(Scripted):
-    """Says something, then thinks for as long as it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.thinks, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-        yield "so far"
-        self.thinks.set()
-        await self.go_on.wait()
-
-
-async def test_a_shutdown_interrupts_a_reply_and_keeps_its_text(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    app.state.replies._ai = model = Endless()
-    reply = asyncio.create_task(stream(alice, "hello"))
-    await model.thinks.wait()
-    await app.state.replies.finish(0)
-    end = (await reply)[-1]
-    assert (end.type, end.data["message"]["content"]) == ("message.interrupted", "so far")
-
-
-async def test_a_shutdown_waits_for_a_reply_that_is_being_stored(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    app.state.replies._ai = model = Endless()
-    reply = asyncio.create_task(stream(alice, "hello"))
-    await model.thinks.wait()
-    async with app.state.database.write() as session:
-        await session.execute(text("UPDATE messages SET content = content"))  # PostgreSQL locks rows, SQLite the file
-        model.go_on.set()
-        finished = asyncio.create_task(app.state.replies.finish(0.05))
-        done, _ = await asyncio.wait([finished], timeout=0.2)
-        assert not done
-    await finished
-    assert (await reply)[-1].type == "message.completed"
-
-
-async def test_a_reply_is_stored_although_its_connections_broke(
-    alice: httpx2.AsyncClient, app: FastAPI, database_url: str
-) -> None:
-    app.state.replies._ai = model = Endless()
-    reply = asyncio.create_task(stream(alice, "hello"))
-    await model.thinks.wait()
-    if database_url.startswith("postgresql"):
-        await end_other_connections(database_url)
-    model.go_on.set()
-    end = (await reply)[-1]
-    assert (end.type, end.data["message"]["content"]) == ("message.completed", "so far")
-
-
-async def test_renaming_and_deleting_at_once(alice: httpx2.AsyncClient) -> None:
-    for _ in range(5):
-        path = f"{CONVERSATIONS}/{(await alice.post(CONVERSATIONS, json={})).json()['id']}"
-        renaming = [alice.patch(path, json={"title": str(n)}) for n in range(6)]
-        answers = await asyncio.gather(*renaming[:3], alice.delete(path), *renaming[3:])
-        assert {answer.status_code for answer in answers} <= {200, 204, 404}
-
-
-async def test_conversations_are_made_listed_renamed_and_deleted(alice: httpx2.AsyncClient) -> None:
-    made = await alice.post(CONVERSATIONS, json={"title": "Plans"})
-    assert made.status_code == 201
-    path = f"{CONVERSATIONS}/{made.json()['id']}"
-    renamed = await alice.patch(path, json={"title": "New plans"})
-    assert renamed.json()["title"] == "New plans"
-    assert (await alice.get(path)).json() == renamed.json()
-    assert (await alice.delete(path)).status_code == 204
-    assert (await alice.get(path)).status_code == 404
-    assert (await alice.get(CONVERSATIONS)).json() == {"items": [], "next_cursor": None}
-
-
-async def test_a_title_is_the_beginning_of_the_first_message(alice: httpx2.AsyncClient) -> None:
-    await alice.post(SEND, json={"content": "word \n" * 30})
-    [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
-    assert conversation["title"] == ("word " * 30)[:50].strip()
-
-
-@pytest.mark.parametrize("body", [{"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}, {"name": "x"}])
-async def test_a_conversation_that_is_refused(alice: httpx2.AsyncClient, body: dict[str, object]) -> None:
-    assert (await alice.post(CONVERSATIONS, json=body)).status_code == 422
-
-
-async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    class Deleting(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-            yield "too late"
-            [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
-            await alice.delete(f"{CONVERSATIONS}/{conversation['id']}")
-
-    app.state.replies._ai = Deleting()
-    *_, end = await stream(alice, "hello")
-    assert (end.type, end.data["code"]) == ("message.failed", "conversation_deleted")
-
-
-async def test_conversations_come_in_pages_newest_first(alice: httpx2.AsyncClient) -> None:
-    ids = [(await alice.post(CONVERSATIONS, json={"title": str(n)})).json()["id"] for n in range(5)]
-    seen: list[str] = []
-    cursor = None
-    for _ in range(3):
-        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
-        page = (await alice.get(CONVERSATIONS, params=params)).json()
-        seen += [item["id"] for item in page["items"]]
-        cursor = page["next_cursor"]
-    assert (seen, cursor) == (ids[::-1], None)
-
-
-@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"cursor": "x"}])
-async def test_a_page_that_is_refused(alice: httpx2.AsyncClient, query: dict[str, Any]) -> None:
-    assert (await alice.get(CONVERSATIONS, params=query)).status_code == 422
-
-
-async def test_messages_come_in_pages_backwards(alice: httpx2.AsyncClient, model: Scripted) -> None:
-    id = (await alice.post(SEND, json={"content": "0"})).json()["conversation_id"]
-    for n in range(1, 3):
-        await alice.post(SEND, json={"content": str(n), "conversation_id": id})
-    newest = await messages(alice, id, limit=4)
-    older = await messages(alice, id, limit=4, cursor=newest["next_cursor"])
-    assert [m["content"] for m in newest["items"]] == ["1", "Yes, indeed.", "2", "Yes, indeed."]
-    assert [m["content"] for m in older["items"]] == ["0", "Yes, indeed."]
-    assert older["next_cursor"] is None
-
-
-async def test_what_is_anothers_does_not_exist(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> None:
-    id = (await alice.post(SEND, json={"content": "secret"})).json()["conversation_id"]
-    path = f"{CONVERSATIONS}/{id}"
-    answers = [
-        await bob.get(path),
-        await bob.patch(path, json={"title": "mine"}),
-        await bob.delete(path),
-        await bob.get(f"{path}/messages"),
-        await bob.post(SEND, json={"content": "hello", "conversation_id": id}),
-        await bob.post(STREAM, json={"content": "hello", "conversation_id": id}),
-    ]
-    assert [answer.status_code for answer in answers] == [404] * 6
-    assert (await bob.get(CONVERSATIONS)).json()["items"] == []
-    assert len((await messages(alice, id))["items"]) == 2
-
-
-async def test_a_foreign_cursor_tells_nothing(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> None:
-    theirs = (await alice.post(SEND, json={"content": "secret"})).json()["id"]
-    mine = (await bob.post(SEND, json={"content": "hello"})).json()["conversation_id"]
-    assert (await messages(bob, mine, cursor=theirs))["items"] == []
+    with statements(app) as found:
+        await alice.post(SEND, json={"content": "last", "conversation_id": id})
+    # who is calling; lock, history, reservation, balance, two messages, conversation; settle, release, usage
+    assert len(found) == 10, found
 
 
 async def test_info_names_the_feature_and_its_limit(client: httpx2.AsyncClient) -> None:
     info = (await client.get("/api/v1/info")).json()
     assert "chat" in info["features"]
     assert info["limits"]["message_characters"] == 32_000
+    assert info["models"] == ["demo"]
+
+
+async def test_a_model_may_be_asked_for_if_it_is_allowed(alice: httpx2.AsyncClient) -> None:
+    reply = (await alice.post(SEND, json={"content": "What is up?", "model": "demo"})).json()
+    assert reply["usage"] == {
+        "model": "demo",
+        "input_tokens": 3,
+        "output_tokens": len(reply["content"].split()),
+        "cost": "0",
+    }
+    for path in (SEND, STREAM):
+        answer = await alice.post(path, json={"content": "What is up?", "model": "gpt-5"})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "The model gpt-5 cannot be used here; use demo.")
+    assert len((await alice.get(CONVERSATIONS)).json()["items"]) == 1
+
+
+async def test_a_reply_that_was_long_enough_is_complete_and_says_so(alice: httpx2.AsyncClient, model: Scripted) -> None:
+    model.code = "length"
+    *_, completed = await stream(alice, "?")
+    assert (completed.type, completed.data["message"]["code"]) == ("message.completed", "length")
+    assert completed.data["message"]["content"] == "Yes, indeed."
 
 
 async def test_a_model_that_cannot_be_used_stops_the_start(make_settings: MakeSettings) -> None:

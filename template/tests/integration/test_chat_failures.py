@@ -2,25 +2,19 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Protocol
 
 import httpx2
 import pytest
 
-from app.main import create_app
-from app.services.ai import Line, ModelFailure
-from tests.conftest import MakeSettings, client_for, sign_in
+from app.services.ai import Line, ModelFailure, Spent
+from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.protocols.dialect import KEY, REQUEST_ID, SO_FAR, Dialect, Failure
 from tests.protocols.server import Answer, Server, serve
+from tests.protocols.spoken import INSTALLED
 from tests.sse import parse_all
 
 SEND, STREAM = "/api/v1/chat/messages", "/api/v1/chat/messages/stream"
-FOLDER = Path(__file__).parents[1] / "protocols"
-MODULES = [import_module(f"tests.protocols.{path.stem}") for path in sorted(FOLDER.glob("*_*.py"))]
-DIALECTS = {found.model: found for module in MODULES for found in vars(module).values() if isinstance(found, Dialect)}
-INSTALLED = [dialect for dialect in DIALECTS.values() if dialect.installed]
 
 
 class Model(Protocol):
@@ -55,16 +49,16 @@ class Provided:
 class Unprovided:
     """A model without a provider, for a project that has no provider's SDK."""
 
+    name = "demo"
+    tries_by_itself = False
+
     def __init__(self) -> None:
         self._failure = Failure(Answer(), "")
         self._heard: Sequence[Line] = []
 
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+    def answer(self, lines: Sequence[Line]) -> "Unprovided.Said":
         self._heard = lines
-        if self._failure.text:
-            yield self._failure.text
-        if self._failure.code:
-            raise ModelFailure(self._failure.code, "The model failed.")
+        return self.Said(self._failure)
 
     def fail(self, name: str) -> Failure:
         self._failure = {
@@ -78,6 +72,18 @@ class Unprovided:
 
     def heard(self) -> str:
         return str(self._heard)
+
+    @dataclass
+    class Said:
+        failure: Failure
+        code: str | None = None
+        spent = Spent("demo")
+
+        async def __aiter__(self) -> AsyncGenerator[str]:
+            if self.failure.text:
+                yield self.failure.text
+            if self.failure.code:
+                raise ModelFailure(self.failure.code, "The model failed.")
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,15 @@ async def chat(
 ) -> AsyncGenerator[Chat]:
     """A person who is signed in to an application that uses the model."""
     dialect: Dialect | None = request.param
-    for name, value in dialect.environment(server.url).items() if dialect else ():
-        monkeypatch.setenv(name, value)
-    app = create_app(make_settings(ai_model=dialect.model if dialect else "demo", ai_max_retries=0))
-    async with app.router.lifespan_context(app), client_for(app) as client:
+    if dialect:
+        dialect.point_at(server.url, monkeypatch)
+    settings = make_settings(ai_model=dialect.model if dialect else "demo", ai_max_retries=0)
+    async with running(settings) as app, client_for(app) as client:
         client.headers.update(await sign_in(client, "alice@example.com"))
         if dialect:
             yield Chat(client, Provided(dialect, server))
         else:
-            app.state.replies._ai = model = Unprovided()
+            app.state.ai.opened["demo"] = model = Unprovided()
             yield Chat(client, model)
 
 

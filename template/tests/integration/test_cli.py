@@ -1,7 +1,9 @@
-"""The command line, in processes of its own."""
+"""The command line: once in a process of its own, the rest in that of the test."""
 
+import asyncio
 import json
 import os
+import re
 import sqlite3
 import stat
 from contextlib import closing
@@ -11,19 +13,26 @@ import pytest
 
 from app.cli.project import _create
 from app.core.config import Settings
-from app.core.database import Database
+from app.core.database import open_database
 from app.core.security import Passwords
+from app.models.user import User
 from app.repositories.user import UserRepository
-from tests.integration.conftest import Project, branch, newest
+from tests.integration.conftest import InProcess, Project, branch, newest
 
 PASSWORD = "correct horse battery staple\n"
 
 
+@pytest.fixture
+def project(in_process: InProcess) -> Project:
+    return in_process
+
+
 def test_help_names_the_commands(project: Project) -> None:
-    said = project.succeed("--help")
+    process = Project(project.folder)
+    said = process.succeed("--help")
     for command in ("init", "dev", "serve", "db", "users", "openapi", "doctor"):
         assert f"\n  {command} " in said
-    assert project.fail("nonsense") == "No such command 'nonsense'."
+    assert process.fail("nonsense") == "No such command 'nonsense'."
 
 
 def test_init_writes_a_secret_once(project: Project) -> None:
@@ -38,6 +47,23 @@ def test_init_writes_a_secret_once(project: Project) -> None:
     assert "It needs this line:\nSECRET_KEY=" in said
     assert env.read_text() == "SECRET_KEY=\n"
     assert sorted(path.name for path in project.folder.glob(".env*")) == [".env", ".env.example"]
+
+
+def test_init_fills_in_every_secret_with_one_of_its_own(project: Project) -> None:
+    example = project.folder / ".env.example"
+    others = "#OLD_PASSWORD=\nOPEN_PASSWORD=letmein\nPASSWORD_FILE=\n"
+    example.write_text(f"NEW_PASSWORD=\nSECRET_KEY=changeme\n{others}", encoding="utf-8")
+    project.succeed("init", SECRET_KEY=None)
+    written = (project.folder / ".env").read_text(encoding="utf-8")
+    filled = re.fullmatch(rf"NEW_PASSWORD=(.{{64}})\nSECRET_KEY=(.{{64}})\n{others}", written)
+    assert filled
+    assert filled[1] != filled[2]
+
+
+def test_init_adds_a_secret_key_to_an_example_without_one(project: Project) -> None:
+    (project.folder / ".env.example").write_text("#APP_NAME=Bot\n", encoding="utf-8")
+    project.succeed("init", SECRET_KEY=None)
+    assert re.fullmatch(r"SECRET_KEY=.{64}\n#APP_NAME=Bot\n", (project.folder / ".env").read_text())
 
 
 def test_init_does_not_overwrite_what_another_has_just_written(tmp_path: Path) -> None:
@@ -102,18 +128,20 @@ def test_a_branch_can_be_undone(prepared: Project) -> None:
     )
 
 
-async def test_an_account_is_made_by_the_rules_of_the_api(
-    project: Project, settings: Settings, database: Database, database_url: str
-) -> None:
+async def account(settings: Settings, email: str) -> User | None:
+    async with open_database(settings) as database, database.read() as session:
+        return await UserRepository(session).find_by_email(email)
+
+
+def test_an_account_is_made_by_the_rules_of_the_api(project: Project, settings: Settings, database_url: str) -> None:
     ada = ("users", "create", "Ada@Example.com", "--full-name", "Ada", "--superuser")
     assert project.succeed(*ada, typed=PASSWORD, DATABASE_URL=database_url) == "Made the superuser ada@example.com.\n"
     taken = project.fail("users", "create", "ada@example.com", typed=PASSWORD, DATABASE_URL=database_url)
     assert taken == "A user with this e-mail address exists."
-    async with database.read() as session:
-        user = await UserRepository(session).find_by_email("ada@example.com")
+    user = asyncio.run(account(settings, "ada@example.com"))
     assert user is not None
     assert (user.full_name, user.is_superuser) == ("Ada", True)
-    assert await Passwords(settings).verify(PASSWORD.rstrip(), user.hashed_password)
+    assert asyncio.run(Passwords(settings).verify(PASSWORD.rstrip(), user.hashed_password))
 
 
 def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: Project) -> None:
@@ -159,6 +187,8 @@ def test_the_doctor_finds_all_well(prepared: Project) -> None:
         "every migration",
         "Mail is kept",
         "demo",
+        "Traces and metrics go nowhere",
+        "Errors go to the log alone",
     ):
         assert any(said in line for line in lines), said
 
@@ -172,6 +202,8 @@ def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
         AI_MODEL="nobody:knows",
         REDIS_URL="redis://:hunter2@127.0.0.1:1/0",
         SMTP_URL="smtps://u:hunter2@127.0.0.1:1",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://u:hunter2@127.0.0.1:1",
+        SENTRY_DSN="hunter2",
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "hunter2" not in done.stdout
@@ -183,6 +215,8 @@ def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
         "AI_MODEL=nobody:knows cannot",
         "Redis cannot be used (ConnectionError)",
         "The mail server cannot be used (SMTPConnectError)",
+        "OTEL_EXPORTER_OTLP_ENDPOINT: leave user and password out",
+        "SENTRY_DSN: copy it",
     ):
         assert any(said in line for line in problems), said
 

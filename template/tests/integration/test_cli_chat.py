@@ -1,6 +1,7 @@
 """What the command line and the migrations have to do with chat."""
 
 import ast
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -11,25 +12,32 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from app.api.v1.chat import chat_of
 from app.cli.chat import LOCAL_ACCOUNT, Talk, account, ask
 from app.core.errors import SetupError
 from app.services.ai import Line, ModelFailure
-from app.services.chat import ChatService
-from tests.integration.conftest import Project, branch, newest, remove_own_revisions
+from tests.chats import Scripted
+from tests.integration.conftest import InProcess, Project, branch, newest, remove_own_revisions
 
 FILES = (
     "alembic/versions/chat",
     "app/api/v1/chat.py",
+    "app/api/v1/conversations.py",
     "app/cli/chat.py",
     "app/models/conversation.py",
     "app/models/message.py",
     "app/repositories/conversation.py",
+    "app/repositories/message.py",
+    "app/repositories/reply.py",
     "app/schemas/conversation.py",
     "app/schemas/message.py",
+    "app/services/abandoned.py",
     "app/services/chat.py",
+    "app/services/conversations.py",
+    "app/services/following.py",
     "app/services/replies.py",
 )
-MODELS = {"__init__", "__pycache__", "base", "conversation", "message", "user"}
+MODELS = {"__init__", "__pycache__", "base", "conversation", "idempotency_key", "message", "process", "user"}
 """Those that every project begins with."""
 
 PROBE = """
@@ -95,8 +103,8 @@ def stored(project: Project) -> list[tuple[str, str, str]]:
         return database.execute(rows).fetchall()
 
 
-def test_one_message_is_answered_once(project: Project, database_url: str) -> None:
-    said = project.succeed("chat", "What is up?", DATABASE_URL=database_url)
+def test_one_message_is_answered_once(in_process: InProcess, database_url: str) -> None:
+    said = in_process.succeed("chat", "What is up?", DATABASE_URL=database_url)
     assert said.startswith("You said: “What is up?”")
     assert said.endswith("then start again.\n")
 
@@ -130,7 +138,7 @@ def test_ctrl_c_during_a_reply_keeps_what_was_said(prepared: Project) -> None:
     assert [status for _, _, status in stored(prepared)] == ["completed", "interrupted"]
 
 
-class Broken:
+class Broken(Scripted):
     """A model that fails after its first words."""
 
     async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
@@ -142,14 +150,14 @@ async def test_a_reply_that_fails_says_why(app: FastAPI, capsys: pytest.CaptureF
     state = app.state
     state.replies._ai = Broken()
     user_id = await account(state, LOCAL_ACCOUNT)
-    talk = Talk(ChatService(state.chat_settings, state.database, state.events, state.replies, user_id), state.replies)
+    talk = Talk(chat_of(state, user_id), state.replies)
     with pytest.raises(SetupError, match="The model did not answer in time"):
         await talk.say("hello")
     assert capsys.readouterr().out == "Well\n"
 
 
-def test_only_those_who_exist_can_talk(prepared: Project) -> None:
-    sentence = prepared.fail("chat", "--user", "nobody@example.com", "hello")
+def test_only_those_who_exist_can_talk(in_process: InProcess, database_url: str) -> None:
+    sentence = in_process.fail("chat", "--user", "nobody@example.com", "hello", DATABASE_URL=database_url)
     assert sentence == "There is no user nobody@example.com: make one with the `users create` command."
 
 
@@ -160,22 +168,36 @@ def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> N
     assert f'depends_on = "{newest("chat")}"' in revision.read_text()
 
 
+def test_a_model_that_refers_to_users_too_comes_to_a_new_database(prepared: Project) -> None:
+    """What it depends on is named once: Alembic cannot apply one that another of them depends on."""
+    owned = PROBE.replace("Base", "Owned").replace("probes", "owned_probes")
+    (prepared.folder / "app" / "models" / "probe_of_the_tests.py").write_text(owned)
+    prepared.succeed("db", "revision", "add probes")
+    [revision] = prepared.revisions
+    [depends_on] = re.findall(r"(?m)^depends_on = .*", revision.read_text())
+    assert f'"{newest("chat")}"' in depends_on
+    new = f"sqlite:///{prepared.folder}/new.db"
+    *applied, _, agreed = prepared.run_all(["db", "upgrade"], ["db", "check"], DATABASE_URL=new).splitlines()
+    assert any(line.endswith("add probes") for line in applied)
+    assert "agree" in agreed
+
+
 def test_the_rest_works_without_its_files_and_they_may_come_later(project: Project, compiled: Path) -> None:
     without_chat(without_additions(project))
-    project.succeed("db", "upgrade")
+    assert "chat" not in project.run_all(["db", "upgrade"], ["db", "current"])
     assert "users" in tables(project)
     assert tables(project).isdisjoint({"conversations", "messages"})
-    assert "chat" not in project.succeed("db", "current")
     shutil.copytree(compiled, project.folder, dirs_exist_ok=True)
-    *applied, _ = project.succeed("db", "upgrade").splitlines()
+    *applied, _, agreed = project.run_all(["db", "upgrade"], ["db", "check"]).splitlines()
     assert "Applied chat_0001: conversations and messages" in applied
     later = (branch("chat") | branch("project")) - {"project_0001"}
     assert sorted(line.split(":")[0] for line in applied) == sorted(f"Applied {revision}" for revision in later)
-    assert "agree" in project.succeed("db", "check")
+    assert "agree" in agreed
 
 
 def test_its_tables_stay_when_its_files_go(project: Project) -> None:
-    without_additions(project).succeed("db", "upgrade")
-    assert without_chat(project).succeed("db", "upgrade") == "The database is up to date.\n"
-    assert f"{newest('chat')}, switched off: its tables stay" in project.succeed("db", "current")
+    InProcess(without_additions(project).folder).succeed("db", "upgrade")
+    said = without_chat(project).run_all(["db", "upgrade"], ["db", "current"])
+    assert said.startswith("The database is up to date.\n")
+    assert f"{newest('chat')}, switched off: its tables stay" in said
     assert {"conversations", "messages"} <= tables(project)

@@ -1,17 +1,29 @@
 """What `doctor` says about the template."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Project
+from tests.integration.conftest import MIGRATIONS, InProcess, Project, copied
 from tests.integration.releases import adopt, commit, git
 
 
 @pytest.fixture
-def made(made: Project) -> Project:
-    made.succeed("db", "upgrade")
-    return made
+def made(made: InProcess, migrated_file: Path) -> InProcess:
+    return with_database(made, migrated_file)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, migrated_file: Path) -> InProcess:
+    """No template made it."""
+    return with_database(InProcess(copied(MIGRATIONS, tmp_path / "project")), migrated_file)
+
+
+def with_database(project: InProcess, migrated: Path) -> InProcess:
+    shutil.copy(migrated, project.folder / "app.db")
+    project.succeed("db", "upgrade")
+    return project
 
 
 def told(project: Project, *options: str) -> str:
@@ -54,22 +66,22 @@ def test_a_template_that_is_gone(made: Project, template: Path) -> None:
     assert "cannot be reached" in made.fail("doctor", "--template")
 
 
-def test_a_project_without_a_template_has_nothing_to_say(prepared: Project) -> None:
-    assert "template" not in told(prepared)
-    assert "which names the template" in prepared.fail("doctor", "--template")
+def test_a_project_without_a_template_has_nothing_to_say(bare: InProcess) -> None:
+    assert "template" not in told(bare)
+    assert "which names the template" in bare.fail("doctor", "--template")
 
 
-def test_the_newest_commit_counts_before_the_first_release(prepared: Project, template: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "unreleased"
-    git(tmp_path, "clone", "--quiet", str(template), str(bare))
-    git(bare, "checkout", "--quiet", "v0.1.0")
-    git(bare, "tag", "--delete", "v0.1.0", "v0.2.0", "v0.3.0")
-    adopt(prepared.folder, bare, "HEAD")
-    prepared.succeed("db", "upgrade")
-    assert "The template has no newer version\n" in told(prepared)
-    (bare / "template" / "guide.md").write_text("of later\n")
-    commit(bare)
-    assert "The template has a newer version, " in told(prepared)
-    commit(prepared.folder)
-    prepared.succeed("update", "--yes")
-    assert (prepared.folder / "guide.md").read_text() == "of later\n"
+def test_the_newest_commit_counts_before_the_first_release(bare: InProcess, template: Path, tmp_path: Path) -> None:
+    unreleased = tmp_path / "unreleased"
+    git(tmp_path, "clone", "--quiet", str(template), str(unreleased))
+    git(unreleased, "checkout", "--quiet", "v0.1.0")
+    git(unreleased, "tag", "--delete", "v0.1.0", "v0.2.0", "v0.3.0")
+    adopt(bare.folder, unreleased, "HEAD")
+    bare.succeed("db", "upgrade")
+    assert "The template has no newer version\n" in told(bare)
+    (unreleased / "template" / "guide.md").write_text("of later\n")
+    commit(unreleased)
+    assert "The template has a newer version, " in told(bare)
+    commit(bare.folder)
+    bare.succeed("update", "--yes")
+    assert (bare.folder / "guide.md").read_text() == "of later\n"

@@ -1,12 +1,16 @@
 """The server as it is started in production and while one develops."""
 
+import asyncio
+import os
 import signal
 import sys
+from contextlib import suppress
 
 import httpx2
+import pytest
 
 from app.core import migrations
-from tests.integration.conftest import Project
+from tests.integration.conftest import InProcess, Project
 from tests.server import Server, bound, started
 
 
@@ -20,6 +24,22 @@ async def test_it_serves_until_it_is_told_to_stop(prepared: Project) -> None:
         await server.says("Uvicorn running")
         assert "healthy" in await health(server)
         assert await server.stop() == 0
+
+
+@pytest.mark.parametrize("later", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_that_comes_twice_ends_it_as_one_does(prepared: Project, later: signal.Signals) -> None:
+    async with started(prepared.command("serve"), prepared.folder, prepared.environment()) as server:
+        await server.says("Uvicorn running")
+        server.process.send_signal(signal.SIGINT)
+        await server.says("Finished server process")
+        async with asyncio.timeout(30):
+            while server.process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(server.process.pid, later)  # send_signal would wait for it, and take the status from asyncio
+                await asyncio.sleep(0.001)  # so that they come at every point of the leaving, and not at one
+            rest, _ = await server.process.communicate()
+    assert b"Traceback" not in rest
+    assert server.process.returncode in (0, -later)  # the latter as Python itself ends
 
 
 async def test_fastapis_own_command_serves_it_too(prepared: Project) -> None:
@@ -36,6 +56,7 @@ async def test_dev_prepares_everything_and_starts_again_when_a_file_changes(proj
         await server.says("Application startup complete")
         assert (project.folder / ".env").exists()
         assert f"The API: {server.url}/api/v1" in server.output
+        assert "Next: an account, by `users create EMAIL`" in server.output
         assert "healthy" in await health(server)
         (project.folder / "app" / "asgi.py").touch()
         await server.says("Application startup complete")
@@ -56,8 +77,8 @@ def test_an_unreachable_database_is_said_at_start(project: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_a_sentence(project: Project) -> None:
+def test_a_port_that_is_taken_is_a_sentence(in_process: InProcess) -> None:
     with bound() as listener:
         port = listener.getsockname()[1]
-        sentence = project.fail("serve", "--port", str(port))
+        sentence = in_process.fail("serve", "--port", str(port))
     assert sentence.startswith(f"127.0.0.1:{port} cannot be listened on")

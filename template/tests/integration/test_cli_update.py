@@ -1,6 +1,10 @@
-"""The `update` command, in a project of a small template that has releases of its own."""
+"""The `update` command, in a project of a small template that has releases of its own.
+
+What a killed process leaves and what somebody sees at a terminal takes a process; the rest runs in that of the test.
+"""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,19 +16,11 @@ import pytest
 from app.cli import _template
 from app.cli.update import BACK
 from app.core.errors import SetupError
-from tests.integration.conftest import OWN, Project
+from tests.integration.conftest import OWN, InProcess, Project
 from tests.integration.releases import LINES, commit, git
 
 ANSWERS = ".copier-answers.yml"
 NEWEST = ("line one\n", *LINES[1:-1], "the last line\n")
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither Copier's nor Git's, whoever runs the tests."""
-    (tmp_path / "settings.yml").write_text("{}\n")
-    monkeypatch.setenv("COPIER_SETTINGS_PATH", str(tmp_path / "settings.yml"))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
 
 
 def state(project: Project) -> dict[str, bytes]:
@@ -68,48 +64,51 @@ def test_what_both_wrote_is_there_afterwards(made: Project) -> None:
         assert part in said, said
     assert "CONFLICT" not in said.upper()
     commit(made.folder)
-    assert "at v0.3.0" in made.succeed("update")
+    assert made.succeed("update").endswith(": there is nothing newer.\n")
+    assert made.succeed("update", "--to", "0.3.0").endswith(" already.\n")
 
 
-def test_to_one_release_after_the_other(made: Project) -> None:
+def test_to_one_release_and_not_back(made: Project) -> None:
     assert "to v0.2.0" in made.succeed("update", "--to", "0.2.0", "--yes")
     assert guide(made) == ["line one\n", *LINES[1:]]
     commit(made.folder)
-    assert "to v0.3.0" in made.succeed("update", "--to", "latest", "--yes")
-    commit(made.folder)
-    assert made.fail("update", "--to", "v0.2.0") == (
-        "v0.2.0 is older than v0.3.0, which the project has: updates only go forward."
+    assert made.fail("update", "--to", "v0.1.0") == (
+        "v0.1.0 is older than v0.2.0, which the project has: updates only go forward."
     )
 
 
 def test_it_asks_first(made: Project) -> None:
     before = state(made)
-    with made.at_terminal("update") as terminal:
-        terminal.wait_for("Update? [y/N]: ")
-        terminal.type("n\n")
-        assert terminal.ended() == 0
-    assert "Nothing was changed." in terminal.screen
-    assert state(made) == before
+    said = InProcess(made.folder, is_attended=True).succeed("update", typed="n\n")
+    assert said.endswith("Update? [y/N]: Nothing was changed.\n")
     assert made.fail("update").startswith("Nothing was changed: there is no terminal to ask at")
     assert state(made) == before
-    with made.at_terminal("update") as terminal:
+
+
+def test_who_agrees_at_a_terminal_is_updated(whole: Project) -> None:
+    with whole.at_terminal("update") as terminal:
         terminal.wait_for("Update? [y/N]: ")
         terminal.type("y\n")
         assert terminal.ended() == 0
-    assert guide(made) == [*NEWEST]
+    assert guide(whole) == [*NEWEST]
 
 
 def test_features_are_switched_without_moving(made: Project) -> None:
-    made.succeed("update", "--with", "wheel", "--yes")
+    said = made.succeed("update", "--with", "wheel", "--yes")
+    assert re.match(r"At v0\.1\.0 of .*, with wheel:\n", said)
+    assert "git commit -m 'Stay at v0.1.0, with wheel'\n" in said
+    assert "What is new" not in said
     assert (made.folder / "app" / "services" / "wheel.py").exists()
     assert "v0.1.0" in (made.folder / ANSWERS).read_text()
     edit(made, "app/services/bell.py", "ding", "dong")
-    commit(made.folder)
     said = made.succeed("update", "--without", "bell", "--without", "wheel", "--to", "latest", "--yes")
+    assert "v0.3.0" in (made.folder / ANSWERS).read_text()
+    assert "-m 'Update the template to v0.3.0, without bell, without wheel'" in said
     assert "ALTHOUGH YOU EDITED THEM; git still has them afterwards:\n  app/services/bell.py\n" in said
     assert "Files that go:\n  alembic/versions/bell/bell_0001_a_bell.py\n  app/services/wheel.py\n" in said
     assert "`db downgrade bell@base wheel@base`" in said
-    assert not {"bell.py", "wheel.py"} & {path.name for path in (made.folder / "app" / "services").iterdir()}
+    assert not (made.folder / "app" / "services" / "bell.py").exists()
+    assert not (made.folder / "app" / "services" / "wheel.py").exists()
     commit(made.folder)
     made.succeed("update", "--with", "bell", "--yes")
     assert (made.folder / "app" / "services" / "bell.py").read_text() == "SOUND = 'ding'\n"
@@ -118,7 +117,7 @@ def test_features_are_switched_without_moving(made: Project) -> None:
 def test_files_that_import_what_goes_are_named(made: Project) -> None:
     (made.folder / "app" / "services" / "tower.py").write_text("from app.services.bell import SOUND\n")
     commit(made.folder)
-    said = made.succeed("update", "--without", "bell", "--yes")
+    said = InProcess(made.folder, is_attended=True).succeed("update", "--without", "bell", typed="n\n")
     assert "import what goes: change them:\n  app/services/tower.py\n" in said
 
 
@@ -140,6 +139,20 @@ def test_an_unclean_tree(made: Project) -> None:
     assert (made.folder / "guide.md").read_text() == "mine\n"
 
 
+def test_what_git_ignores_could_not_be_brought_back(made: Project) -> None:
+    (made.folder / ".gitignore").write_text("*.db\n*.md\n")
+    git(made.folder, "rm", "--quiet", "--cached", "guide.md")
+    commit(made.folder)
+    (made.folder / "guide.md").write_text("my own words\n")
+    assert made.fail("update", "--yes").startswith("Git ignores guide.md, and an update would lose what you wrote")
+    assert (made.folder / "guide.md").read_text() == "my own words\n"
+    (made.folder / "guide.md").write_text("".join([*LINES[:14], "my line\n", *LINES[15:]]))
+    git(made.folder, "add", "--force", "guide.md")
+    commit(made.folder)
+    made.succeed("update", "--yes")
+    assert guide(made) == [*NEWEST[:14], "my line\n", *NEWEST[15:]]
+
+
 def test_without_git_there_is_no_way_back(made: Project, tmp_path: Path) -> None:
     before = state(made)
     shutil.move(made.folder / ".git", tmp_path / "moved")
@@ -153,13 +166,18 @@ def test_without_git_there_is_no_way_back(made: Project, tmp_path: Path) -> None
     assert made.fail("update", PATH=str(tmp_path / "empty")).startswith("Git is not installed")
 
 
-def test_from_a_subfolder(made: Project) -> None:
-    command = [sys.executable, "-m", "app.cli", "update", "--yes"]
-    environment = made.environment(PYTHONPATH=str(made.folder))
-    folder = made.folder / "docs"
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+def test_from_a_subfolder(whole: Project) -> None:
+    environment = whole.environment(PYTHONPATH=str(whole.folder))
+    done = subprocess.run(
+        whole.command("update", "--yes"),
+        cwd=whole.folder / "docs",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
-    assert done.stderr == f"Run this in the project's own folder, which is {made.folder}.\n"
+    assert done.stderr == f"Run this in the project's own folder, which is {whole.folder}.\n"
 
 
 @pytest.mark.parametrize(
@@ -226,9 +244,8 @@ def test_an_answer_that_the_new_release_does_not_have(made: Project, template: P
     git(later, "tag", "v0.4.0")
     edit(made, ANSWERS, str(template), str(later))
     assert "do not suit version v0.4.0 of the template: Invalid choice for 'features'" in made.fail("update", "--yes")
-    made.succeed("update", "--without", "bell", "--yes")
-    commit(made.folder)
-    made.succeed("update", "--yes")
+    made.succeed("update", "--without", "bell", "--to", "latest", "--yes")
+    assert "v0.4.0" in (made.folder / ANSWERS).read_text()
 
 
 def test_a_feature_that_a_migration_of_ones_own_depends_on_stays(made: Project) -> None:
@@ -251,28 +268,33 @@ def deadly(folder: Path, word: str, number: signal.Signals) -> str:
 
 
 @pytest.mark.parametrize("word", ["apply", "--index-info"])
-def test_killed_half_way_it_is_taken_back(made: Project, tmp_path: Path, word: str) -> None:
-    within_a_larger_repository(made)
-    edit(made, "guide.md", "line 1\n", "my own beginning\n")
-    (made.folder / ".env").write_text("SECRET_KEY=kept\n")
-    before = state(made)
-    done = made.run("update", "--yes", PATH=deadly(tmp_path / "deadly", word, signal.SIGKILL))
+def test_killed_half_way_it_is_taken_back(whole: Project, tmp_path: Path, word: str) -> None:
+    within_a_larger_repository(whole)
+    edit(whole, "guide.md", "line 1\n", "my own beginning\n")
+    (whole.folder / ".env").write_text("SECRET_KEY=kept\n")
+    before = state(whole)
+    done = whole.run("update", "--yes", PATH=deadly(tmp_path / "deadly", word, signal.SIGKILL))
     assert done.returncode == -signal.SIGKILL
-    assert state(made) != before
+    assert state(whole) != before
     for command in BACK:
         assert f"  {command}\n" in done.stdout
-        git(made.folder, *command.split()[1:])
-    assert state(made) == before
-    assert git(made.folder, "status", "--porcelain", ".") == ""
-    assert (made.folder / ".env").read_text() == "SECRET_KEY=kept\n"
-    assert (made.folder.parent / "frontend" / "draft.js").read_text() == "not committed\n"
-    made.succeed("update", "--yes")
+        git(whole.folder, *command.split()[1:])
+    assert state(whole) == before
+    assert git(whole.folder, "status", "--porcelain", ".") == ""
+    assert (whole.folder / ".env").read_text() == "SECRET_KEY=kept\n"
+    assert (whole.folder.parent / "frontend" / "draft.js").read_text() == "not committed\n"
 
 
-def test_interrupted_half_way_it_says_so(made: Project, tmp_path: Path) -> None:
-    done = made.run("update", "--yes", PATH=deadly(tmp_path / "deadly", "apply", signal.SIGINT))
+def test_interrupted_half_way_it_says_so(whole: Project, tmp_path: Path) -> None:
+    done = whole.run("update", "--yes", PATH=deadly(tmp_path / "deadly", "apply", signal.SIGINT))
     assert done.returncode == 130
-    assert done.stderr == f"The update did not come to its end. Take it back, in {made.folder}: {' && '.join(BACK)}\n"
+    assert done.stderr == f"The update did not come to its end. Take it back, in {whole.folder}: {' && '.join(BACK)}\n"
+
+
+def test_a_command_that_meets_a_conflict_says_where(whole: Project) -> None:
+    module = whole.folder / "app" / "cli" / "update.py"
+    module.write_text(f"<<<<<<< before updating\n{module.read_text()}")
+    assert whole.fail("doctor") == f"A conflict is left in {module}, line 1: settle it first."
 
 
 def within_a_larger_repository(made: Project) -> None:

@@ -1,14 +1,17 @@
 import asyncio
-from typing import Any
+import gc
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import QueuePool
 
 from app.core import database as database_module
 from app.core.config import Settings
 from app.core.database import Database, open_database
-from app.core.errors import SetupError
+from app.core.errors import NotFound, SetupError
 from app.models.user import User
 from app.repositories.user import UserRepository
 from tests.conftest import end_other_connections
@@ -41,6 +44,52 @@ async def test_nothing_of_a_write_is_kept_when_its_block_raises(database: Databa
     with pytest.raises(KeyboardInterrupt):
         await fail()
     assert await _count(database) == 0
+
+
+async def test_a_connection_that_begins_with_a_write_that_fails_locks_nothing(
+    settings: Settings, database: Database
+) -> None:
+    """Those that have been read with are in another state."""
+    fresh = Database(settings)
+    with pytest.raises(NotFound):
+        async with fresh.write() as session:
+            await UserRepository(session).get(uuid4())
+    await asyncio.wait_for(_add(database, "a@example.com"), 2)
+    await _add(fresh, "b@example.com")
+    await fresh.close()
+
+
+async def test_whoever_is_cancelled_while_a_connection_opens_leaves_nothing(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    before = asyncio.all_tasks()
+    for turns in range(60):
+        database = Database(settings)
+        asking = asyncio.create_task(database.ping())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        while rest := asyncio.all_tasks() - before:
+            await asyncio.wait(rest)
+        await database.close()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert errors == []
+    assert "garbage" not in caplog.text
+
+
+async def test_whoever_is_cancelled_while_reading_gives_the_connection_back(database: Database) -> None:
+    for turns in range(40):
+        await database.ping()
+        asking = asyncio.create_task(database.ping())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert await _count(database) == 0
+        assert cast("QueuePool", database.engine.pool).checkedout() == 0
 
 
 async def test_a_broken_rule_of_the_table_rolls_back(database: Database) -> None:

@@ -5,11 +5,14 @@ from contextlib import asynccontextmanager, closing
 
 import httpx2
 import pytest
+from asyncpg import DeadlockDetectedError
 from fastapi import FastAPI
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from app.core import database as database_module
 from app.main import create_app
+from app.services import heartbeat
 from tests.conftest import PASSWORD, MakeSettings, client_for, end_other_connections
 
 
@@ -70,6 +73,7 @@ async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
 ) -> None:
     """A cut connection on PostgreSQL, a held lock on SQLite."""
     monkeypatch.setattr(database_module, "_SQLITE_PRAGMAS", ("foreign_keys=ON", "busy_timeout=10"))
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)  # which could be the one to find out
     app = create_app(make_settings())
     body = {"email": "ada@example.com", "password": PASSWORD}
     async with app.router.lifespan_context(app), client_for(app) as client:
@@ -78,6 +82,16 @@ async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
         assert_problem(failed, 503, "database_unavailable")
         assert failed.headers["retry-after"] == "1"
         assert (await client.post("/api/v1/auth/register", json=body)).status_code == 201
+
+
+async def test_a_deadlock_is_worth_another_try(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    """Of two that wait for each other, such as a request and the deletion of its account, PostgreSQL ends one."""
+
+    @app.get("/deadlock")
+    async def deadlock() -> None:
+        raise DBAPIError("DELETE FROM users", {}, DeadlockDetectedError())
+
+    assert_problem(await client.get("/deadlock"), 503, "database_unavailable")
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ from sqlalchemy import text
 from app.core.database import Database
 from app.core.errors import SetupError
 from app.core.migrations import check_migrations, heads
-from tests.conftest import _migrate
+from tests.conftest import migrate
 
 
 @pytest.fixture
 def database_url(empty_database_url: str) -> str:
     """One that no other test gets: here its revisions change."""
-    _migrate(empty_database_url)
+    migrate(empty_database_url)
     return empty_database_url
 
 

@@ -1,10 +1,11 @@
 """Migrations of one's own: models that a user adds to the project and changes later."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import Project, newest
+from tests.integration.conftest import InProcess, Project, newest
 
 PROBE = """
 from datetime import datetime
@@ -39,35 +40,36 @@ def add_model(project: Project, source: str) -> None:
     (project.folder / "app" / "models" / "probe_of_the_tests.py").write_text(source)
 
 
-def is_clean(path: Path) -> bool:
+def is_clean(*paths: Path) -> bool:
     for check in (["check"], ["format", "--check"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *check, path], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "ruff", *check, *paths]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return True
 
 
 def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database_url: str) -> None:
+    upgrade, check = ["db", "upgrade"], ["db", "check"]
     add_model(project, PROBE)
-    assert "run the `db upgrade` command" in project.succeed("db", "revision", "add probes", DATABASE_URL=database_url)
+    said = project.run_all(["db", "revision", "add probes"], upgrade, DATABASE_URL=database_url)
+    assert "run the `db upgrade` command" in said
     [first] = project.revisions
     assert first.name.endswith("_add_probes.py")
-    assert is_clean(first)
     assert f'depends_on = "{newest("base")}"' in first.read_text()
     assert "app." not in first.read_text()
-    assert f"Applied {first.name.split('_')[1]}: add probes" in project.succeed(
-        "db", "upgrade", DATABASE_URL=database_url
-    )
+    assert f"Applied {first.name.split('_')[1]}: add probes" in said
 
     add_model(project, CHANGED_PROBE)
-    project.succeed("db", "revision", "change probes", DATABASE_URL=database_url)
+    said = project.run_all(["db", "revision", "change probes"], upgrade, check, DATABASE_URL=database_url)
     [_, second] = project.revisions
-    assert is_clean(second)
+    assert is_clean(first, second)
     assert f'depends_on = "{newest("base")}"' in second.read_text()
-    project.succeed("db", "upgrade", DATABASE_URL=database_url)
-    assert "agree" in project.succeed("db", "check", DATABASE_URL=database_url)
+    assert "agree" in said
 
 
-def test_without_a_change_nothing_is_written_unless_it_is_asked_for(prepared: Project) -> None:
+def test_without_a_change_nothing_is_written_unless_it_is_asked_for(in_process: InProcess, migrated_file: Path) -> None:
+    prepared = in_process
+    shutil.copy(migrated_file, prepared.folder / "app.db")
     assert "nothing was written" in prepared.succeed("db", "revision", "nothing")
     assert prepared.revisions == []
     prepared.succeed("db", "revision", "--empty", "fill it in")
@@ -81,11 +83,11 @@ def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:
     assert prepared.fail("db", "check") == "The models have what no migration makes: run the `db revision` command."
 
 
-def test_a_migration_is_written_on_a_current_database(project: Project) -> None:
-    sentence = project.fail("db", "revision", "too soon")
+def test_a_migration_is_written_on_a_current_database(in_process: InProcess) -> None:
+    sentence = in_process.fail("db", "revision", "too soon")
     assert sentence == "The database lacks migrations: run the `db upgrade` command first."
 
 
-def test_what_would_not_be_a_line_of_python_is_no_message(project: Project) -> None:
-    sentence = project.fail("db", "revision", 'add "probes"')
+def test_what_would_not_be_a_line_of_python_is_no_message(in_process: InProcess) -> None:
+    sentence = in_process.fail("db", "revision", 'add "probes"')
     assert sentence.startswith("The message is one line of at most 80 characters")

@@ -1,13 +1,15 @@
 """A feature's files are gone, and its tables and their rows are still there."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from app.models.base import Base
 from tests.conftest import ROOT
-from tests.integration.conftest import OWN, Project
+from tests.integration.conftest import MIGRATIONS, OWN, InProcess, Project, copied
 
 REVISION = '''"""{name}s of the tests"""
 
@@ -27,18 +29,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("{name}s")
 '''
-MODEL = """
-import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column
-
-from app.models.base import Base
-
-
-class Thing(Base):
-    __tablename__ = "things_of_the_tests"
-
-    title: Mapped[str] = mapped_column(sa.String(100))
-"""
 GONE = "probe     probe_0001, switched off: its tables stay as they are"
 
 Database = Callable[..., str]
@@ -58,6 +48,19 @@ def switch_off(project: Project, name: str = "probe") -> None:
     for path in folder(project, name).glob("*.py"):
         path.unlink()
     (folder(project, name) / "__pycache__").mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return InProcess(copied(MIGRATIONS, tmp_path / "project"))
+
+
+@pytest.fixture
+def _things() -> Iterator[None]:
+    """A table of one's own."""
+    things = sa.Table("things_of_the_tests", Base.metadata, sa.Column("id", sa.Integer, primary_key=True))
+    yield
+    Base.metadata.remove(things)
 
 
 @pytest.fixture
@@ -83,8 +86,8 @@ def test_every_command_works(project: Project, db: Database) -> None:
     assert GONE in db("current")
 
 
+@pytest.mark.usefixtures("_things")
 def test_the_next_revision_drops_nothing(project: Project, db: Database) -> None:
-    (project.folder / "app" / "models" / "thing_of_the_tests.py").write_text(MODEL)
     db("revision", "add things")
     [written] = project.revisions
     upgrade = written.read_text().split("def downgrade")[0]

@@ -19,3 +19,5 @@ CASES = {
     "/api/v1/auth/sessions/{session_id}": Case(session),
     "/api/v1/auth/api-keys/{api_key_id}": Case(api_key),
 }
+READS = {"/api/v1/users/me/export": 40}
+"""A statement for each table."""

@@ -3,15 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.util import find_spec
+from typing import Any, ClassVar
 
-from tests.protocols.server import Answer, End
+import pytest
+
+from tests.protocols.server import Answer, End, Request
 
 SECRET = "hunter2"
 """Part of everything that no log and no answer may repeat: the key, a person's words, a provider's words."""
 KEY = f"sk-{SECRET}-0123456789"
 REQUEST_ID = f"req_{SECRET}"
 SO_FAR = f"{SECRET} is"
+INPUT_TOKENS, OUTPUT_TOKENS = 12, 5
+"""What a reply used, as its last words say."""
 _PAGE, _HTML = f"<html>{SECRET}</html>".encode(), {"content-type": "text/html"}
 
 
@@ -24,28 +30,79 @@ class Failure:
     text: str = ""
 
 
-class Dialect(ABC):
-    sdk: str
-    """The package that speaks it."""
+@dataclass(frozen=True)
+class Call:
+    """Of a tool, with its arguments in the pieces in which they come."""
+
+    id: str
+    name: str
+    pieces: Sequence[str] = ("{}",)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a provider was asked, in no one's words: `said` are pairs of role and text."""
+
+    path: str
+    key: str
     model: str
+    system: str
+    said: Sequence[tuple[str, str]]
+
+
+class Dialect(ABC):
+    sdk: ClassVar[str]
+    """The package that speaks it."""
+    model: ClassVar[str]
     """As AI_MODEL names it."""
-    key_variable: str
-    url_variable: str
-    url_path: str = ""
+    key_variable: ClassVar[str]
+    url_variable: ClassVar[str]
+    url_path: ClassVar[str] = ""
+    path: ClassVar[str]
+    """Where requests go."""
 
     refused_key: Answer
     rate_limited: Answer
-    out_of_quota: Answer
     broken: Answer
     overloaded: Answer
-    too_long: Answer
+    too_long: Answer | None = None
+    out_of_quota: Answer | None = None
+
+    stop_reasons: ClassVar[Sequence[str]] = ("length",)
+    """Of an answer that was long enough."""
+    new_reasons: ClassVar[Sequence[str]] = ("newer_than_this_library",)
+    """That no library knows, where one lets them pass."""
+    filter_reason: ClassVar[str | None] = "content_filter"
+    odd_frames: ClassVar[Mapping[str, bytes]] = {
+        "no JSON": b"event: odd\ndata: {hunter2\n\n",
+        "no text": b"event: odd\ndata: \xff\xfe hunter2\n\n",
+    }
+    odd_code: ClassVar[str] = "model_error"
+    cost: ClassVar[Decimal | None] = None
+    """Of that use, where the model that says it answered has a price."""
+    writes_arguments: ClassVar[bool] = True
+    """Those of a call are text, as the model wrote it, and not an object."""
+    tries_by_itself: ClassVar[bool] = False
+    blocks_threads: ClassVar[bool] = False
+    """The SDK waits in a thread, which goes on when the reply is given up before its first byte."""
+    keeps_connections: ClassVar[bool] = True
+    """The SDK uses a connection again."""
+    frees_connections: ClassVar[bool] = True
+    """The SDK lets go of one when a reply is left between two words, and not only when its memory is collected."""
+    closes_connections: ClassVar[bool] = True
+    """The SDK closes them at the end, and not only with the process."""
 
     @property
     def installed(self) -> bool:
         return find_spec(self.sdk) is not None
 
-    def environment(self, url: str) -> Mapping[str, str]:
-        return {self.key_variable: KEY, self.url_variable: url + self.url_path}
+    def point_at(self, url: str, patch: pytest.MonkeyPatch) -> None:
+        """The SDK finds its key, and the server in place of its provider's."""
+        patch.setenv(self.key_variable, KEY)
+        patch.setenv(self.url_variable, url + self.url_path)
+
+    @abstractmethod
+    def sent(self, request: Request) -> Sent: ...
 
     @abstractmethod
     def opening(self) -> Sequence[bytes]: ...
@@ -54,46 +111,56 @@ class Dialect(ABC):
     def delta(self, text: str) -> bytes: ...
 
     @abstractmethod
-    def closing(self, text: str) -> Sequence[bytes]:
-        """What ends a reply whose whole text this is."""
+    def closing(self, text: str, reason: str | None = None) -> Sequence[bytes]:
+        """What ends a reply whose whole text this is; without a reason it is finished."""
 
     @abstractmethod
-    def error(self, kind: str) -> bytes:
-        """An event that reports an error inside an open stream."""
+    def calling(self, text: str, *calls: Call) -> Sequence[bytes]:
+        """A whole reply that says the text, if there is any, and then calls tools."""
 
     def begin(self, *deltas: str) -> Sequence[bytes]:
         return [*self.opening(), *map(self.delta, deltas)]
 
-    def speak(self, *deltas: str) -> Answer:
-        return Answer([*self.begin(*deltas), *self.closing("".join(deltas))])
+    def speak(self, *deltas: str, reason: str | None = None) -> Answer:
+        return self.answer([*self.begin(*deltas), *self.closing("".join(deltas), reason)])
 
     def break_off(self, *deltas: str, end: End) -> Answer:
         """Says the deltas and no last word. `End.whole` is a stream that ends as if nothing were missing."""
-        return Answer(self.begin(*deltas), end=end)
+        return self.answer(self.begin(*deltas), end)
 
     def interrupt(self, *deltas: str, frame: bytes) -> Answer:
         """A reply with something in its middle that does not belong there."""
-        return Answer([*self.begin(*deltas), frame, *self.closing("".join(deltas))])
+        return self.answer([*self.begin(*deltas), frame, *self.closing("".join(deltas))])
+
+    def answer(self, frames: Sequence[Any], end: End = End.whole) -> Answer:
+        return Answer(frames, end=end)
 
     def failures(self) -> Mapping[str, Failure]:
         """All but timeouts, which take time."""
+        call = self.answer(self.calling(SO_FAR, Call("call_1", SECRET)))
         return {
             "key refused": Failure(self.refused_key, "model_refused_key"),
             "rate limit": Failure(self.rate_limited, "model_overloaded"),
-            "quota": Failure(self.out_of_quota, "model_quota"),
-            "server error": Failure(self.broken, "model_error"),
+            "server error": Failure(self.broken, "model_unavailable"),
             "overloaded": Failure(self.overloaded, "model_overloaded"),
-            "context too long": Failure(self.too_long, "context_too_long"),
-            "a proxy's page": Failure(Answer([_PAGE], 502, _HTML), "model_error"),
+            "a proxy's page": Failure(Answer([_PAGE], 502, _HTML), "model_unavailable"),
             "a page instead of a stream": Failure(Answer([_PAGE], 200, _HTML), "model_error"),
             "no answer": Failure(Answer(end=End.cut), "model_disconnected"),
             "cut": Failure(self.break_off(SO_FAR, end=End.cut), "model_disconnected", SO_FAR),
-            "no JSON": self.odd(b"event: odd\ndata: {hunter2\n\n"),
-            "no text": self.odd(b"event: odd\ndata: \xff\xfe hunter2\n\n"),
+            "no last word": Failure(self.break_off(SO_FAR, end=End.whole), "model_disconnected", SO_FAR),
+            "nothing said": Failure(self.speak(), "empty_answer"),
+            "tool call": Failure(call, "tool_call", SO_FAR),
+            **{name: self.odd(frame) for name, frame in self.odd_frames.items()},
+            **({"context too long": Failure(self.too_long, "context_too_long")} if self.too_long else {}),
+            **({"quota": Failure(self.out_of_quota, "model_quota")} if self.out_of_quota else {}),
+            **({"content filter": self._filtered(self.filter_reason)} if self.filter_reason else {}),
         }
 
-    def reported(self, kind: str, code: str) -> Failure:
-        return Failure(self.interrupt(SO_FAR, frame=self.error(kind)), code, SO_FAR)
-
     def odd(self, frame: bytes) -> Failure:
-        return Failure(self.interrupt(SO_FAR, frame=frame), "model_error", SO_FAR)
+        return self.interrupted(frame, self.odd_code)
+
+    def interrupted(self, frame: bytes, code: str) -> Failure:
+        return Failure(self.interrupt(SO_FAR, frame=frame), code, SO_FAR)
+
+    def _filtered(self, reason: str) -> Failure:
+        return Failure(self.speak(SO_FAR, reason=reason), "content_filtered", SO_FAR)

@@ -2,8 +2,8 @@
 
 import io
 import logging
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,13 @@ import structlog
 
 from app.core.config import Settings
 from app.core.logging import configure_logging
-from app.services.ai import AI, Line, ModelFailure
+from app.services.ai import AI, Line, ModelFailure, Spent
+from app.services.ai_chain import AIChain
 from app.services.ai_model import open_ai
 from tests.protocols.dialect import SECRET, Dialect
 from tests.protocols.server import Server, serve
+
+Connect = Callable[[Dialect], Awaitable[tuple[AIChain, Server]]]
 
 LINES = [
     Line("user", f"Do you know {SECRET}?"),
@@ -24,34 +27,29 @@ LINES = [
 ]
 
 
-def every_failure_of(*dialects: Dialect) -> pytest.MarkDecorator:
-    """Runs a test with each `dialect` and each `failure` that it knows."""
-    cases = {
-        f"{dialect.model}-{name}": (dialect, failure)
-        for dialect in dialects
-        for name, failure in dialect.failures().items()
-    }
-    return pytest.mark.parametrize(("dialect", "failure"), cases.values(), ids=cases.keys())
-
-
 @dataclass(frozen=True)
 class Heard:
     text: str
-    failure: ModelFailure | None = None
+    spent: Spent
+    code: str | None = None
+    sentence: str = ""
+    """Of a failure."""
 
-    @property
-    def code(self) -> str | None:
-        return self.failure and self.failure.code
 
-
-async def ask(ai: AI) -> Heard:
+async def ask(ai: AI, model: str | None = None) -> Heard:
     text = ""
-    try:
-        async for piece in ai.stream(LINES):
-            text += piece
-    except ModelFailure as failure:
-        return Heard(text, failure)
-    return Heard(text)
+    async with ai.answer(LINES, model) as answer:
+        try:
+            async for piece in answer:
+                text += piece
+        except ModelFailure as failure:
+            return Heard(text, answer.spent, failure.code, str(failure))
+        return Heard(text, answer.spent, answer.code)
+
+
+def impatient(ai: AIChain, seconds: float) -> AIChain:
+    """The same models, whose clients are warm, with a shorter deadline."""
+    return AIChain(ai.opened, ai.models, [], seconds, 0)
 
 
 def settings_for(model: str, **values: Any) -> Settings:
@@ -60,18 +58,35 @@ def settings_for(model: str, **values: Any) -> Settings:
 
 
 @asynccontextmanager
-async def connect(server: Server, dialect: Dialect, model: str | None = None, **settings: Any) -> AsyncGenerator[AI]:
+async def connect(
+    server: Server, dialect: Dialect, model: str | None = None, **settings: Any
+) -> AsyncGenerator[AIChain]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in dialect.environment(server.url).items():
-            patch.setenv(name, value)
+        dialect.point_at(server.url, patch)
         async with open_ai(settings_for(model or dialect.model, **settings)) as ai:
             yield ai
 
 
 @asynccontextmanager
-async def gateway(dialect: Dialect, model: str | None = None, **settings: Any) -> AsyncGenerator[tuple[AI, Server]]:
+async def gateway(
+    dialect: Dialect, model: str | None = None, **settings: Any
+) -> AsyncGenerator[tuple[AIChain, Server]]:
     async with serve() as server, connect(server, dialect, model, **settings) as ai:
         yield ai, server
+
+
+@asynccontextmanager
+async def warm_gateways() -> AsyncGenerator[Connect]:
+    """Each dialect's client is opened once, since that takes as long as ten tests."""
+    opened: dict[str, tuple[AIChain, Server]] = {}
+    async with AsyncExitStack() as stack:
+
+        async def connect(dialect: Dialect) -> tuple[AIChain, Server]:
+            if dialect.model not in opened:
+                opened[dialect.model] = await stack.enter_async_context(gateway(dialect))
+            return opened[dialect.model]
+
+        yield connect
 
 
 @contextmanager

@@ -1,75 +1,30 @@
 """OpenAI's Responses API, which `openai:` models speak."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.protocols.dialect import REQUEST_ID, SECRET, SO_FAR, Dialect, Failure
-from tests.protocols.server import Answer, End, event, problem
+from tests.protocols.compatible import OwnDialect, bearer_of
+from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, REQUEST_ID, SO_FAR, Call, Failure, Sent
+from tests.protocols.server import Answer, Request, event
 
 _ITEM = "msg_68f1"
 _PLACE = {"item_id": _ITEM, "output_index": 0, "content_index": 0}
 
 
-def openai_problem(status: int, message: str, type: str, code: str | None, **headers: str) -> Answer:
-    error = {"message": f"{message} (request {REQUEST_ID})", "type": type, "param": None, "code": code}
-    return problem(status, {"error": error}, x_request_id=REQUEST_ID, **headers)
-
-
-class OpenAIDialect(Dialect):
-    """What OpenAI's two protocols share: how a request is refused."""
-
-    sdk = "openai"
-    key_variable = "OPENAI_API_KEY"
-    url_variable = "OPENAI_BASE_URL"
-    url_path = "/v1"
-
-    refused_key = openai_problem(
-        401, "Incorrect API key provided: sk-hunt******6789.", "invalid_request_error", "invalid_api_key"
-    )
-    rate_limited = openai_problem(
-        429, "Rate limit reached for gpt-5-mini on tokens per min.", "tokens", "rate_limit_exceeded", retry_after="20"
-    )
-    out_of_quota = openai_problem(
-        429, "You exceeded your current quota, please check your plan.", "insufficient_quota", "insufficient_quota"
-    )
-    broken = openai_problem(500, "The server had an error while processing your request.", "server_error", None)
-    overloaded = openai_problem(
-        503, "Our servers are currently overloaded.", "service_unavailable_error", "server_is_overloaded"
-    )
-    too_long = openai_problem(
-        400, "Your input exceeds the context window.", "invalid_request_error", "context_length_exceeded"
-    )
-    flagged = openai_problem(400, "Your prompt was flagged.", "invalid_request_error", "invalid_prompt")
-
-    @abstractmethod
-    def refuse(self, words: str) -> Answer:
-        """The model declines, in words that are no text of a reply."""
-
-    @abstractmethod
-    def stop_early(self, *deltas: str, reason: str) -> Answer: ...
-
-    def failures(self) -> Mapping[str, Failure]:
-        return {
-            **super().failures(),
-            "prompt flagged": Failure(self.flagged, "content_filtered"),
-            "refusal": Failure(self.refuse(f"No {SECRET}."), "content_filtered"),
-            "content filter": Failure(self.stop_early(SO_FAR, reason="content_filter"), "content_filtered", SO_FAR),
-            "error event": self.reported("server_error", "model_error"),
-            "rate limit event": self.reported("rate_limit_exceeded", "model_overloaded"),
-            "context too long event": self.reported("context_length_exceeded", "context_too_long"),
-            "no object": self.odd(b"data: null\n\n"),
-        }
-
-
-class Responses(OpenAIDialect):
+class Responses(OwnDialect):
     model = "openai:gpt-5-test"
+    path = "/v1/responses"
+    stop_reasons = ("max_output_tokens",)
+
+    def sent(self, request: Request) -> Sent:
+        body = request.body
+        said = [(item["role"], item["content"]) for item in body["input"]]
+        return Sent(request.path, bearer_of(request), body["model"], body["instructions"], said)
 
     def opening(self) -> Sequence[bytes]:
         item = {"id": _ITEM, "type": "message", "status": "in_progress", "role": "assistant", "content": []}
         return [
-            _event("response.created", response=_response("in_progress")),
-            _event("response.in_progress", response=_response("in_progress")),
+            *_BEGUN,
             _event("response.output_item.added", output_index=0, item=item),
             _event("response.content_part.added", **_PLACE, part=_part("")),
         ]
@@ -77,7 +32,10 @@ class Responses(OpenAIDialect):
     def delta(self, text: str) -> bytes:
         return _event("response.output_text.delta", **_PLACE, delta=text, logprobs=[], obfuscation="x1y2")
 
-    def closing(self, text: str) -> Sequence[bytes]:
+    def closing(self, text: str, reason: str | None = None) -> Sequence[bytes]:
+        if reason:
+            details = {"reason": reason}
+            return [_event("response.incomplete", response=_response("incomplete", incomplete_details=details))]
         item = {"id": _ITEM, "type": "message", "status": "completed", "role": "assistant", "content": [_part(text)]}
         return [
             _event("response.output_text.done", **_PLACE, text=text, logprobs=[]),
@@ -85,6 +43,11 @@ class Responses(OpenAIDialect):
             _event("response.output_item.done", output_index=0, item=item),
             _event("response.completed", response=_response("completed", output=[item])),
         ]
+
+    def calling(self, text: str, *calls: Call) -> Sequence[bytes]:
+        *stop_text, end = self.closing(text)
+        said = [*self.begin(text), *stop_text] if text else _BEGUN
+        return [*said, *(frame for number, call in enumerate(calls, 1) for frame in _call(number, call)), end]
 
     def error(self, kind: str) -> bytes:
         return _event("error", code=kind, message=f"Something went wrong ({REQUEST_ID}).", param=None)
@@ -97,9 +60,8 @@ class Responses(OpenAIDialect):
         error = {"code": "server_error", "message": f"Something went wrong ({REQUEST_ID})."}
         return {
             **super().failures(),
-            "failed": self.odd(self.failed(error)),
+            "failed": self.interrupted(self.failed(error), "model_unavailable"),
             "failed without a reason": Failure(Answer([*self.begin(SO_FAR), self.failed(None)]), "model_error", SO_FAR),
-            "no last word": Failure(self.break_off(SO_FAR, end=End.whole), "model_disconnected", SO_FAR),
             "half an event": self.odd(event({"type": "response.completed", "sequence_number": 7})),
         }
 
@@ -118,14 +80,24 @@ class Responses(OpenAIDialect):
             ]
         )
 
-    def stop_early(self, *deltas: str, reason: str) -> Answer:
-        details = {"reason": reason}
-        incomplete = _event("response.incomplete", response=_response("incomplete", incomplete_details=details))
-        return Answer([*self.begin(*deltas), incomplete])
-
 
 def _event(type: str, **data: Any) -> bytes:
     return event({"type": type, "sequence_number": 0, **data}, type)
+
+
+def _call(index: int, call: Call) -> Sequence[bytes]:
+    item = {"id": f"fc_{index}", "type": "function_call", "call_id": call.id, "name": call.name}
+    place, whole = {"item_id": item["id"], "output_index": index}, "".join(call.pieces)
+    begun, done = (
+        {**item, "status": "in_progress", "arguments": ""},
+        {**item, "status": "completed", "arguments": whole},
+    )
+    return [
+        _event("response.output_item.added", output_index=index, item=begun),
+        *(_event("response.function_call_arguments.delta", **place, delta=piece) for piece in call.pieces),
+        _event("response.function_call_arguments.done", **place, name=call.name, arguments=whole),
+        _event("response.output_item.done", output_index=index, item=done),
+    ]
 
 
 def _part(text: str) -> Mapping[str, Any]:
@@ -134,11 +106,11 @@ def _part(text: str) -> Mapping[str, Any]:
 
 def _response(status: str, **more: Any) -> Mapping[str, Any]:
     usage = {
-        "input_tokens": 12,
+        "input_tokens": INPUT_TOKENS,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 5,
+        "output_tokens": OUTPUT_TOKENS,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 17,
+        "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
     }
     return {
         "id": "resp_68f1",
@@ -158,4 +130,8 @@ def _response(status: str, **more: Any) -> Mapping[str, Any]:
     }
 
 
+_BEGUN = [
+    _event("response.created", response=_response("in_progress")),
+    _event("response.in_progress", response=_response("in_progress")),
+]
 RESPONSES = Responses()

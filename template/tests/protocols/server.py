@@ -33,7 +33,11 @@ class Answer:
 class Request:
     path: str
     headers: Mapping[str, str]
-    body: dict[str, Any]
+    content: bytes
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.content)
 
 
 class Server:
@@ -45,7 +49,8 @@ class Server:
         self._answers: deque[Answer] = deque()
 
     def will(self, *answers: Answer) -> None:
-        """Give these, one a request; the last one again and again."""
+        """Give these, one a request; the last one again and again. Earlier requests are forgotten."""
+        self.requests.clear()
         self._answers = deque(answers)
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,8 +78,8 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-    body = await reader.readexactly(int(headers["content-length"]))
-    return Request(first.split()[1], headers, json.loads(body))
+    content = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Request(first.split()[1], headers, content)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:

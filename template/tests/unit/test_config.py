@@ -47,6 +47,18 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAIL_FROM", "nobody", "MAIL_FROM: this is not an e-mail address."),
         ("APP_URL", "app.example", "APP_URL: it must begin with https:// or http://"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
+        (
+            "TOKENS_PER_DAY",
+            "8191",
+            "TOKENS_PER_DAY: it must hold an answer, which may have AI_MAX_OUTPUT_TOKENS, or be 0.",
+        ),
+        ("TOKENS_PER_MONTH", "-1", "TOKENS_PER_MONTH: input should be greater than or equal to 0."),
+        ("DOLLARS_PER_DAY", "nan", "DOLLARS_PER_DAY: "),
+        (
+            "DOLLARS_PER_MONTH",
+            "0.0000001",
+            "DOLLARS_PER_MONTH: decimal input should have no more than 6 decimal places.",
+        ),
         ("API_V1_PREFIX", "api/", "API_V1_PREFIX: string should match pattern"),
     ],
 )

@@ -1,15 +1,16 @@
 import subprocess
 import sys
+from decimal import Decimal
 
 import pytest
 
-from app.services.ai import Line
-from app.services.demo import QUOTED_CHARACTERS, DemoAI
+from app.services.ai import Line, Spent
+from app.services.demo import QUOTED_CHARACTERS, DemoModel
 from tests.conftest import ROOT, environment
 
 
 async def reply(*lines: Line) -> list[str]:
-    return [piece async for piece in DemoAI(delay=0).stream(lines)]
+    return [piece async for piece in DemoModel(delay=0).answer(lines)]
 
 
 async def answer(question: str) -> str:
@@ -52,6 +53,16 @@ async def test_a_long_question_is_shortened() -> None:
 
 async def test_white_space_is_quoted_as_one_space() -> None:
     assert "“a b c”" in await answer("  a\n\nb\tc ")
+
+
+async def test_its_words_are_its_tokens_and_they_are_free() -> None:
+    answer = DemoModel(delay=0).answer([Line("user", "one two"), Line("assistant", "three"), Line("user", "four five")])
+    assert answer.spent == Spent("demo", 0, 0, Decimal(0))
+    pieces = aiter(answer)
+    await anext(pieces)
+    assert answer.spent == Spent("demo", 5, 1, Decimal(0))
+    rest = [piece async for piece in pieces]
+    assert answer.spent == Spent("demo", 5, 1 + len(rest), Decimal(0))
 
 
 def test_the_demo_needs_no_library_of_a_provider() -> None:

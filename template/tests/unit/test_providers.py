@@ -14,10 +14,11 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from app.core.errors import SetupError
+from app.services.ai import Answer, ModelFailure
 from app.services.ai_model import open_ai
-from app.services.providers import PydanticAI
+from app.services.providers import ProviderModel
 from tests.protocols.dialect import SECRET
-from tests.protocols.gateway import ask, everything_logged, settings_for
+from tests.protocols.gateway import LINES, everything_logged, settings_for
 
 NEEDS = [
     ("anthropic:claude-test", "anthropic", "anthropic", "ANTHROPIC_API_KEY"),
@@ -40,9 +41,9 @@ def installed(module: str) -> bool:
     return find_spec(parent) is not None and (not child or find_spec(module) is not None)
 
 
-async def refusal(model: str) -> str:
+async def refusal(model: str, **settings: Any) -> str:
     with pytest.raises(SetupError) as caught:
-        async with open_ai(settings_for(model)):
+        async with open_ai(settings_for(model, **settings)):
             pass
     assert caught.value.__suppress_context__
     return str(caught.value)
@@ -78,17 +79,33 @@ async def test_a_name_that_is_none(model: str) -> None:
 
 
 async def test_a_provider_that_nobody_knows() -> None:
-    assert await refusal("acme:one") == "AI_MODEL=acme:one cannot be used: Unknown model: acme:one."
+    assert await refusal("acme:one") == "AI_MODEL=acme:one cannot be used: Unknown provider: acme."
 
 
-def failing(error: Exception | None, kind: type[FunctionModel] = FunctionModel) -> PydanticAI:
+@pytest.mark.parametrize("place", ["ai_allowed_models", "ai_fallback_models"])
+async def test_every_model_that_is_named_must_be_usable(place: str) -> None:
+    message = f"{place.upper()}=acme:one cannot be used: Unknown provider: acme."
+    assert await refusal("demo", **{place: ["demo", "acme:one"]}) == message
+
+
+def failing(error: Exception | None, kind: type[FunctionModel] = FunctionModel) -> Answer:
     async def speak(_messages: Sequence[ModelMessage], _info: AgentInfo) -> AsyncIterator[str]:
         yield "so "
         yield "far"
         if error:
             raise error
 
-    return PydanticAI(kind(stream_function=speak), settings_for("acme:one"))
+    return ProviderModel("acme:one", kind(stream_function=speak), settings_for("demo")).answer(LINES)
+
+
+async def hear(answer: Answer) -> tuple[str, ModelFailure]:
+    text = ""
+    try:
+        async for piece in answer:
+            text += piece
+    except ModelFailure as failure:
+        return text, failure
+    raise AssertionError("it did not fail")
 
 
 def http(category: Any, status: int) -> exceptions.ModelHTTPError:
@@ -101,11 +118,10 @@ FAILURES = [
     (http(exceptions.ModelRateLimitError, 429), "model_overloaded"),
     (http(exceptions.ModelOverloadedError, 529), "model_overloaded"),
     (http(exceptions.ModelUnavailableError, 503), "model_overloaded"),
-    (http(exceptions.ModelServerError, 500), "model_error"),
+    (http(exceptions.ModelServerError, 500), "model_unavailable"),
     (http(exceptions.ModelNotFoundError, 404), "model_error"),
     (http(exceptions.ModelContextWindowExceededError, 400), "context_too_long"),
     (exceptions.ModelTimeoutError("one", SECRET), "model_timeout"),
-    (exceptions.ModelRequestTimeout("one", 1.0), "model_timeout"),
     (exceptions.ModelConnectionError("one", SECRET), "model_disconnected"),
     (exceptions.ContentFilterError(SECRET), "content_filtered"),
     (exceptions.UnexpectedModelBehavior(SECRET), "model_error"),
@@ -120,25 +136,33 @@ FAILURES = [
 )
 async def test_a_failure_has_a_code_and_repeats_nothing(error: Exception | None, code: str) -> None:
     with everything_logged() as log:
-        heard = await ask(failing(error))
-    assert (heard.code, heard.text) == (code, "so far")
-    assert re.fullmatch(r"[A-Z][^.]+\.", str(heard.failure))
-    assert SECRET not in str(heard.failure)
+        text, failure = await hear(failing(error))
+    assert (failure.code, text) == (code, "so far")
+    assert re.fullmatch(r"[A-Z][^.]+\.", str(failure))
+    assert failure.__suppress_context__
+    assert SECRET not in str(failure)
     assert SECRET not in log.getvalue()
 
 
 async def test_a_log_tells_an_operator_which_error_it_was_and_where() -> None:
     with everything_logged() as log:
-        await ask(failing(http(exceptions.ModelNotFoundError, 404)))
-        await ask(failing(AttributeError(SECRET)))
+        await hear(failing(http(exceptions.ModelNotFoundError, 404)))
+        await hear(failing(AttributeError(SECRET)))
     known, unknown = (json.loads(line) for line in log.getvalue().splitlines())
     assert (known["event"], known["error"], known["status"]) == ("model failed", "ModelNotFoundError", 404)
     assert (unknown["error"], unknown["where"].rsplit(":", 1)[0]) == ("AttributeError", __file__)
 
 
-async def test_a_model_without_timeouts_and_retries_is_not_given_any() -> None:
+async def test_a_model_that_cannot_be_told_how_often_to_try_is_not_told() -> None:
     class Plain(FunctionModel):
-        unsupported_settings = frozenset({"timeout", "max_retries"})
+        unsupported_settings = frozenset({"max_retries"})
 
     # pydantic-ai warns of a setting that a model ignores, and a warning is an error here.
-    assert (await ask(failing(None, Plain))).text == "so far"
+    assert (await hear(failing(None, Plain)))[0] == "so far"
+
+
+async def test_a_price_that_nobody_knows_is_none() -> None:
+    answer = failing(None)
+    await hear(answer)
+    assert answer.spent.output_tokens == 2
+    assert answer.spent.cost is None

@@ -12,8 +12,13 @@ from pydantic_settings import BaseSettings
 
 from app.core.config import DEFAULTS_FILE, ROOT
 
-PROVIDERS = re.compile(r"^(ANTHROPIC|AWS|GOOGLE|GROQ|MISTRAL|OLLAMA|OPENAI|OPENROUTER)_")
-"""Variables that only the providers' own clients read."""
+OTHERS = re.compile(r"^(ANTHROPIC|AWS|GOOGLE|GROQ|MISTRAL|OLLAMA|OPENAI|OPENROUTER)_|^OTEL_EXPORTER_OTLP_HEADERS$")
+"""Variables that only the clients of providers, and of a receiver of telemetry, read themselves."""
+
+
+COMPOSE = ROOT / "compose.yaml"
+OF_COMPOSE = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text(encoding="utf-8"))) if COMPOSE.exists() else set[str]()
+"""Variables that no process of the application reads."""
 
 
 def kinds() -> list[type[BaseSettings]]:
@@ -53,7 +58,8 @@ def test_the_example_states_every_default(kind: type[BaseSettings], example: dic
 
 
 def test_the_example_has_nothing_else(example: dict[str, str | None]) -> None:
-    assert {name for name in example if not PROVIDERS.match(name)} == {name.upper() for name in NAMES}
+    settings = {name for name in example if not OTHERS.match(name)}
+    assert settings == {name.upper() for name in NAMES} | OF_COMPOSE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -80,8 +80,67 @@ def upgrade() -> None:
     )
     op.create_index("ix_email_tokens_user_id", "email_tokens", ["user_id"])
     op.create_index("ix_email_tokens_expires_at", "email_tokens", ["expires_at"])
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("key", sa.String(200), nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("subject_id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_idempotency_keys"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_idempotency_keys_user_id", ondelete="CASCADE"),
+        sa.UniqueConstraint("user_id", "key", name="uq_idempotency_keys_user_id_key"),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+    op.create_index("ix_idempotency_keys_user_id", "idempotency_keys", ["user_id"])
+    op.create_table(
+        "processes",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("is_server", sa.Boolean(), nullable=False),
+        sa.Column("works", sa.Boolean(), nullable=False),
+        sa.Column("beat_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_processes"),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("feature", sa.String(32), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("characters", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.Numeric(18, 9), nullable=True),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_usage"),
+        sa.UniqueConstraint("user_id", "day", "feature", "model", name="uq_usage_user_id_day_feature_model"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_usage_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("ix_usage_user_id", "usage", ["user_id"])
+    op.create_table(
+        "usage_reservations",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("feature", sa.String(32), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("characters", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.Numeric(18, 9), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_usage_reservations"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_usage_reservations_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("ix_usage_reservations_user_id", "usage_reservations", ["user_id"])
 
 
 def downgrade() -> None:
-    for table in ("email_tokens", "api_keys", "refresh_tokens", "sessions", "users"):
+    for table in ("usage_reservations", "usage", "processes", "idempotency_keys", "email_tokens", "api_keys"):
+        op.drop_table(table)
+    for table in ("refresh_tokens", "sessions", "users"):
         op.drop_table(table)

@@ -30,12 +30,24 @@ def upgrade() -> None:
         sa.Column("role", sa.String(32), nullable=False),
         sa.Column("status", sa.String(32), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("process_id", sa.Uuid(), nullable=True),
+        sa.Column("stop_requested", sa.Boolean(), nullable=False),
+        sa.Column("code", sa.String(64), nullable=True),
+        sa.Column("detail", sa.String(500), nullable=True),
+        sa.Column("model", sa.String(200), nullable=True),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("cost", sa.Numeric(18, 9), nullable=True),
+        sa.Column("rating", sa.String(32), nullable=True),
+        sa.Column("comment", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_messages"),
         sa.ForeignKeyConstraint(
             ["conversation_id"], ["conversations.id"], name="fk_messages_conversation_id", ondelete="CASCADE"
         ),
         sa.UniqueConstraint("conversation_id", "position", name="uq_messages_conversation_id_position"),
     )
+    pending = sa.text("status = 'pending'")
+    op.create_index("ix_messages_pending", "messages", ["process_id"], sqlite_where=pending, postgresql_where=pending)
 
 
 def downgrade() -> None:

@@ -13,7 +13,7 @@ from app.services.api_keys import ApiKeyService
 router = APIRouter(prefix="/auth/api-keys", tags=["auth"])
 
 
-def api_key_service(request: Request, database: DatabaseDep, user: SessionUser) -> ApiKeyService:
+async def api_key_service(request: Request, database: DatabaseDep, user: SessionUser) -> ApiKeyService:
     return ApiKeyService(database, request.app.state.scopes, user)
 
 

@@ -37,19 +37,19 @@ from app.services.sessions import SessionService
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-def password_service(
+async def password_service(
     settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
 ) -> PasswordService:
     return PasswordService(settings, database, passwords, letters, gate)
 
 
-def email_service(
+async def email_service(
     settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
 ) -> EmailService:
     return EmailService(settings, database, passwords, letters, gate)
 
 
-def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
+async def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
     return SessionService(database, user)
 
 

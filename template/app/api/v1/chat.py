@@ -5,17 +5,17 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
+from starlette.datastructures import State
 
-from app.api.deps import CurrentUser, Cursor, DatabaseDep, Limit
-from app.api.sse import KEEP_ALIVE, STREAM, event, event_stream
+from app.api.deps import CurrentUser, IdempotencyKey
+from app.api.errors import problems
+from app.api.sse import KEEP_ALIVE, STREAM, LastEventId, event, event_stream
 from app.core.config import read_settings
-from app.models.conversation import Conversation
-from app.models.message import Message
-from app.repositories.base import Page
-from app.schemas.base import PageRead
-from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
-from app.schemas.message import MessageCreate, MessageRead
-from app.services.chat import ChatService, ChatSettings, Progress
+from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
+from app.services.abandoned import settling
+from app.services.allowance import Allowance
+from app.services.chat import ChatService, ChatSettings
+from app.services.following import Progress
 from app.services.replies import open_replies
 
 
@@ -25,64 +25,61 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.chat_settings = settings = read_settings(ChatSettings)
     state.features.append("chat")
     state.limits["message_characters"] = settings.message_max_characters
-    grace = state.settings.shutdown_grace_seconds
-    async with open_replies(state.database, state.events, state.ai, grace) as state.replies:
+    limits = settings.messages_per_minute, settings.max_concurrent_replies
+    state.allowance = Allowance(state.throttle, state.budgets, *limits)
+    async with (
+        settling(state.database, state.events, state.heartbeat),
+        open_replies(state.database, state.events, state.ai, state.heartbeat, state.grace) as state.replies,
+    ):
         yield
 
 
-router = APIRouter(prefix="/chat", tags=["chat"], lifespan=lifespan)
+router = APIRouter(prefix="/chat/messages", tags=["chat"], lifespan=lifespan)
 
 
-def chat_service(request: Request, database: DatabaseDep, user: CurrentUser) -> ChatService:
-    state = request.app.state
-    return ChatService(state.chat_settings, database, state.events, state.replies, user.id)
+def chat_of(state: State, user_id: UUID) -> ChatService:
+    shared = state.chat_settings, state.database, state.events, state.replies
+    return ChatService(*shared, allowance=state.allowance, user_id=user_id)
+
+
+async def chat_service(request: Request, user: CurrentUser) -> ChatService:
+    return chat_of(request.app.state, user.id)
 
 
 Chat = Annotated[ChatService, Depends(chat_service)]
 
 
-@router.post("/messages", status_code=201)
-async def send_message(data: MessageCreate, chat: Chat) -> MessageRead:
+@router.post("", status_code=201, responses=problems(402))
+async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> MessageRead:
     """Waits for the reply and answers with it. A reply that failed says so in its `status`."""
-    return await chat.wait(await chat.send(data))
+    exchange = await chat.send(data, key)
+    return (await chat.wait(exchange.reply)).message
 
 
-@router.post("/messages/stream", response_class=StreamingResponse, responses=STREAM)
-async def stream_message(data: MessageCreate, chat: Chat) -> StreamingResponse:
+@router.post("/stream", response_class=StreamingResponse, responses=STREAM | problems(402))
+async def stream_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
     """The reply as it grows. Leaving does not stop it."""
-    turn = await chat.send(data)
-    return event_stream(_frames(chat.follow(turn)))
+    exchange = await chat.send(data, key)
+    return event_stream(_frames(chat.follow(exchange)))
 
 
-@router.post("/conversations", status_code=201, response_model=ConversationRead)
-async def create_conversation(data: ConversationCreate, chat: Chat) -> Conversation:
-    return await chat.create(data)
+@router.get("/{message_id}/stream", response_class=StreamingResponse, responses=STREAM)
+async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastEventId = None) -> StreamingResponse:
+    """A reply from its beginning, or what came after `Last-Event-ID`; also when it has ended."""
+    exchange = await chat.find(message_id)
+    return event_stream(_frames(chat.follow(exchange, last_event_id)))
 
 
-@router.get("/conversations", response_model=PageRead[ConversationRead])
-async def list_conversations(chat: Chat, limit: Limit = 50, cursor: Cursor = None) -> Page[Conversation]:
-    return await chat.list(limit, cursor)
+@router.post("/{message_id}/stop")
+async def stop_message(message_id: UUID, chat: Chat) -> MessageRead:
+    """Ends a reply, which keeps the text that it has. One that has ended stays as it is."""
+    return (await chat.wait(await chat.stop(message_id))).message
 
 
-@router.get("/conversations/{conversation_id}", response_model=ConversationRead)
-async def read_conversation(conversation_id: UUID, chat: Chat) -> Conversation:
-    return await chat.get(conversation_id)
-
-
-@router.patch("/conversations/{conversation_id}", response_model=ConversationRead)
-async def update_conversation(conversation_id: UUID, data: ConversationUpdate, chat: Chat) -> Conversation:
-    return await chat.update(conversation_id, data)
-
-
-@router.delete("/conversations/{conversation_id}", status_code=204)
-async def delete_conversation(conversation_id: UUID, chat: Chat) -> None:
-    await chat.delete(conversation_id)
-
-
-@router.get("/conversations/{conversation_id}/messages", response_model=PageRead[MessageRead])
-async def list_messages(conversation_id: UUID, chat: Chat, limit: Limit = 50, cursor: Cursor = None) -> Page[Message]:
-    """Oldest first within a page. The first page holds the newest; `next_cursor` leads back."""
-    return await chat.messages(conversation_id, limit, cursor)
+@router.put("/{message_id}/feedback")
+async def rate_message(message_id: UUID, data: FeedbackUpdate, chat: Chat) -> MessageRead:
+    """What one thinks of a reply, in place of what one thought before."""
+    return await chat.rate(message_id, data)
 
 
 async def _frames(progress: AsyncIterator[Progress]) -> AsyncIterator[bytes]:

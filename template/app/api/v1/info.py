@@ -16,5 +16,6 @@ async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> I
         version=request.app.version,
         features=sorted(state.features),
         limits=state.limits | {"body_bytes": settings.max_body_bytes},
+        models=list(state.ai.models),
         user=user and UserRead.model_validate(user),
     )

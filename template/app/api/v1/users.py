@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from app.api.deps import Cursor, DatabaseDep, KnownUser, Limit, SessionUser, Superuser, Users
 from app.models.user import User
 from app.repositories.base import Page
-from app.repositories.user import Principal
+from app.repositories.principal import Principal
 from app.schemas.base import PageRead, Text
 from app.schemas.user import UserAdminUpdate, UserRead, UserUpdate
 from app.services.account import AccountService
@@ -20,7 +20,7 @@ EXPORT: dict[int | str, dict[str, Any]] = {
 Search = Annotated[Text | None, Query(max_length=100, description="Part of an address or a name")]
 
 
-def account_service(database: DatabaseDep, user: SessionUser) -> AccountService:
+async def account_service(database: DatabaseDep, user: SessionUser) -> AccountService:
     return AccountService(database, user)
 
 

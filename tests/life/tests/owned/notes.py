@@ -9,3 +9,5 @@ async def note(client: httpx2.AsyncClient) -> str:
 
 
 CASES = {"/api/v1/notes/{note_id}": Case(note)}
+PUBLIC = {("get", "/api/v1/notes/limit")}
+OF_NOBODY = {"holidays"}

@@ -8,12 +8,12 @@ from app.models.note import Note
 from app.repositories.base import Page
 from app.schemas.base import PageRead
 from app.schemas.note import NoteCreate, NoteRead
-from app.services.notes import NoteService
+from app.services.notes import NoteService, NoteSettings
 
 router = APIRouter(prefix="/notes", tags=["notes"])
 
 
-def note_service(database: DatabaseDep, user: CurrentUser) -> NoteService:
+async def note_service(database: DatabaseDep, user: CurrentUser) -> NoteService:
     return NoteService(database, user.id)
 
 
@@ -28,6 +28,11 @@ async def create_note(data: NoteCreate, notes: Notes) -> Note:
 @router.get("", response_model=PageRead[NoteRead])
 async def list_notes(notes: Notes, limit: Limit = 50, cursor: Cursor = None) -> Page[Note]:
     return await notes.list(limit, cursor)
+
+
+@router.get("/limit")
+async def read_limit() -> dict[str, int]:
+    return {"notes": NoteSettings().notes_per_user}
 
 
 @router.get("/{note_id}", response_model=NoteRead)

@@ -1,0 +1,112 @@
+"""Write the manual's page about settings from a rendered project: `python scripts/configuration.py PROJECT`.
+
+The project needs every feature and provider, and its packages must be installed. The page goes to standard output.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+HEAD = """# Configuration
+
+A setting is an environment variable, or a line of `.env`; the environment comes first. `init` copies `.env.example` to
+`.env`, where each is explained and commented out. One that is wrong stops the start with a sentence, and `doctor` says
+the same. One that is empty has its default.
+
+This page is made from the settings classes of a project with every feature and provider by `scripts/configuration.py`.
+Where an answer decides a default (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`), it is in `app/defaults.env`.
+"""
+TABLE = "| setting | value | default | meaning |\n|---|---|---|---|"
+PROVIDERS = {"meaning": "of the provider, whose own client reads it", "value": "text"}
+WORDS = {"bool": "true or false", "SecretStr": "secret text", "URL": "address", "str": "text"}
+NUMBERS = {"int": "whole number", "float": "number", "Decimal": "number"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Of `.env.example`."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def sections(example: str) -> Iterator[tuple[str, list[Line]]]:
+    """The titles, each with its settings. A comment holds for all settings up to the next one."""
+    title, lines, comment, done = "Secrets", list[Line](), list[str](), False
+    for text in example.splitlines()[2:]:
+        if found := re.match(r"# --- (.*)", text):
+            yield title, lines
+            title, lines, comment = found[1], [], []
+        elif found := re.match(r"#?([A-Z0-9_]+)=(.*)", text):
+            lines.append(Line(found[1], found[2].strip('"'), " ".join(comment)))
+            done = True
+        elif text.startswith("# "):
+            comment, done = ([] if done else comment) + [text[2:]], False
+    # The last one is for the settings that users write themselves.
+
+
+def fields(project: Path) -> dict[str, Any]:
+    """Of the settings of the base and of every feature, by the name of the variable."""
+    sys.path.insert(0, str(project))
+    for module in walk_packages(import_module("app").__path__, "app."):
+        if module.name not in {"app.asgi", "app.cli.__main__"}:
+            import_module(module.name)
+    kinds = import_module("pydantic_settings").BaseSettings.__subclasses__()
+    ours = [kind for kind in kinds if kind.__module__.startswith("app.")]
+    return {name.upper(): field for kind in ours for name, field in kind.model_fields.items()}
+
+
+def value(field: Any) -> str:
+    """What may be written, in words."""
+    kind, told = _plain(field.annotation, list(field.metadata))
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) is list:
+        return "texts, separated by commas"
+    if kind.__name__ in NUMBERS:
+        return f"{NUMBERS[kind.__name__]}{_limits(told)}"
+    return WORDS[kind.__name__]
+
+
+def _plain(kind: Any, told: list[Any]) -> tuple[Any, list[Any]]:
+    """Without what may be left out, and with all that is said of it."""
+    if get_origin(kind) in {Union, UnionType}:
+        [kind] = [part for part in get_args(kind) if part is not type(None)]
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        return _plain(kind, told + [part for item in more for part in getattr(item, "metadata", [item])])
+    return kind, told
+
+
+def _limits(told: list[Any]) -> str:
+    limits = {name: getattr(item, name) for item in told for name in ("ge", "gt", "le") if hasattr(item, name)}
+    low = f"from {limits['ge']:,}" if "ge" in limits else f"above {limits['gt']:,}"
+    return f", {low} to {limits['le']:,}"
+
+
+def page(project: Path) -> str:
+    known = fields(project)
+    parts = [HEAD]
+    for title, lines in sections((project / ".env.example").read_text(encoding="utf-8")):
+        rows = [_row(line, known.get(line.name)) for line in lines]
+        heading, _, more = title.partition(", ")
+        parts.append("\n".join([f"## {heading}\n", *([f"{title}.\n"] if more else []), TABLE, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _row(line: Line, field: Any) -> str:
+    shown = line.default if field is None or not field.is_required() else ""
+    told = value(field) if field is not None else PROVIDERS["value"]
+    default = f"`{shown}`" if shown else "none"
+    return f"| `{line.name}` | {told} | {default} | {line.meaning or PROVIDERS['meaning']} |"
+
+
+if __name__ == "__main__":
+    print(page(Path(sys.argv[1]).resolve()), end="")

@@ -1,0 +1,96 @@
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from app.api.deps import CurrentUser, Cursor, DatabaseDep, IdempotencyKey, Limit
+from app.api.health import Check
+from app.api.v1.executions import Executions
+from app.core.config import read_settings
+from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
+from app.schemas.base import PageRead
+from app.schemas.execution import ExecutionCreate, ExecutionRead
+from app.services.agent_chain import open_agent_ai
+from app.services.agents import AgentService
+from app.services.execution_gauge import measuring
+from app.services.execution_settings import ExecutionSettings
+from app.services.means import Means
+from app.services.signals import open_signals
+from app.services.tool_list import publish
+from app.services.toolbox import ToolSettings, open_tools
+from app.services.worker import open_worker
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    state = app.state
+    state.execution_settings = settings = read_settings(ExecutionSettings)
+    state.features.append("agents")
+    state.limits["execution_input_characters"] = settings.execution_input_max_characters
+    state.agent_ai = open_agent_ai(state.ai)
+    state.checks["worker"] = Check(state.heartbeat.check_worker, required=False)
+    toolbox = open_tools(read_settings(ToolSettings))
+    await publish(state.database, toolbox)
+    async with AsyncExitStack() as stack:
+        if state.is_server:
+            await stack.enter_async_context(measuring(state.database, state.telemetry))
+        state.signals = await stack.enter_async_context(open_signals(state.grace))
+        if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
+            means = Means(settings, state.database, state.events, state.agent_ai, toolbox, state.budgets, state.signals)
+            state.worker = await stack.enter_async_context(open_worker(means, state.heartbeat, state.grace))
+        yield
+
+
+router = APIRouter(prefix="/agents", tags=["agents"], lifespan=lifespan)
+
+
+async def agent_service(request: Request, database: DatabaseDep, user: CurrentUser) -> AgentService:
+    return AgentService(database, request.app.state.agent_ai, user.id)
+
+
+Agents = Annotated[AgentService, Depends(agent_service)]
+
+
+@router.post("", status_code=201)
+async def create_agent(data: AgentCreate, agents: Agents) -> AgentRead:
+    return await agents.create(data)
+
+
+@router.get("")
+async def list_agents(agents: Agents, limit: Limit = 50, cursor: Cursor = None) -> PageRead[AgentRead]:
+    return await agents.list(limit, cursor)
+
+
+@router.get("/{agent_id}")
+async def read_agent(agent_id: UUID, agents: Agents) -> AgentRead:
+    return await agents.get(agent_id)
+
+
+@router.patch("/{agent_id}")
+async def update_agent(agent_id: UUID, data: AgentUpdate, agents: Agents) -> AgentRead:
+    """Executions that have begun keep what they began with."""
+    return await agents.update(agent_id, data)
+
+
+@router.delete("/{agent_id}", status_code=204)
+async def delete_agent(agent_id: UUID, agents: Agents) -> None:
+    """Its executions stay, and those under way go on."""
+    await agents.delete(agent_id)
+
+
+@router.post("/{agent_id}/execute", status_code=202)
+async def execute_agent(
+    agent_id: UUID,
+    data: ExecutionCreate,
+    request: Request,
+    response: Response,
+    executions: Executions,
+    *,
+    key: IdempotencyKey = None,
+) -> ExecutionRead:
+    """Queued; `Location` names the execution, which is run by a worker."""
+    execution = await executions.execute(agent_id, data, key)
+    response.headers["Location"] = str(request.app.url_path_for("read_execution", execution_id=execution.id))
+    return execution

@@ -1,0 +1,50 @@
+from collections.abc import AsyncGenerator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+
+from app.api.errors import problems
+from app.api.upload import CEILING, Upload, upload_body, upload_of
+from app.api.v1.chat import Chat
+from app.api.v1.speech import AUDIO, Speech, audio_response
+from app.schemas.chat_audio import AudioMessageCreate, ReadingQuery
+from app.schemas.message import MessageCreate, MessageRead
+from app.schemas.speech import SynthesisCreate
+from app.services.chat_audio import readable
+from app.services.speech import Spoken
+
+router = APIRouter(prefix="/chat/messages", tags=["chat"])
+
+
+async def reading(
+    message_id: UUID, query: Annotated[ReadingQuery, Query()], chat: Chat, speech: Speech
+) -> AsyncGenerator[Spoken]:
+    text = readable((await chat.find(message_id)).reply.message)
+    async with speech.synthesize(SynthesisCreate(text=text, **query.model_dump())) as spoken:
+        yield spoken
+
+
+@router.post(
+    "/audio",
+    status_code=201,
+    max_body_size=CEILING,
+    openapi_extra=upload_body(AudioMessageCreate),
+    responses=problems(402),
+)
+async def send_audio(
+    upload: Annotated[Upload[AudioMessageCreate], Depends(upload_of(AudioMessageCreate))], chat: Chat, speech: Speech
+) -> MessageRead:
+    """A message that was spoken: what was understood is the message. Waits for the reply and answers with it."""
+    data = upload.data
+    heard = await speech.transcribe(upload.file, data.language)
+    message = MessageCreate(content=heard.text, conversation_id=data.conversation_id, model=data.model)
+    exchange = await chat.send(message)
+    return (await chat.wait(exchange.reply)).message
+
+
+@router.get("/{message_id}/audio", response_class=StreamingResponse, responses=AUDIO | problems(402))
+async def read_aloud(spoken: Annotated[Spoken, Depends(reading)]) -> StreamingResponse:
+    """A reply that has ended, read aloud."""
+    return audio_response(spoken)

@@ -1,0 +1,59 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from app.api.deps import CurrentUser, Cursor, DatabaseDep, Limit
+from app.models.conversation import Conversation
+from app.repositories.base import Page
+from app.repositories.message import Shown
+from app.schemas.base import PageRead
+from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
+from app.schemas.message import MessageRead
+from app.services.conversations import ConversationService
+
+router = APIRouter(prefix="/chat/conversations", tags=["chat"])
+
+
+async def conversation_service(database: DatabaseDep, user: CurrentUser) -> ConversationService:
+    return ConversationService(database, user.id)
+
+
+Conversations = Annotated[ConversationService, Depends(conversation_service)]
+
+
+@router.post("", status_code=201, response_model=ConversationRead)
+async def create_conversation(data: ConversationCreate, conversations: Conversations) -> Conversation:
+    return await conversations.create(data)
+
+
+@router.get("", response_model=PageRead[ConversationRead])
+async def list_conversations(
+    conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
+) -> Page[Conversation]:
+    return await conversations.list(limit, cursor)
+
+
+@router.get("/{conversation_id}", response_model=ConversationRead)
+async def read_conversation(conversation_id: UUID, conversations: Conversations) -> Conversation:
+    return await conversations.get(conversation_id)
+
+
+@router.patch("/{conversation_id}", response_model=ConversationRead)
+async def update_conversation(
+    conversation_id: UUID, data: ConversationUpdate, conversations: Conversations
+) -> Conversation:
+    return await conversations.update(conversation_id, data)
+
+
+@router.delete("/{conversation_id}", status_code=204)
+async def delete_conversation(conversation_id: UUID, conversations: Conversations) -> None:
+    await conversations.delete(conversation_id)
+
+
+@router.get("/{conversation_id}/messages", response_model=PageRead[MessageRead])
+async def list_messages(
+    conversation_id: UUID, conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
+) -> Page[Shown]:
+    """Oldest first within a page. The first page holds the newest; `next_cursor` leads back."""
+    return await conversations.messages(conversation_id, limit, cursor)

@@ -1,0 +1,78 @@
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import State
+
+from app.api.deps import CurrentUser, Cursor, Limit
+from app.api.sse import KEEP_ALIVE, STREAM, LastEventId, event, event_stream
+from app.models.execution import ExecutionStatus
+from app.schemas.base import PageRead
+from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
+from app.services.execution_following import ExecutionFollowing, Progress
+from app.services.executions import ExecutionService, read
+
+router = APIRouter(prefix="/executions", tags=["agents"])
+
+
+def executions_of(state: State, user_id: UUID) -> ExecutionService:
+    return ExecutionService(state.execution_settings, state.database, state.throttle, state.signals, user_id)
+
+
+def following_of(state: State, user_id: UUID) -> ExecutionFollowing:
+    return ExecutionFollowing(state.database, state.events, state.signals, user_id)
+
+
+async def execution_service(request: Request, user: CurrentUser) -> ExecutionService:
+    return executions_of(request.app.state, user.id)
+
+
+async def execution_following(request: Request, user: CurrentUser) -> ExecutionFollowing:
+    return following_of(request.app.state, user.id)
+
+
+Executions = Annotated[ExecutionService, Depends(execution_service)]
+Following = Annotated[ExecutionFollowing, Depends(execution_following)]
+Status = Annotated[ExecutionStatus | None, Query()]
+AgentId = Annotated[UUID | None, Query(description="Only of this agent; then also what was delegated to it")]
+
+
+@router.get("")
+async def list_executions(
+    executions: Executions, limit: Limit = 50, cursor: Cursor = None, status: Status = None, agent_id: AgentId = None
+) -> PageRead[ExecutionRead]:
+    page = await executions.list(limit, cursor, status, agent_id)
+    return PageRead(items=list(map(read, page.items)), next_cursor=page.next_cursor)
+
+
+@router.get("/{execution_id}")
+async def read_execution(execution_id: UUID, executions: Executions) -> ExecutionDetail:
+    return await executions.get(execution_id)
+
+
+@router.get("/{execution_id}/events", response_class=StreamingResponse, responses=STREAM)
+async def stream_execution(
+    execution_id: UUID, following: Following, last_event_id: LastEventId = None
+) -> StreamingResponse:
+    """What has happened, or what came after `Last-Event-ID`, and what happens, to its end. Leaving does not stop it."""
+    execution = await following.find(execution_id)
+    return event_stream(_frames(following.follow(execution, last_event_id or 0)))
+
+
+@router.post("/{execution_id}/cancel")
+async def cancel_execution(execution_id: UUID, executions: Executions) -> ExecutionRead:
+    """With all that it delegated. One that has ended stays as it is."""
+    return await executions.cancel(execution_id)
+
+
+@router.post("/{execution_id}/approvals")
+async def answer_approval(execution_id: UUID, data: ApprovalAnswer, executions: Executions) -> ExecutionRead:
+    """Approves or denies a call that waits. It holds for exactly the arguments that were shown."""
+    return await executions.answer(execution_id, data)
+
+
+async def _frames(progress: AsyncIterator[Progress]) -> AsyncIterator[bytes]:
+    async for step in progress:
+        yield KEEP_ALIVE if step.event is None else event(step.type, step.sequence, step.event)

@@ -1,0 +1,93 @@
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import StreamingResponse
+
+from app.api.deps import CurrentUser
+from app.api.errors import problems
+from app.api.upload import CEILING, Upload, upload_body, upload_of
+from app.core.config import read_settings
+from app.core.slots import Slots
+from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
+from app.services.speech import SpeechService, Spoken
+from app.services.speech_provider import Voices, open_voices
+from app.services.speech_settings import SpeechSettings
+from app.services.speech_usage import Meter, daily
+
+MEDIA_TYPES = {AudioFormat.mp3: "audio/mpeg", AudioFormat.opus: "audio/ogg", AudioFormat.wav: "audio/wav"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Audio", "content": dict.fromkeys([*MEDIA_TYPES.values(), "audio/pcm"], _BINARY)}
+}
+"""`responses=` of a route that answers with audio."""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    state = app.state
+    state.speech_settings = settings = read_settings(SpeechSettings)
+    state.upload_max_bytes = settings.transcription_max_bytes
+    state.budgets.add(*daily(settings))
+    prefix = state.settings.redis_prefix
+    state.speech_slots = Slots(state.redis, f"{prefix}:speech", settings.max_concurrent_speech)
+    async with open_voices(settings) as state.voices:
+        _announce(state.features, state.limits, state.voices, settings)
+        yield
+
+
+router = APIRouter(prefix="/speech", tags=["speech"], lifespan=lifespan)
+
+
+async def speech_service(request: Request, user: CurrentUser) -> SpeechService:
+    state = request.app.state
+    meter = Meter(state.database, state.budgets, state.speech_slots, user.id)
+    return SpeechService(state.speech_settings, state.voices, meter, user.id)
+
+
+Speech = Annotated[SpeechService, Depends(speech_service)]
+
+
+async def synthesis(data: SynthesisCreate, speech: Speech) -> AsyncGenerator[Spoken]:
+    """What fails before the first bytes is a problem document; the rest lives as long as the answer."""
+    async with speech.synthesize(data) as spoken:
+        yield spoken
+
+
+def audio_response(spoken: Spoken) -> StreamingResponse:
+    media_type = MEDIA_TYPES.get(spoken.format, f"audio/pcm;rate={spoken.sample_rate}")
+    return StreamingResponse(spoken.audio, media_type=media_type, headers={"X-Accel-Buffering": "no"})
+
+
+@router.get("/voices")
+async def list_voices(speech: Speech) -> VoicesRead:
+    """Who may speak, in which formats and how fast."""
+    return await speech.voices()
+
+
+@router.post("/synthesize", response_class=StreamingResponse, responses=AUDIO | problems(402))
+async def synthesize(spoken: Annotated[Spoken, Depends(synthesis)]) -> StreamingResponse:
+    """A text, read aloud. The audio comes as it is made; a connection that is cut means that the rest could not be."""
+    return audio_response(spoken)
+
+
+@router.post(
+    "/transcribe", max_body_size=CEILING, openapi_extra=upload_body(TranscriptionCreate), responses=problems(402)
+)
+async def transcribe(
+    upload: Annotated[Upload[TranscriptionCreate], Depends(upload_of(TranscriptionCreate))], speech: Speech
+) -> TranscriptionRead:
+    """What is said in a file of audio: wav, mp3, m4a, webm, ogg or flac, whatever it is called."""
+    return await speech.transcribe(upload.file, upload.data.language)
+
+
+def _announce(features: list[str], limits: dict[str, int], voices: Voices, settings: SpeechSettings) -> None:
+    """What is there, and no more."""
+    if voices.tts.there or voices.stt.there:
+        features.append("speech")
+    if voices.tts.there:
+        limits["synthesis_characters"] = settings.synthesis_max_characters
+    if voices.stt.there:
+        limits["transcription_bytes"] = settings.transcription_max_bytes
+        limits["transcription_seconds"] = settings.transcription_max_seconds

@@ -1,0 +1,37 @@
+"""A process that runs executions and serves nothing."""
+
+import asyncio
+from typing import Any
+
+import typer
+
+from app.cli._settings import configured
+from app.core.grace import STOPPING
+
+ALONE = "cannot share a file: stop that one, whose server works too, or set DATABASE_URL to PostgreSQL"
+
+app = typer.Typer()
+
+
+@app.command()
+def worker() -> None:
+    """Run what agents are asked to do, beside the servers, until Ctrl-C."""
+    from app.core.logging import configure_logging
+    from app.main import create_app
+
+    settings = configured()
+    configure_logging(settings)
+    application = create_app(settings, is_server=True)
+    application.state.is_worker = True
+    if settings.database_url.get_backend_name() == "sqlite":
+        application.state.alone = ALONE
+    asyncio.run(_work(application))
+
+
+async def _work(app: Any) -> None:
+    leave = asyncio.Event()
+    for number in STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, leave.set)
+    async with app.router.lifespan_context(app):
+        typer.echo("Working. Ctrl-C ends it.")
+        await leave.wait()

@@ -1,0 +1,83 @@
+"""How many of something a user may hold at once: counted in Redis for all processes, or in this one."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from app.core.errors import AppError
+
+LEASE_SECONDS = 90
+"""What is not renewed for so long counts no more: its process is dead."""
+
+_TAKE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+"""By Redis's clock: those of several machines may differ."""
+
+Client = Any
+"""Of redis-py, whose own types are incomplete."""
+Renew = Callable[[], Awaitable[None]]
+
+log = structlog.stdlib.get_logger("app.slots")
+
+
+class TooManyAtOnce(AppError):
+    status, code = 429, "too_many_at_once"
+
+
+class Slots:
+    """A limit of 0 is none. While Redis is down each process counts for itself."""
+
+    def __init__(self, redis: Client | None, key: str, limit: int) -> None:
+        self._redis = redis
+        self._key = key
+        self._limit = limit
+        self._own = Counter[str]()
+
+    @asynccontextmanager
+    async def held(self, who: str) -> AsyncGenerator[Renew]:
+        """Within it one more is held, as long as what it yields is called every now and then. Raises TooManyAtOnce."""
+        slot = str(uuid4())
+
+        async def renew() -> None:
+            await self._take(who, slot)
+
+        self._own[who] += 1
+        try:
+            if self._limit and (self._own[who] > self._limit or not await self._take(who, slot)):
+                raise TooManyAtOnce(f"You have {self._limit} open already, which is as many as there may be.")
+            yield renew
+        finally:
+            self._own[who] -= 1
+            if not self._own[who]:
+                del self._own[who]
+            await self._give_back(who, slot)
+
+    async def _take(self, who: str, slot: str) -> bool:
+        told = await self._ask("eval", _TAKE, 1, f"{self._key}:{who}", slot, self._limit or 2**31, LEASE_SECONDS)
+        return told != 0
+
+    async def _give_back(self, who: str, slot: str) -> None:
+        await self._ask("zrem", f"{self._key}:{who}", slot)
+
+    async def _ask(self, command: str, *arguments: Any) -> Any:
+        """None without Redis."""
+        if self._redis is None or not self._limit:
+            return None
+        from redis.exceptions import RedisError
+
+        try:
+            return await getattr(self._redis, command)(*arguments)
+        except (RedisError, OSError) as error:
+            log.warning("redis is down, each process counts for itself", error=type(error).__name__)
+            return None

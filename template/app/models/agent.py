@@ -1,0 +1,41 @@
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Owned, now
+from app.models.tool import Policy
+
+
+class Agent(Owned):
+    __tablename__ = "agents"
+
+    name: Mapped[str] = mapped_column(sa.String(100))
+    model_name: Mapped[str] = mapped_column(sa.String(200))
+    temperature: Mapped[float]
+    instructions: Mapped[str] = mapped_column(sa.Text)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    deleted_at: Mapped[datetime | None]
+    """Its executions stay."""
+
+
+class AgentTool(Base):
+    """A tool that an agent may use."""
+
+    __tablename__ = "agent_tools"
+    __table_args__ = (sa.UniqueConstraint("agent_id", "tool_id"),)
+
+    agent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"))
+    tool_id: Mapped[UUID] = mapped_column(sa.ForeignKey("tools.id", ondelete="CASCADE"))
+    policy: Mapped[Policy]
+
+
+class AgentSubagent(Base):
+    """An agent to which another may delegate."""
+
+    __tablename__ = "agent_subagents"
+    __table_args__ = (sa.UniqueConstraint("agent_id", "subagent_id"),)
+
+    agent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"))
+    subagent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"), index=True)

@@ -1,0 +1,78 @@
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Select, delete, select
+
+from app.models.agent import Agent, AgentSubagent, AgentTool
+from app.models.tool import Policy, Tool
+from app.repositories.base import OwnedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    tool: Tool
+    policy: Policy
+
+
+class AgentRepository(OwnedRepository[Agent]):
+    """One user's agents, and through them what they may use. Deleted ones do not exist here."""
+
+    model = Agent
+
+    async def grants(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Grant]]:
+        found = (
+            select(AgentTool.agent_id, Tool, AgentTool.policy)
+            .join(Tool, Tool.id == AgentTool.tool_id)
+            .where(AgentTool.agent_id.in_(agent_ids), AgentTool.agent_id.in_(self._mine()), Tool.available)
+            .order_by(Tool.name)
+        )
+        grants: dict[UUID, list[Grant]] = defaultdict(list)
+        for agent_id, tool, policy in await self._session.execute(found):
+            grants[agent_id].append(Grant(tool, policy))
+        return grants
+
+    async def subagents(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Agent]]:
+        found = (
+            self._rows()
+            .add_columns(AgentSubagent.agent_id)
+            .join(AgentSubagent, AgentSubagent.subagent_id == Agent.id)
+            .where(AgentSubagent.agent_id.in_(agent_ids))
+            .order_by(Agent.id)
+        )
+        subagents: dict[UUID, list[Agent]] = defaultdict(list)
+        for agent, agent_id in await self._session.execute(found):
+            subagents[agent_id].append(agent)
+        return subagents
+
+    async def named(self, ids: Collection[UUID]) -> Sequence[Agent]:
+        return (await self._session.scalars(self._rows().where(Agent.id.in_(ids)))).all()
+
+    async def delegations(self) -> Mapping[UUID, set[UUID]]:
+        """To whom each agent delegates."""
+        found = select(AgentSubagent.agent_id, AgentSubagent.subagent_id).where(
+            AgentSubagent.agent_id.in_(self._mine())
+        )
+        delegations: dict[UUID, set[UUID]] = defaultdict(set)
+        for agent_id, subagent_id in await self._session.execute(found):
+            delegations[agent_id].add(subagent_id)
+        return delegations
+
+    async def grant(self, agent: Agent, policies: Mapping[UUID, Policy]) -> None:
+        """Exactly these tools."""
+        await self._session.execute(delete(AgentTool).where(AgentTool.agent_id == agent.id))
+        self._session.add_all(AgentTool(agent_id=agent.id, tool_id=id, policy=policies[id]) for id in policies)
+        await self._session.flush()
+
+    async def delegate(self, agent: Agent, subagent_ids: Collection[UUID]) -> None:
+        """To exactly these agents."""
+        await self._session.execute(delete(AgentSubagent).where(AgentSubagent.agent_id == agent.id))
+        self._session.add_all(AgentSubagent(agent_id=agent.id, subagent_id=id) for id in subagent_ids)
+        await self._session.flush()
+
+    def _rows(self) -> Select[Agent]:
+        return super()._rows().where(Agent.deleted_at.is_(None))
+
+    def _mine(self) -> Select[UUID]:
+        return self._rows().with_only_columns(Agent.id)

@@ -1,0 +1,35 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.models.conversation import Conversation
+from app.models.message import Message, Role
+from app.repositories.base import OwnedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    conversation_id: UUID
+    title: str
+    said_at: datetime
+    role: Role
+    content: str
+
+
+class ConversationSearch(OwnedRepository[Conversation]):
+    """What was said in one user's conversations."""
+
+    model = Conversation
+
+    async def messages(self, words: Sequence[str], limit: int) -> Sequence[Found]:
+        """Those with all of the words, newest first. SQLite knows capitals of Latin letters without accents only."""
+        found = (
+            self._rows()
+            .join(Message, Message.conversation_id == Conversation.id)
+            .where(*(Message.content.icontains(word, autoescape=True) for word in words))
+            .with_only_columns(Conversation.id, Conversation.title, Message.created_at, Message.role, Message.content)
+            .order_by(Message.id.desc())
+            .limit(limit)
+        )
+        return [Found(*row) for row in await self._session.execute(found)]

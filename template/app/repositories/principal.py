@@ -1,0 +1,64 @@
+"""Who is calling: read on every request, so it is columns in place of a row, by statements that are built once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.models.base import now
+from app.models.user import ApiKey, User, UserSession
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling, and by which log-in or API key."""
+
+    id: UUID
+    email: str
+    full_name: str | None
+    is_active: bool
+    is_superuser: bool
+    email_verified: bool
+    created_at: datetime
+    credential_id: UUID
+    """The session's, or the API key's."""
+    last_used_at: datetime | None
+    scopes: Sequence[str] | None = None
+    """What an API key may be used for; None for a session, which may do all that its user may."""
+
+
+class PrincipalRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find_by_session(self, user_id: UUID, session_id: UUID) -> Principal | None:
+        """None unless the user is active and the session has neither ended nor expired."""
+        return await self._find(_BY_SESSION, {"user_id": user_id, "session_id": session_id})
+
+    async def find_by_api_key(self, hashed_key: str) -> Principal | None:
+        """None unless the user is active and the key has not expired."""
+        return await self._find(_BY_API_KEY, {"hashed_key": hashed_key})
+
+    async def _find(self, query: Select[*tuple[Any, ...]], values: dict[str, Any]) -> Principal | None:
+        row = (await self._connection.execute(query, {**values, "now": now()})).one_or_none()
+        return Principal(*row) if row else None
+
+
+def _who(credential: type[UserSession | ApiKey], *more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
+    columns = User.__table__.c
+    of_user = (columns[name] for name in _OF_USER)
+    return (
+        select(*of_user, credential.id, credential.last_used_at, *more)
+        .join(credential, credential.user_id == User.id)
+        .where(User.is_active, credential.expires_at > bindparam("now", type_=credential.expires_at.type))
+    )
+
+
+_OF_USER = ("id", "email", "full_name", "is_active", "is_superuser", "email_verified", "created_at")
+_BY_SESSION = _who(UserSession).where(User.id == bindparam("user_id"), UserSession.id == bindparam("session_id"))
+_BY_API_KEY = _who(ApiKey, ApiKey.scopes).where(ApiKey.hashed_key == bindparam("hashed_key"))

@@ -1,0 +1,80 @@
+"""Replies of all users: those that a process speaks, and those that no process speaks any more."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, bindparam, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.message import Message, MessageStatus
+from app.repositories.process import alive
+from app.repositories.usage import Used
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reply ended, and what it cost."""
+
+    status: MessageStatus
+    content: str
+    code: str | None = None
+    detail: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: Decimal | None = None
+
+    @property
+    def used(self) -> Used | None:
+        """None when no model was asked."""
+        if self.model is None:
+            return None
+        return Used(self.model, self.input_tokens or 0, self.output_tokens or 0, self.cost)
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_pending = Message.status == MessageStatus.pending
+
+
+class ReplyRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def store_texts(self, texts: Mapping[UUID, str]) -> None:
+        """In one round trip. A reply that has ended keeps its last word."""
+        stored = (
+            update(Message.__table__)  # pyright: ignore[reportArgumentType]
+            .where(Message.id == bindparam("of"), _pending)
+            .values(content=bindparam("text"))
+        )
+        connection = await self._session.connection()
+        await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
+
+    async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
+        """What the process speaks and has been asked to stop."""
+        asked = select(Message.id).where(_pending, Message.process_id == process_id, Message.stop_requested)
+        return (await self._session.scalars(asked)).all()
+
+    async def abandoned(self, process_id: UUID) -> dict[UUID, str]:
+        """What is stored of pending replies whose processes are dead, of which the one that asks is none."""
+        found = select(Message.id, Message.content).where(self._abandoned(process_id))
+        return {row.id: row.content for row in await self._session.execute(found)}
+
+    async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
+        """Those of them that are still abandoned, with these texts. What another process is settling is left to it."""
+        found = select(Message).where(Message.id.in_(texts), self._abandoned(process_id)).order_by(Message.id)
+        replies = (await self._session.scalars(found.with_for_update(skip_locked=True))).all()
+        for reply in replies:
+            reply.status = MessageStatus.stopped if reply.stop_requested else MessageStatus.interrupted
+            reply.content = texts[reply.id]
+        await self._session.flush()
+        return replies
+
+    def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
+        dead = Message.process_id.is_distinct_from(process_id) & Message.process_id.not_in(alive())
+        return _pending & or_(Message.process_id.is_(None), dead)

@@ -1,0 +1,188 @@
+"""Usage is counted around every request to a model. Its statements are built once: that costs more than to run them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Date,
+    FromClause,
+    Insert,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningDelete
+from uuid_utils.compat import uuid7
+
+from app.models.base import Base, now
+from app.models.usage import Reservation, Usage
+from app.models.user import User
+from app.repositories.base import OwnedRepository
+
+STALE_AFTER = timedelta(hours=1)
+"""A reservation that nobody settled by then counts no longer: whoever made it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    tokens: int
+    cost: Decimal
+    """US dollars."""
+    characters: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one request to a model used."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: Decimal | None
+    """US dollars; None where the price is not known."""
+    characters: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a person has used and reserved, and how many reservations of a feature there are."""
+
+    day: Amount
+    month: Amount
+    reservations: int
+
+
+class UsageRepository(OwnedRepository[Usage]):
+    """What one person used, and has reserved for what is under way."""
+
+    model = Usage
+
+    async def reserve(self, subject_id: UUID, feature: str, amount: Amount) -> Balance:
+        """The balance with this in it. Others that reserve for the same person wait until the transaction ends."""
+        at = now()
+        row = {"id": subject_id, "created_at": at, "user_id": self._user_id, "day": at.date(), "feature": feature}
+        await self._session.execute(_RESERVE, {**row, **asdict(amount)})
+        return await self.balance(at, feature)
+
+    async def balance(self, at: datetime, feature: str = "") -> Balance:
+        """Of the day and the month that `at` is in, and of the reservations of this feature."""
+        today = at.date()
+        when = {"day": today, "month": today.replace(day=1), "stale": at - STALE_AFTER}
+        found = await self._session.execute(_BALANCE, {**when, "user_id": self._user_id, "feature": feature})
+        *sums, reservations = (value or 0 for value in found.one())
+        return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
+
+    async def settle(self, subject_id: UUID, feature: str, used: Used | None) -> None:
+        """What one request truly used takes the place of what was reserved for it, if anything was.
+
+        None: no model was asked.
+        """
+        day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id}) or now().date()
+        if used is not None:
+            row = {"id": uuid7(), "created_at": now(), "user_id": self._user_id, "day": day, "feature": feature}
+            add = _ADD[self._session.get_bind().dialect.name]
+            await self._session.execute(add, {**row, "requests": 1, **asdict(used)})
+
+    async def since(self, day: date) -> Sequence[Usage]:
+        """Newest first."""
+        rows = self._rows().where(Usage.day >= day).order_by(Usage.day.desc(), Usage.feature, Usage.model)
+        return (await self._session.scalars(rows)).all()
+
+
+class ReservationRepository:
+    """All users' reservations at once: for what the application does by itself."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def release(self, subject_ids: Collection[UUID]) -> None:
+        """Gives back what was reserved for those that nobody will settle, unless it is being deleted anyway."""
+        free = select(Reservation.id).where(Reservation.id.in_(subject_ids)).with_for_update(skip_locked=True)
+        await self._session.execute(delete(Reservation).where(Reservation.id.in_(free)))
+
+    async def delete_stale(self) -> None:
+        await self._session.execute(delete(Reservation).where(Reservation.created_at <= now() - STALE_AFTER))
+
+
+def _amount(tokens: Any, cost: Any, characters: Any, seconds: Any) -> Amount:
+    return Amount(int(tokens), Decimal(cost), int(characters), int(seconds))
+
+
+_users = Base.metadata.tables[User.__tablename__]
+_usage = Base.metadata.tables[Usage.__tablename__]
+_reservations = Base.metadata.tables[Reservation.__tablename__]
+
+
+def _param(column: ColumnElement[Any]) -> BindParameter[Any]:
+    return bindparam(str(column.key), type_=column.type)
+
+
+def _own_row(table: FromClause) -> Select[*tuple[Any, ...]]:
+    """Of parameters, and none when the person is gone."""
+    return select(*map(_param, table.c)).where(_users.c.id == _param(table.c.user_id))
+
+
+def _reserve() -> Insert:
+    """It locks the person's row: a balance that is read after it is exact."""
+    row = _own_row(_reservations).with_for_update(key_share=True)
+    return insert(_reservations).from_select(list(_reservations.c), row)
+
+
+def _balance() -> Any:
+    day, month = bindparam("day", type_=Date()), bindparam("month", type_=Date())
+    row = union_all(_used(month), _reserved()).subquery().c
+    periods, sums = (row.day == day, row.day >= month), (row.tokens, row.cost, row.characters, row.seconds)
+    return select(
+        *(func.sum(column).filter(period) for period in periods for column in sums), func.sum(row.reservations)
+    )
+
+
+def _used(month: BindParameter[Any]) -> Any:
+    columns = _usage.c
+    tokens: ColumnElement[int] = columns.input_tokens + columns.output_tokens
+    spent = (tokens.label("tokens"), columns.cost, columns.characters, columns.seconds)
+    used = select(columns.day, *spent, literal(0).label("reservations"))
+    return used.where(columns.user_id == _param(columns.user_id), columns.day >= month)
+
+
+def _reserved() -> Any:
+    columns = _reservations.c
+    counted = case((columns.feature == _param(columns.feature), 1), else_=0)
+    reserved = select(columns.day, columns.tokens, columns.cost, columns.characters, columns.seconds, counted)
+    alive = columns.created_at > bindparam("stale", type_=columns.created_at.type)
+    return reserved.where(columns.user_id == _param(columns.user_id), alive)
+
+
+def _release() -> ReturningDelete[Any]:
+    columns = _reservations.c
+    mine = (columns.user_id == _param(columns.user_id), columns.id == _param(columns.id))
+    return delete(_reservations).where(*mine).returning(columns.day)
+
+
+def _add(into: postgresql.Insert | sqlite.Insert) -> Insert:
+    """A new row of a day, or a sum in the one that is there; a cost is unknown only if all are."""
+    row = into.from_select(list(_usage.c), _own_row(_usage))
+    sums = {name: _usage.c[name] + row.excluded[name] for name in _COUNTED}
+    cost = func.coalesce(_usage.c.cost + row.excluded.cost, _usage.c.cost, row.excluded.cost)
+    return row.on_conflict_do_update(index_elements=["user_id", "day", "feature", "model"], set_={**sums, "cost": cost})
+
+
+_COUNTED = ("requests", "input_tokens", "output_tokens", "characters", "seconds")
+_RESERVE, _BALANCE, _RELEASE = _reserve(), _balance(), _release()
+_ADD = {"postgresql": _add(postgresql.insert(_usage)), "sqlite": _add(sqlite.insert(_usage))}

@@ -1,0 +1,64 @@
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, Field
+
+from app.models.tool import Policy
+from app.schemas.base import Body, NotNull, Read, Text
+from app.schemas.tool import ToolRead
+
+
+def _trimmed(value: str) -> str:
+    if value != value.strip():
+        raise ValueError("it must not begin or end with a blank")
+    return value
+
+
+Name = Annotated[Text, Field(min_length=1, max_length=100), AfterValidator(_trimmed)]
+ModelName = Annotated[Text, Field(min_length=1, max_length=200)]
+"""`demo`, `provider:name`, or a bare `claude-*` or `gpt-*`: one of those that `/info` names."""
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Instructions = Annotated[Text, Field(max_length=32_000)]
+Ids = Annotated[list[UUID], Field(max_length=50)]
+
+
+class AgentCreate(Body):
+    name: Name
+    model_name: ModelName
+    temperature: Temperature = 0.7
+    instructions: Instructions = ""
+    tool_ids: Ids = Field(default=[])
+    tool_policies: dict[UUID, Policy] = Field(default={})
+    """Where a grant differs from the tool's own policy."""
+    subagent_ids: Ids = Field(default=[])
+
+
+class AgentUpdate(Body):
+    """What is sent takes the place of what was; the rest stays."""
+
+    name: NotNull[Name] = None
+    model_name: NotNull[ModelName] = None
+    temperature: NotNull[Temperature] = None
+    instructions: NotNull[Instructions] = None
+    tool_ids: NotNull[Ids] = None
+    tool_policies: NotNull[dict[UUID, Policy]] = None
+    subagent_ids: NotNull[Ids] = None
+
+
+class SubagentRead(Read):
+    id: UUID
+    name: str
+
+
+class AgentRead(Read):
+    id: UUID
+    name: str
+    model_name: str
+    temperature: float
+    instructions: str
+    tools: list[ToolRead]
+    """Each with the policy of this agent."""
+    subagents: list[SubagentRead]
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,18 @@
+"""What of a conversation may be read aloud."""
+
+from app.core.errors import Conflict, Invalid
+from app.models.message import MessageStatus
+from app.schemas.message import MessageRead
+
+
+class StillWritten(Conflict):
+    code = "still_written"
+
+
+def readable(reply: MessageRead) -> str:
+    """Its text. Raises StillWritten and Invalid."""
+    if reply.status is MessageStatus.pending:
+        raise StillWritten("The reply is still being written; ask again once it has ended.")
+    if not reply.content.strip():
+        raise Invalid("There is no text in this reply.")
+    return reply.content

@@ -1,0 +1,83 @@
+"""What an execution runs with: a copy of its agent, made when it begins."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.agent import Agent
+from app.repositories.agent import AgentRepository, Grant
+from app.schemas.execution import Configuration, GrantedSubagent, GrantedTool, Limits
+from app.services.agent_ai import ToolSpec
+
+DELEGATION: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"task": {"type": "string", "description": "All that it needs to know: it sees nothing else"}},
+    "required": ["task"],
+    "additionalProperties": False,
+}
+
+
+async def configuration(
+    session: AsyncSession, user_id: UUID, agent_id: UUID, limits: Limits, lineage: Sequence[UUID] = ()
+) -> Configuration:
+    """Raises NotFound."""
+    agents = AgentRepository(session, user_id)
+    agent = await agents.get(agent_id)
+    grants = (await agents.grants([agent_id])).get(agent_id, [])
+    subagents = (await agents.subagents([agent_id])).get(agent_id, [])
+    return Configuration(
+        name=agent.name,
+        model_name=agent.model_name,
+        temperature=agent.temperature,
+        instructions=agent.instructions,
+        tools=list(map(_tool, grants)),
+        subagents=_delegates(subagents, {grant.tool.name for grant in grants}),
+        limits=limits,
+        lineage=list(lineage),
+    )
+
+
+def specs(configuration: Configuration) -> list[ToolSpec]:
+    """What the model may call: tools, and subagents as such."""
+    tools = [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in configuration.tools]
+    for subagent in configuration.subagents:
+        tools.append(ToolSpec(subagent.tool, f"Give a task to the agent “{subagent.name}”.", DELEGATION))
+    return tools
+
+
+def of_subagents(limits: Limits, used: Limits) -> Limits:
+    """What is left of them. At least one step, so that 0 does not become no limit."""
+    return Limits(
+        steps=max(limits.steps - used.steps, 1),
+        tokens=limits.tokens and max(limits.tokens - used.tokens, 1),
+        seconds=max(limits.seconds - used.seconds, 1),
+        dollars=limits.dollars and max(limits.dollars - used.dollars, limits.dollars / 1_000_000),
+    )
+
+
+def _tool(grant: Grant) -> GrantedTool:
+    tool = grant.tool
+    return GrantedTool(
+        name=tool.name, description=tool.description, input_schema=tool.input_schema, policy=grant.policy
+    )
+
+
+def _delegates(subagents: Sequence[Agent], taken: set[str]) -> list[GrantedSubagent]:
+    """Each as a tool with a name that models accept and nothing else has."""
+    found: list[GrantedSubagent] = []
+    for agent in subagents:
+        name = base = f"ask_{_slug(agent.name)}"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        found.append(GrantedSubagent(id=agent.id, name=agent.name, tool=name))
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40] or "agent"

@@ -1,0 +1,43 @@
+from uuid import UUID
+
+from app.core.database import Database
+from app.models.conversation import Conversation
+from app.repositories.base import Page
+from app.repositories.conversation import ConversationRepository
+from app.repositories.message import MessageRepository, Shown
+from app.schemas.base import changed
+from app.schemas.conversation import ConversationCreate, ConversationUpdate
+
+
+class ConversationService:
+    """One person's conversations."""
+
+    def __init__(self, database: Database, user_id: UUID) -> None:
+        self._database = database
+        self._user_id = user_id
+
+    async def create(self, data: ConversationCreate) -> Conversation:
+        async with self._database.write() as session:
+            return await ConversationRepository(session, self._user_id).create(title=data.title)
+
+    async def list(self, limit: int, cursor: UUID | None) -> Page[Conversation]:
+        async with self._database.read() as session:
+            return await ConversationRepository(session, self._user_id).list(limit, cursor)
+
+    async def get(self, id: UUID) -> Conversation:
+        async with self._database.read() as session:
+            return await ConversationRepository(session, self._user_id).get(id)
+
+    async def update(self, id: UUID, data: ConversationUpdate) -> Conversation:
+        async with self._database.write() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            return await conversations.update(await conversations.get(id, lock=True), changed(data))
+
+    async def delete(self, id: UUID) -> None:
+        async with self._database.write() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            await conversations.delete(await conversations.get(id, lock=True))
+
+    async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[Shown]:
+        async with self._database.rows() as connection:
+            return await MessageRepository(connection, self._user_id).list(id, limit, cursor)

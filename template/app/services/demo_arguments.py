@@ -1,0 +1,124 @@
+"""Arguments that a JSON schema allows, with the words of a question where it allows any.
+
+What the schema itself offers comes first: a constant, a default, an example. What need not be given is not. A text
+that must match a pattern, and items that must differ, need such an offer.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import ceil
+from operator import ge, gt, le, lt
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+_DEPTH = 16
+"""Where what refers to itself ends."""
+_BOUNDS = {"minimum": ge, "exclusiveMinimum": gt, "maximum": le, "exclusiveMaximum": lt}
+_FORMATS = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "duration": "PT1H",
+    "email": "demo@example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "ipvanyaddress": "192.0.2.1",
+    "time": "12:00:00Z",
+    "uri": "https://example.com/",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+
+
+class _TooDeep(Exception):
+    pass
+
+
+def arguments(schema: Schema, question: str) -> Any:
+    """Without any, where what must be given has no end."""
+    try:
+        return _Writer(schema, question).value(schema, 0)
+    except _TooDeep:
+        return {}
+
+
+class _Writer:
+    def __init__(self, root: Schema, words: str) -> None:
+        self._root = root
+        self._words = words
+
+    def value(self, schema: Schema, depth: int) -> Any:
+        if depth > _DEPTH:
+            raise _TooDeep
+        if "$ref" in schema:
+            beside = {key: schema[key] for key in schema if key != "$ref"}
+            return self.value({**self._found(schema["$ref"]), **beside}, depth + 1)
+        for offer in ("const", "default"):
+            if offer in schema:
+                return schema[offer]
+        for offers in ("enum", "examples"):
+            if schema.get(offers):
+                return schema[offers][0]
+        if choices := schema.get("anyOf") or schema.get("oneOf"):
+            return self._any(choices, depth)
+        return self._typed(schema, depth)
+
+    def _any(self, choices: Sequence[Schema], depth: int) -> Any:
+        """As the first of them that has an end."""
+        for choice in choices:
+            with suppress(_TooDeep):
+                return self.value(choice, depth + 1)
+        raise _TooDeep
+
+    def _typed(self, schema: Schema, depth: int) -> Any:
+        match schema.get("type"):
+            case "object":
+                properties = schema.get("properties", {})
+                return {name: self.value(properties[name], depth + 1) for name in schema.get("required", ())}
+            case "array":
+                return self._items(schema, depth)
+            case "integer" | "number":
+                return _number(schema)
+            case "boolean":
+                return True
+            case "null":
+                return None
+            case _:
+                return self._text(schema)
+
+    def _items(self, schema: Schema, depth: int) -> Sequence[Any]:
+        """One, unless there must be more."""
+        least, most = schema.get("minItems", 0), schema.get("maxItems", 1)
+        items = schema.get("prefixItems") or [schema.get("items", {})] * max(least, min(most, 1))
+        try:
+            return [self.value(item, depth + 1) for item in items]
+        except _TooDeep:
+            if least:
+                raise
+            return []
+
+    def _text(self, schema: Schema) -> str:
+        if schema.get("format") in _FORMATS:
+            return _FORMATS[schema["format"]]
+        least = schema.get("minLength", 0)
+        return self._words.ljust(least, ".")[: schema.get("maxLength")]
+
+    def _found(self, reference: str) -> Schema:
+        found: Any = self._root
+        for name in reference.split("/")[1:]:
+            found = found[name.replace("~1", "/").replace("~0", "~")]
+        return found
+
+
+def _number(schema: Schema) -> float:
+    """The least that there may be, or else one that there may be."""
+    step = schema.get("multipleOf", 1)
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    near = step if low is None and high is None else high if low is None else low
+    first = ceil(near / step) * step
+    found = (number for number in (first, first + step, first - step) if _is_within(schema, number))
+    return next(found, near if low is None or high is None else (low + high) / 2)
+
+
+def _is_within(schema: Schema, number: float) -> bool:
+    return all(compare(number, schema[name]) for name, compare in _BOUNDS.items() if name in schema)

@@ -1,0 +1,40 @@
+"""Events of executions: as they are stored, and as they are told."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from app.models.execution import Execution, ExecutionEvent
+from app.repositories.execution import NewEvent
+from app.schemas.execution import ExecutionUsage
+from app.schemas.execution_event import Happened, ModelDelta, StoredEvent
+
+OF_EVERY = set(Happened.model_fields)
+
+
+def new(event: StoredEvent, entry: dict[str, Any] | None = None) -> NewEvent:
+    return NewEvent(event.type, event.model_dump(mode="json", exclude={*OF_EVERY, "type"}), entry)
+
+
+def told(event: ExecutionEvent) -> str:
+    """As JSON; what is stored was valid when it was written."""
+    known = {
+        "type": event.type,
+        "sequence": event.sequence,
+        "at": event.created_at.isoformat(),
+        "execution_id": str(event.execution_id),
+    }
+    return json.dumps(known | event.data, ensure_ascii=False)
+
+
+def told_delta(execution_id: UUID, sequence: int, text: str) -> str:
+    return ModelDelta(sequence=sequence, execution_id=execution_id, text=text).model_dump_json()
+
+
+def usage(execution: Execution) -> ExecutionUsage:
+    return ExecutionUsage(
+        steps=execution.steps,
+        input_tokens=execution.input_tokens,
+        output_tokens=execution.output_tokens,
+        cost=execution.cost,
+    )

@@ -1,0 +1,22 @@
+from dataclasses import dataclass
+
+from app.core.database import Database
+from app.core.events import Events
+from app.services.agent_ai import AgentAI
+from app.services.budgets import Budgets
+from app.services.execution_settings import ExecutionSettings
+from app.services.signals import Signals
+from app.services.toolbox import Toolbox
+
+
+@dataclass(slots=True)
+class Means:
+    """What every run works with."""
+
+    settings: ExecutionSettings
+    database: Database
+    events: Events
+    ai: AgentAI
+    toolbox: Toolbox
+    budgets: Budgets
+    signals: Signals

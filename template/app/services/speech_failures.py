@@ -1,0 +1,81 @@
+"""How speech fails. The sentences are for whoever asked, and quote no provider."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from app.core.errors import AppError
+
+log = structlog.stdlib.get_logger("app.speech")
+
+
+class SpeechFailure(AppError):
+    """Somebody who should speak or listen did not. `retry_after` is as the provider says it."""
+
+    status, code = 503, "speech_error"
+    sentence = "The speech provider reported an error."
+
+    def __init__(self, sentence: str = "", retry_after: str | None = None) -> None:
+        super().__init__(sentence or self.sentence)
+        self._retry_after = retry_after
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": self._retry_after} if self._retry_after and self._retry_after.isdigit() else {}
+
+
+class SpeechNotInstalled(SpeechFailure):
+    code = "speech_not_installed"
+
+
+class SpeechRefusedKey(SpeechFailure):
+    code = "speech_refused_key"
+    sentence = "The speech provider refuses this service's key."
+
+
+class SpeechQuota(SpeechFailure):
+    code = "speech_quota"
+    sentence = "This service's quota with the speech provider is used up."
+
+
+class SpeechOverloaded(SpeechFailure):
+    code = "speech_overloaded"
+    sentence = "The speech provider is overloaded; try again later."
+
+
+class SpeechUnavailable(SpeechFailure):
+    code = "speech_unavailable"
+    sentence = "The speech provider has trouble; try later."
+
+
+class SpeechTimeout(SpeechFailure):
+    code = "speech_timeout"
+    sentence = "The speech provider did not answer in time."
+
+
+class SpeechDisconnected(SpeechFailure):
+    code = "speech_disconnected"
+    sentence = "The connection to the speech provider was lost."
+
+
+def of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
+    """What an answer with this status says."""
+    retry_after = headers.get("retry-after")
+    match status:
+        case 401 | 403:
+            return SpeechRefusedKey()
+        case 402:
+            return SpeechQuota()
+        case 429 | 503 | 529:
+            return SpeechOverloaded(retry_after=retry_after)
+        case _ if status >= 500:
+            return SpeechUnavailable(retry_after=retry_after)
+        case _:
+            return SpeechFailure()
+
+
+def logged(name: str, error: Exception, failure: AppError) -> AppError:
+    """The failure, of which an operator may know which error it was, but not what anybody said."""
+    if isinstance(failure, SpeechFailure):
+        log.warning("speech failed", provider=name, code=failure.code, error=type(error).__name__)
+    return failure

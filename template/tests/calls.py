@@ -1,0 +1,31 @@
+"""How tests call tools."""
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.services.toolbox import Tool, ToolContext, ToolError
+from tests.conftest import SECRET_KEY
+
+NO_DATABASE = Database(Settings(secret_key=SecretStr(SECRET_KEY)))
+"""Nothing connects to it."""
+
+
+def context(database: Database = NO_DATABASE, user_id: UUID | None = None, *, key: str = "key") -> ToolContext:
+    return ToolContext(user_id or uuid4(), UUID(int=1), key, database)
+
+
+async def call(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -> str:
+    return await tool.call(to or context(), json.dumps(arguments))
+
+
+async def refused(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -> str:
+    """The sentence with which it is."""
+    with pytest.raises(ToolError) as caught:
+        await call(tool, to, **arguments)
+    return str(caught.value)

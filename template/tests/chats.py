@@ -1,0 +1,112 @@
+"""What tests of chat share: paths, requests, and models that do what a test wants."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from app.services.ai import Line, Spent
+from tests.sse import Event, parse_all
+
+SEND, STREAM, CONVERSATIONS = "/api/v1/chat/messages", "/api/v1/chat/messages/stream", "/api/v1/chat/conversations"
+
+
+async def stream(client: httpx2.AsyncClient, content: str, **more: Any) -> list[Event]:
+    return events_of(await client.post(STREAM, json={"content": content, **more}))
+
+
+async def resume(client: httpx2.AsyncClient, reply_id: str, offset: int | None = None) -> list[Event]:
+    headers = {} if offset is None else {"Last-Event-ID": str(offset)}
+    return events_of(await client.get(f"{SEND}/{reply_id}/stream", headers=headers))
+
+
+def events_of(answer: httpx2.Response) -> list[Event]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return parse_all(answer.text)
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.data["text"] for event in events if event.type == "message.delta")
+
+
+async def messages(client: httpx2.AsyncClient, conversation_id: str, **query: Any) -> dict[str, Any]:
+    return (await client.get(f"{CONVERSATIONS}/{conversation_id}/messages", params=query)).json()
+
+
+async def all_messages(client: httpx2.AsyncClient) -> list[dict[str, Any]]:
+    """Of the one conversation that there is, in order."""
+    [conversation] = (await client.get(CONVERSATIONS)).json()["items"]
+    return (await messages(client, conversation["id"]))["items"]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """For what another process does, of which nothing here tells."""
+    while not await condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+async def stored(client: httpx2.AsyncClient, count: int) -> list[dict[str, Any]]:
+    """The messages of the one conversation that there is, once there are so many."""
+
+    async def enough() -> bool:
+        return len(await all_messages(client)) >= count
+
+    await until(enough)
+    return await all_messages(client)
+
+
+@dataclass
+class Said:
+    """What is said in an answer that costs nothing."""
+
+    pieces: AsyncGenerator[str]
+    code: str | None = None
+    spent = Spent("demo")
+
+    def __aiter__(self) -> AsyncGenerator[str]:
+        return self.pieces
+
+
+class Scripted:
+    """A model that says what the test wants and remembers what it was told."""
+
+    models: Sequence[str] = ("demo",)
+    code: str | None = None
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+        self.heard: list[Sequence[Line]] = []
+
+    def check(self, model: str) -> None:
+        assert model in self.models
+
+    @asynccontextmanager
+    async def answer(self, lines: Sequence[Line], model: str | None = None) -> AsyncGenerator[Said]:
+        async with aclosing(self.stream(lines)) as pieces:
+            yield Said(pieces, self.code)
+
+    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        self.heard.append(lines)
+        for piece in self.pieces:
+            yield piece
+
+
+class Endless(Scripted):
+    """Says something, then thinks until it may go on and say the rest."""
+
+    def __init__(self, first: str = "so far", *rest: str) -> None:
+        super().__init__(*rest)
+        self.first = first
+        self.thinks, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        self.heard.append(lines)
+        yield self.first
+        self.thinks.set()
+        await self.go_on.wait()
+        for piece in self.pieces:
+            yield piece

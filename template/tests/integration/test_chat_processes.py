@@ -1,0 +1,225 @@
+"""Several processes on one database: here several applications in one process, which share nothing else."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from app.core import events as events_module
+from app.core import redis_events
+from app.repositories import process
+from app.services import abandoned, heartbeat, replies
+from tests.chats import SEND, Endless, all_messages, resume, stored, stream, text_of, until
+from tests.conftest import BACKENDS, MakeSettings, client_for, running, sign_in
+from tests.redis_server import Line, own_prefix, reachable
+
+ROWS = [(backend, "rows") for backend in BACKENDS]
+REDIS = [(BACKENDS[-1], "redis")] if reachable() else []
+"""How a process hears of the replies of another: by looking at rows, or through Redis, too, which no database sees."""
+several = partial(pytest.mark.parametrize, ("database_url", "replicas"), indirect=True)
+
+
+@dataclass(frozen=True)
+class Replica:
+    app: FastAPI
+    client: httpx2.AsyncClient
+
+    def endless(self, *pieces: str) -> Endless:
+        self.app.state.replies._ai = model = Endless(*pieces)
+        return model
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "ELSEWHERE_SECONDS", 0.1)
+    monkeypatch.setattr(redis_events, "ELSEWHERE_SECONDS", 0.1)
+    monkeypatch.setattr(redis_events, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(process, "DEAD_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(abandoned, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def line() -> AsyncGenerator[Line]:
+    line = Line()
+    await line.mend()
+    yield line
+    await line.cut()
+
+
+@pytest.fixture
+async def replicas(
+    request: pytest.FixtureRequest, make_settings: MakeSettings, line: Line
+) -> AsyncGenerator[tuple[Replica, Replica]]:
+    async with AsyncExitStack() as stack:
+        redis: dict[str, Any] = {}
+        if request.param == "redis":
+            redis = {"redis_url": line.url, "redis_prefix": await stack.enter_async_context(own_prefix())}
+        settings, headers, made = make_settings(**redis), dict[str, str](), list[Replica]()
+        for _ in range(2):
+            app = await stack.enter_async_context(running(settings))
+            client = await stack.enter_async_context(client_for(app))
+            headers = headers or await sign_in(client, "alice@example.com")
+            client.headers.update(headers)
+            made.append(Replica(app, client))
+        yield made[0], made[1]
+
+
+async def begin(replica: Replica, model: Endless) -> tuple[asyncio.Task[Any], str]:
+    """A reply whose model thinks; also its id."""
+    reading = asyncio.create_task(stream(replica.client, "?"))
+    await model.thinks.wait()
+    return reading, (await all_messages(replica.client))[1]["id"]
+
+
+async def stored_as(replica: Replica, content: str) -> None:
+    async def so_far() -> bool:
+        return (await all_messages(replica.client))[1]["content"] == content
+
+    await until(so_far)
+
+
+async def may_judge(replica: Replica) -> None:
+    async def steady() -> bool:
+        return replica.app.state.heartbeat.may_judge
+
+    await until(steady)
+
+
+class Unreachable:
+    def write(self) -> NoReturn:
+        raise OSError
+
+
+def pause(replica: Replica) -> None:
+    """It beats no more, as if it had been stopped for a while: the others take it for dead."""
+    replica.app.state.heartbeat._database = Unreachable()
+
+
+def go_on(replica: Replica) -> None:
+    replica.app.state.heartbeat._database = replica.app.state.database
+
+
+@several(ROWS + REDIS)
+async def test_a_reader_comes_back_to_another_process(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    model = one.endless("so far", ", and", " further")
+    first, reply_id = await begin(one, model)
+    again = [asyncio.create_task(resume(other.client, reply_id, offset)) for offset in (0, 4)]
+    await stored_as(other, "so far")
+    model.go_on.set()
+    text = "so far, and further"
+    assert [text_of(events) for events in await asyncio.gather(*again)] == [text, text[4:]]
+    end = (await first)[-1]
+    assert {(await task)[-1].data["message"]["content"] for task in again} == {text}
+    assert (await resume(other.client, reply_id, 6))[-1] == end == (await again[0])[-1]
+
+
+@several(ROWS + REDIS)
+async def test_what_is_sent_at_once_to_two_processes_with_one_key_is_one_message(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    headers = {"Idempotency-Key": "a key"}
+    sending = [replica.client.post(SEND, json={"content": "hi"}, headers=headers) for replica in replicas]
+    first, second = await asyncio.gather(*sending)
+    assert (first.status_code, first.json()) == (201, second.json())
+    assert len(await all_messages(replicas[0].client)) == 2
+
+
+@several(ROWS + REDIS)
+async def test_any_process_stops_a_reply(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    reading, reply_id = await begin(one, one.endless())
+    answer = await other.client.post(f"{SEND}/{reply_id}/stop")
+    assert (answer.status_code, answer.json()["status"], answer.json()["content"]) == (200, "stopped", "so far")
+    assert (await reading)[-1].type == "message.stopped"
+
+
+@several(ROWS + REDIS)
+async def test_a_message_waits_for_the_one_before_it_in_another_process(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    model, later = one.endless("first"), other.endless("second")
+    later.go_on.set()
+    reading, _ = await begin(one, model)
+    conversation_id = (await all_messages(one.client))[0]["conversation_id"]
+    second = asyncio.create_task(stream(other.client, "two", conversation_id=conversation_id))
+    await stored(one.client, 4)
+    assert later.heard == []
+    model.go_on.set()
+    await reading
+    assert (await second)[-1].type == "message.completed"
+    assert [line.text for line in later.heard[0]] == ["?", "first", "two"]
+
+
+@several(ROWS + REDIS)
+async def test_the_reply_of_a_dead_process_is_settled_and_its_followers_hear_of_it(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    one, other = replicas
+    model = one.endless("so far", " too late")
+    own_reader, reply_id = await begin(one, model)
+    follower = asyncio.create_task(resume(other.client, reply_id, 3))
+    await stored_as(other, "so far")
+    pause(one)
+    events = await asyncio.wait_for(follower, 10)
+    assert (text_of(events), events[-1].type) == ("far", "message.interrupted")
+    assert events[-1].data["message"]["content"] == "so far"
+    # It lives after all: it changes nothing any more, and its readers hear what is stored.
+    go_on(one)
+    model.go_on.set()
+    end = (await own_reader)[-1]
+    assert (end.type, end.id, end.data["message"]) == ("message.interrupted", 6, events[-1].data["message"])
+    [_user, reply] = await all_messages(one.client)
+    assert (reply["status"], reply["content"]) == ("interrupted", "so far")
+
+
+@several(ROWS + REDIS)
+async def test_a_silent_model_is_no_dead_process(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    model = one.endless("so far", " and done")
+    reading, reply_id = await begin(one, model)
+    follower = asyncio.create_task(resume(other.client, reply_id))
+    await may_judge(other)
+    await asyncio.sleep(process.DEAD_SECONDS)
+    model.go_on.set()
+    assert {(await task)[-1].type for task in (reading, follower)} == {"message.completed"}
+
+
+@several(ROWS)
+async def test_a_process_that_has_not_beaten_for_a_while_does_not_judge(replicas: tuple[Replica, Replica]) -> None:
+    """The database was down, or the process was paused: it is the others that may be alive."""
+    one, other = replicas
+    beats = other.app.state.heartbeat
+    await may_judge(other)
+    beats._last -= process.DEAD_SECONDS
+    assert not beats.may_judge
+    await beats.beat()
+    assert not beats.may_judge
+    assert one.app.state.heartbeat.id != beats.id
+
+
+@several(REDIS)
+async def test_redis_may_fail_in_the_middle_and_come_back(replicas: tuple[Replica, Replica], line: Line) -> None:
+    one, other = replicas
+    model = one.endless("so far", ", and further")
+    first, reply_id = await begin(one, model)
+    followers = [asyncio.create_task(resume(other.client, reply_id))]
+    await stored_as(other, "so far")
+    await line.cut()
+    followers.append(asyncio.create_task(resume(other.client, reply_id, 2)))
+    model.go_on.set()
+    assert text_of(await first) == "so far, and further"
+    events = [await asyncio.wait_for(follower, 10) for follower in followers]
+    assert [text_of(found) for found in events] == ["so far, and further", " far, and further"]
+    await line.mend()
+    second = one.endless("again")
+    second.go_on.set()
+    reply = (await one.client.post(SEND, json={"content": "?"})).json()
+    assert text_of(await resume(other.client, reply["id"])) == "again"

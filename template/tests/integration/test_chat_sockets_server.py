@@ -1,0 +1,88 @@
+"""WebSockets of the chat on a real server process: what a client sees of how they end."""
+
+import asyncio
+import json
+import shutil
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx2
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+
+from tests.integration.conftest import StartServer
+from tests.integration.test_chat_server import signed_in
+from tests.server import Server
+from tests.sockets import close_code, served
+
+PATH = "/api/v1/chat/ws"
+
+
+@pytest.fixture
+def file(migrated_file: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(migrated_file, tmp_path / "app.db"))
+
+
+@pytest.fixture
+def database_url(file: Path) -> str:
+    """On one database: nothing here is about it."""
+    return f"sqlite:///{file}"
+
+
+def status_of_the_reply(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as database:
+        [(status,)] = database.execute("SELECT status FROM messages WHERE role = 'assistant'")
+        return status
+
+
+async def take_nothing(server: Server, client: httpx2.AsyncClient) -> None:
+    """Ask for more than fits on the way until the server has enough."""
+    with socket.socket() as narrow:
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+        narrow.setblocking(False)
+        async with served(server.url, PATH, client, sock=narrow, close_timeout=0.1) as connection:
+            connection.transport.pause_reading()
+            for _ in range(20):
+                await connection.send(json.dumps({"type": "send", "content": "x" * 400_000}))
+            await server.says("slow_reader")
+            connection.transport.abort()
+
+
+async def test_what_a_socket_is_closed_with(start_server: StartServer) -> None:
+    settings = {"SOCKET_SEND_TIMEOUT": "0.2", "MESSAGE_MAX_CHARACTERS": "400000"}
+    async with start_server(**settings) as server, signed_in(server) as client:
+        async with served(server.url, PATH, client) as connection:
+            assert connection.subprotocol == "bearer"
+            await connection.send('{"type": "send", "content": "hello"}')
+            assert json.loads(await connection.recv())["type"] == "message.created"
+            await connection.send("x" * 600_000)
+            assert await close_code(connection) == 1009
+        async with served(server.url, PATH, client) as connection:
+            connection.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
+            assert await close_code(connection) == 1007
+        with pytest.raises(InvalidStatus, match="403"):
+            await served(server.url, PATH, client, origin="https://evil.example")  # pyright: ignore
+        await take_nothing(server, client)
+        await client.post("/api/v1/auth/logout")
+        async with served(server.url, f"{PATH}?token=secret", client) as connection:
+            assert (await close_code(connection), connection.close_reason) == (4401, "unauthenticated")
+        assert await server.stop() == 0
+        assert "code=4401" in server.output
+        for word in ("Traceback", "[error", "[warning", "secret"):
+            assert word not in server.output
+
+
+async def test_a_shutdown_closes_sockets_before_it_waits_for_replies(start_server: StartServer, file: Path) -> None:
+    async with start_server(DEMO_MODEL_DELAY="0.02") as server, signed_in(server) as client:
+        async with served(server.url, PATH, client) as connection:
+            await connection.send('{"type": "send", "content": "hello"}')
+            await connection.recv()
+            ending = asyncio.create_task(server.stop())
+            assert await close_code(connection) == 1012
+            assert status_of_the_reply(file) == "pending"
+        assert await ending == 0
+    assert status_of_the_reply(file) == "completed"

@@ -1,0 +1,236 @@
+"""Executions that several want at once, and what must not harm others."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select, text, update
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.models.base import now
+from app.models.execution import Approval, Execution, ExecutionStatus
+from app.repositories import process
+from app.repositories.run import RunRepository
+from app.services import heartbeat
+from app.services.approvals import expire
+from tests.agents import (
+    EXECUTIONS,
+    Thinking,
+    agent,
+    answer,
+    asking,
+    by_role,
+    calls,
+    delegates,
+    ended,
+    events,
+    execute,
+    play,
+    reached,
+    returned,
+    stored,
+    team,
+    types,
+)
+from tests.conftest import MakeSettings, client_for, running, sign_in
+
+SUM = calls(("calculate", {"expression": "2 + 3"}))
+TIMES = 8
+"""So often is a race run: chance decides who wins."""
+ENDS = {"execution.completed", "execution.failed", "execution.cancelled"}
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DEAD_SECONDS", 1.0)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    async with running(settings, is_server=True) as app:
+        yield app
+
+
+async def test_what_cannot_be_read_any_more_ends_alone(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    thinking = Thinking()
+    play(app, thinking, "done")
+    made = await agent(alice)
+    queued = await execute(alice, made["id"])
+    await thinking.begun.wait()
+    dead = {"process_id": uuid4(), "run_id": uuid4(), "configuration": {"name": "of another time", "limits": {}}}
+    async with database.write() as session:
+        await session.execute(update(Execution).values(**dead))
+    async with asyncio.timeout(10):
+        while (await status_of(database, queued["id"])) is not ExecutionStatus.failed:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert (await ended(alice, (await execute(alice, made["id"]))["id"]))["output"] == "done"
+
+
+async def status_of(database: Database, execution_id: str) -> ExecutionStatus | None:
+    async with database.read() as session:
+        return await session.scalar(select(Execution.status).where(Execution.id == UUID(execution_id)))
+
+
+async def test_what_no_database_stores_is_left_out(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    bad = "a\0b\ud800c"
+    task = json.dumps({"task": "help\0"})
+    model = play(app, calls((bad, {}), ("ask_the_helper", json.loads(task)), text=bad), bad)
+    chief = await team(alice)
+    done = await ended(alice, (await execute(alice, chief["id"]))["id"])
+    assert (done["status"], done["output"]) == ("completed", "ab?c")
+    assert returned(model.prompts[1])[0] == "There is no tool ab?c."
+    assert returned(model.prompts[1])[1].startswith("The arguments are refused")
+    assert types(await events(alice, done["id"]))[-1] == "execution.completed"
+
+
+async def test_two_workers_that_claim_at_once_share(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_IN_SERVER", "false")
+    async with running(make_settings(), is_server=True) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        made = await agent(alice)
+        queued = [UUID((await execute(alice, made["id"]))["id"]) for _ in range(TIMES)]
+
+        async def claim() -> list[UUID]:
+            async with app.state.database.write() as session:
+                claimed = await RunRepository(session).claim(uuid4(), queued, also_of_dead=False)
+                return [claim.execution.id for claim in claimed]
+
+        claimed = await asyncio.gather(*(claim() for _ in range(4)))
+    assert sorted(id for ids in claimed for id in ids) == sorted(queued)
+
+
+async def assert_told_once(client: httpx2.AsyncClient, execution_id: str) -> str:
+    """How it ended, which is what its last event says, and the only one that says so."""
+    done = await ended(client, execution_id)
+    told = stored(await events(client, execution_id))
+    assert [event.id for event in told] == list(range(1, len(told) + 1))
+    assert [event.type for event in told if event.type in ENDS] == [f"execution.{done['status']}"]
+    assert told[-1].type == f"execution.{done['status']}"
+    return done["status"]
+
+
+async def test_cancelling_what_completes_has_one_end(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    made = await agent(alice)
+    for number in range(TIMES):
+        thinking = Thinking()
+        play(app, thinking)
+        queued = await execute(alice, made["id"])
+        await thinking.begun.wait()
+        thinking.go_on.set()
+        await asyncio.sleep(number * 0.002)
+        cancelled = (await alice.post(f"{EXECUTIONS}/{queued['id']}/cancel")).json()
+        assert await assert_told_once(alice, queued["id"]) == cancelled["status"]
+
+
+async def test_an_approval_has_one_answer(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
+    """Somebody approves it while somebody denies it, it expires, and all of it is cancelled."""
+    play(app, by_returned)
+    made = await asking(alice, "calculate")
+    for _ in range(TIMES):
+        queued = await execute(alice, made["id"])
+        await reached(alice, queued["id"], "waiting")
+        soon = now() + timedelta(seconds=0.01)
+        async with database.write() as session:
+            of = Approval.execution_id == UUID(queued["id"])
+            await session.execute(update(Approval).where(of).values(expires_at=soon))
+        await asyncio.sleep(0.005)
+        approved, denied, cancelled, _ = await asyncio.gather(
+            answer(alice, queued["id"], True),
+            answer(alice, queued["id"], False),
+            alice.post(f"{EXECUTIONS}/{queued['id']}/cancel"),
+            expire(app.state.database, app.state.signals),
+        )
+        assert sorted({approved.status_code, denied.status_code, cancelled.status_code} - {200, 409}) == []
+        await assert_told_once(alice, queued["id"])
+        told = types(await events(alice, queued["id"]))
+        assert told.count("approval.answered") <= 1
+        assert told.count("tool.called") <= (approved.status_code == 200)
+
+
+def by_returned(prompt: Any) -> Any:
+    return "done" if returned(prompt) else SUM
+
+
+async def test_cancelling_a_parent_whose_child_completes_ends_both(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    chief = await team(alice)
+    for number in range(TIMES):
+        thinking = Thinking()
+        play(app, by_role(delegates, thinking))
+        queued = await execute(alice, chief["id"])
+        await thinking.begun.wait()
+        thinking.go_on.set()
+        await asyncio.sleep(number * 0.002)
+        answered = await alice.post(f"{EXECUTIONS}/{queued['id']}/cancel")
+        assert answered.status_code == 200
+        assert await assert_told_once(alice, queued["id"]) == answered.json()["status"]
+        told = await events(alice, queued["id"])
+        [child] = [event.data["execution"] for event in told if event.type == "subagent.started"]
+        await assert_told_once(alice, child)
+
+
+async def test_an_approval_that_is_deleted_before_it_expires_is_no_error(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(app, SUM)
+    queued = await execute(alice, (await asking(alice, "calculate"))["id"])
+    await reached(alice, queued["id"], "waiting")
+    async with database.write() as session:
+        await session.execute(update(Approval).values(expires_at=now()))
+    overdue = RunRepository.overdue
+
+    async def then_deleted(runs: RunRepository, limit: int) -> Any:
+        found = await overdue(runs, limit)
+        assert (await alice.delete("/api/v1/users/me")).status_code == 204
+        return found
+
+    monkeypatch.setattr(RunRepository, "overdue", then_deleted)
+    await expire(app.state.database, app.state.signals)
+    assert await status_of(database, queued["id"]) is None
+
+
+async def test_a_person_is_deleted_while_a_run_writes(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two lock the same rows, and neither may be given up for the other."""
+    play(app, "done")
+    made, advance, deleting = await agent(alice), RunRepository.advance, list[asyncio.Task[httpx2.Response]]()
+
+    async def while_deleted(runs: RunRepository, *values: Any) -> bool:
+        advanced = await advance(runs, *values)
+        if database.url.get_backend_name() == "postgresql" and "finished_at" in values[-1]:  # what was used follows
+            deleting.append(asyncio.create_task(alice.delete("/api/v1/users/me")))
+            await someone_waits(database)
+        return advanced
+
+    monkeypatch.setattr(RunRepository, "advance", while_deleted)
+    await execute(alice, made["id"])
+    async with asyncio.timeout(10):
+        while (not deleting and database.url.get_backend_name() == "postgresql") or app.state.worker.runs:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*deleting)
+    assert [answer.status_code for answer in answers] in ([204], [])
+    if not answers:
+        assert (await alice.delete("/api/v1/users/me")).status_code == 204
+    async with database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Execution)) == 0
+
+
+async def someone_waits(database: Database) -> None:
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with asyncio.timeout(5), database.read() as session:
+        while not await session.scalar(waits):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -1,0 +1,111 @@
+"""How many of something a user may hold, counted in one process or through Redis in several."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from app.core import slots
+from app.core.redis import connected
+from app.core.slots import Slots, TooManyAtOnce
+from tests.redis_server import URL, Line, own_prefix, reachable
+
+needs_redis = pytest.mark.skipif(
+    not reachable(), reason="needs Redis, and REQUIRE_SERVICES=1 makes its absence an error"
+)
+
+
+async def is_full(of: Slots, who: str = "alice") -> bool:
+    try:
+        async with of.held(who):
+            return False
+    except TooManyAtOnce:
+        return True
+
+
+@asynccontextmanager
+async def two_processes() -> AsyncGenerator[tuple[Slots, Line, Slots]]:
+    """Of which one has a connection that can be cut."""
+    line = Line()
+    await line.mend()
+    async with own_prefix() as prefix, connected(line.url, 5, 1) as cut, connected(URL, 5, 1) as whole:
+        yield Slots(cut, prefix, 2), line, Slots(whole, prefix, 2)
+    await line.cut()
+
+
+async def test_without_redis_each_process_counts() -> None:
+    here = Slots(None, "slots", 2)
+    async with here.held("alice"):
+        assert not await is_full(here)
+        async with here.held("alice"):
+            assert await is_full(here)
+            assert not await is_full(here, "bob")
+        assert not await is_full(here)
+
+
+async def test_zero_is_no_limit() -> None:
+    here = Slots(None, "slots", 0)
+    async with AsyncExitStack() as stack:
+        for _ in range(100):
+            await stack.enter_async_context(here.held("alice"))
+
+
+@needs_redis
+async def test_processes_count_together() -> None:
+    async with two_processes() as (here, _line, there), here.held("alice"):
+        async with there.held("alice"):
+            assert await is_full(here)
+            assert await is_full(there)
+            assert not await is_full(there, "bob")
+        assert not await is_full(here)
+
+
+@needs_redis
+async def test_many_at_once_get_as_many_as_there_are() -> None:
+    async with two_processes() as (here, _line, there), AsyncExitStack() as stack:
+        attempts = [stack.enter_async_context(slots.held("alice")) for slots in (here, there) * 5]
+        answers = await asyncio.gather(*attempts, return_exceptions=True)
+        assert sum(isinstance(answer, TooManyAtOnce) for answer in answers) == 8
+
+
+@needs_redis
+async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "LEASE_SECONDS", 1)
+    async with two_processes() as (here, line, there), there.held("alice") as renew:
+        async with here.held("alice"):
+            assert await is_full(there)
+            await line.cut()  # so that nothing can be given back, as if the process had been killed
+        async with asyncio.timeout(5):
+            while await is_full(there):
+                await renew()
+                await asyncio.sleep(0.05)
+
+
+@needs_redis
+async def test_what_is_renewed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "LEASE_SECONDS", 1)
+    async with two_processes() as (here, _line, there), here.held("alice") as renew, there.held("alice") as renew_other:
+        for _ in range(6):
+            await asyncio.sleep(0.25)
+            await asyncio.gather(renew(), renew_other())
+        assert await is_full(there)
+
+
+@needs_redis
+async def test_without_redis_nobody_is_locked_out_and_the_process_still_counts() -> None:
+    async with two_processes() as (here, line, _there):
+        await line.cut()
+        async with here.held("alice"), here.held("alice"):
+            assert await is_full(here)
+
+
+@needs_redis
+async def test_redis_learns_what_is_held_when_it_is_back() -> None:
+    async with two_processes() as (here, line, there):
+        await line.cut()
+        async with here.held("alice") as renew, there.held("alice"):
+            assert not await is_full(there)
+            await line.mend()
+            await renew()
+            assert await is_full(there)

@@ -1,0 +1,289 @@
+"""Texts that are read aloud: what is answered, counted and limited."""
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import func, select
+
+from app.core.errors import SetupError
+from app.models.usage import Reservation
+from app.schemas.speech import AudioFormat, SynthesisCreate
+from app.services.speech import SpeechService
+from app.services.speech_failures import SpeechFailure, SpeechOverloaded
+from app.services.speech_providers import offline
+from app.services.speech_usage import Meter
+from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.integration.test_errors import assert_problem
+from tests.readers import Reader, use
+from tests.server import bound
+
+SYNTHESIZE, VOICES, USAGE, ME = (
+    "/api/v1/speech/synthesize",
+    "/api/v1/speech/voices",
+    "/api/v1/usage",
+    "/api/v1/users/me",
+)
+SENTENCES = "One two. Three."
+"""Two pieces, of 8 and 6 characters."""
+
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def reader(app: FastAPI) -> Reader:
+    use(app, reader=(reader := Reader(b"au", b"dio")))
+    return reader
+
+
+@asynccontextmanager
+async def served(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> AsyncGenerator[tuple[FastAPI, httpx2.AsyncClient]]:
+    """With these settings, which may be those of the feature."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name.upper(), str(value))
+    async with running(make_settings()) as app, client_for(app) as client:
+        client.headers.update(await sign_in(client, "alice@example.com"))
+        yield app, client
+
+
+async def usage(client: httpx2.AsyncClient) -> list[dict[str, Any]]:
+    return (await client.get(USAGE)).json()["days"]
+
+
+async def reservations(app: FastAPI) -> int:
+    async with app.state.database.read() as session:
+        return await session.scalar(select(func.count(Reservation.id)))
+
+
+async def service(app: FastAPI, client: httpx2.AsyncClient) -> SpeechService:
+    """As the routes use it: a client within the process reads no answer before it is whole."""
+    state, user_id = app.state, UUID((await client.get(ME)).json()["id"])
+    meter = Meter(state.database, state.budgets, state.speech_slots, user_id)
+    return SpeechService(state.speech_settings, state.voices, meter, user_id)
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    ("format", "media_type", "made"),
+    [
+        (None, "audio/mpeg", "mp3"),
+        ("mp3", "audio/mpeg", "mp3"),
+        ("pcm", "audio/pcm;rate=8000", "pcm"),
+        ("wav", "audio/wav", "pcm"),
+    ],
+)
+async def test_a_text_is_read_piece_by_piece(
+    alice: httpx2.AsyncClient, reader: Reader, format: str | None, media_type: str, made: str
+) -> None:
+    body = {"text": f" {SENTENCES}\n", "voice": "one", "speed": 2, **({"format": format} if format else {})}
+    answer = await alice.post(SYNTHESIZE, json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert reader.asked == [("One two.", "one", AudioFormat(made), 2), ("Three.", "one", AudioFormat(made), 2)]
+    if format == "wav":
+        with wave.open(io.BytesIO(answer.content)) as file:
+            assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (8_000, 1, 2)
+        assert answer.content[44:] == b"audioaudio"
+    else:
+        assert answer.content == b"audioaudio"
+
+
+@only_sqlite
+@pytest.mark.usefixtures("reader")
+async def test_what_is_offered(alice: httpx2.AsyncClient) -> None:
+    assert (await alice.get(VOICES)).json() == {
+        "voices": [{"id": "one", "name": "One"}],
+        "formats": ["mp3", "pcm", "wav"],
+        "slowest": 0.5,
+        "fastest": 2.0,
+    }
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"),
+    [
+        ({"format": "opus"}, "invalid", "There is no opus here; use mp3 or pcm or wav."),
+        ({"format": "aiff"}, "validation_error", "The request is not valid."),
+        ({"speed": 3}, "invalid", "The speed must be between 0.5 and 2."),
+        ({"speed": 9}, "validation_error", "The request is not valid."),
+        ({"text": " \n"}, "validation_error", "The request is not valid."),
+        ({"text": "x" * 20_001}, "invalid", "A text has at most 20000 characters."),
+    ],
+)
+async def test_what_cannot_be_read_is_refused(
+    alice: httpx2.AsyncClient, reader: Reader, body: dict[str, Any], code: str, sentence: str
+) -> None:
+    answer = await alice.post(SYNTHESIZE, json={"text": "Hello.", **body})
+    assert_problem(answer, 422, code)
+    assert answer.json()["detail"] == sentence
+    assert reader.asked == []
+    assert await usage(alice) == []
+
+
+@only_sqlite
+async def test_a_text_without_a_sound_is_refused(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    use(app, reader=Reader(b""))
+    answer = await alice.post(SYNTHESIZE, json={"text": "...", "format": "wav"})
+    assert_problem(answer, 422, "invalid")
+    assert answer.json()["detail"] == "There is nothing in this text that could be read aloud."
+
+
+async def test_audio_comes_as_it_is_made_and_is_counted_as_far_as_it_came(
+    alice: httpx2.AsyncClient, app: FastAPI
+) -> None:
+    go_on = asyncio.Event()
+    use(app, reader=Reader(b"one", go_on, b"two"))
+    speech = await service(app, alice)
+    async with speech.synthesize(SynthesisCreate(text=SENTENCES)) as spoken:
+        assert await anext(spoken.audio) == b"one"
+        assert await reservations(app) == 1
+        go_on.set()
+        assert await anext(spoken.audio) == b"two"
+    [row] = await usage(alice)
+    same = {"feature": "speech", "model": "acme:reader", "requests": 1, "input_tokens": 0, "output_tokens": 0}
+    assert row == {"day": row["day"], **same, "characters": 8, "seconds": 0, "cost": None}
+    assert await reservations(app) == 0
+
+
+@only_sqlite
+async def test_a_failure_before_the_first_bytes_is_a_problem_and_costs_nothing(
+    alice: httpx2.AsyncClient, app: FastAPI
+) -> None:
+    use(app, reader=Reader(SpeechOverloaded(retry_after="7")))
+    answer = await alice.post(SYNTHESIZE, json={"text": "Hello."})
+    assert_problem(answer, 503, "speech_overloaded")
+    assert answer.headers["retry-after"] == "7"
+    assert (await usage(alice), await reservations(app)) == ([], 0)
+    use(app, reader=Reader(b"audio"))
+    assert (await alice.post(SYNTHESIZE, json={"text": "Hello."})).status_code == 200
+
+
+@only_sqlite
+async def test_a_failure_later_is_counted_as_far_as_it_came(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    use(app, reader=Reader(b"one", SpeechFailure()))
+    speech = await service(app, alice)
+    with pytest.raises(SpeechFailure):
+        async with speech.synthesize(SynthesisCreate(text=SENTENCES)) as spoken:
+            assert [chunk async for chunk in spoken.audio] == [b"one"]
+    assert [row["characters"] for row in await usage(alice)] == [8]
+    assert await reservations(app) == 0
+
+
+@only_sqlite
+async def test_so_many_at_a_time(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    use(app, reader=Reader(b"one"))
+    app.state.speech_slots._limit = 1
+    speech = await service(app, alice)
+    async with speech.synthesize(SynthesisCreate(text="Hello.")):
+        assert_problem(await alice.post(SYNTHESIZE, json={"text": "Hello."}), 429, "too_many_at_once")
+    assert (await alice.post(SYNTHESIZE, json={"text": "Hello."})).status_code == 200
+
+
+async def test_so_many_characters_a_day(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(make_settings, monkeypatch, speech_characters_per_day=20) as (app, client):
+        use(app, reader=Reader(b"audio"))
+        assert (await client.post(SYNTHESIZE, json={"text": SENTENCES})).status_code == 200
+        answer = await client.post(SYNTHESIZE, json={"text": SENTENCES})
+        assert_problem(answer, 402, "budget_exhausted")
+        assert answer.json()["detail"].startswith(
+            "Your budget of 20 characters a day does not suffice: 6 characters are left and this may take 15 characters"
+        )
+        [budget] = (await client.get(USAGE)).json()["budgets"]
+        assert (budget["unit"], budget["limit"], budget["used"], budget["left"]) == ("characters", "20", "14", "6")
+
+
+@only_sqlite
+async def test_a_price_that_a_setting_says(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(make_settings, monkeypatch, tts_dollars_per_million_characters=15) as (app, client):
+        use(app, reader=Reader(b"audio"))
+        await client.post(SYNTHESIZE, json={"text": "Hello."})
+        assert [(row["characters"], row["cost"]) for row in await usage(client)] == [(6, "0.00009")]
+
+
+@only_sqlite
+async def test_without_what_works_offline_the_service_starts_and_says_what_to_do(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "find_spec", lambda _: None)
+    async with served(make_settings, monkeypatch) as (_, client):
+        info = (await client.get("/api/v1/info")).json()
+        assert "speech" not in info["features"]
+        assert not [name for name in info["limits"] if name.startswith(("synthesis", "transcription"))]
+        for answer, setting in (
+            (await client.get(VOICES), "TTS_PROVIDER"),
+            (await client.post(SYNTHESIZE, json={"text": "Hello."}), "TTS_PROVIDER"),
+            (await client.post("/api/v1/speech/transcribe", files={"file": ("a.wav", b"RIFF")}), "STT_PROVIDER"),
+        ):
+            assert_problem(answer, 503, "speech_not_installed")
+            assert answer.json()["detail"] == (
+                f"This service has no speech yet: install it with `uv sync --extra speech-offline`, or set {setting}."
+            )
+
+
+@only_sqlite
+async def test_what_is_there_is_announced(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "find_spec", lambda name: name == "pocketsphinx" or None)
+    async with served(make_settings, monkeypatch, transcription_max_seconds=30) as (_, client):
+        info = (await client.get("/api/v1/info")).json()
+    assert "speech" in info["features"]
+    assert "synthesis_characters" not in info["limits"]
+    assert info["limits"]["transcription_seconds"] == 30
+
+
+@only_sqlite
+async def test_a_provider_that_is_not_known_ends_the_start(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SetupError, match=r"^STT_PROVIDER=acme cannot be used: name one of .*offline"):
+        async with served(make_settings, monkeypatch, stt_provider="acme"):
+            pass
+
+
+@only_sqlite
+async def test_a_provider_that_breaks_off_cuts_the_connection(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    """A real server: a client must not take a part for the whole."""
+    use(app, reader=Reader(b"one", SpeechFailure()))
+    async with (
+        listening(app) as url,
+        httpx2.AsyncClient(base_url=url, headers=alice.headers) as client,
+        client.stream("POST", SYNTHESIZE, json={"text": "Hello."}) as answer,
+    ):
+        assert answer.status_code == 200
+        chunks = answer.aiter_bytes()
+        assert await anext(chunks) == b"one"
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await anext(chunks)
+    assert await reservations(app) == 0
+    assert [row["characters"] for row in await usage(alice)] == [6]
+
+
+@only_sqlite
+async def test_a_reader_that_leaves_ends_the_reading(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    use(app, reader=Reader(b"one", asyncio.Event()))
+    async with listening(app) as url, httpx2.AsyncClient(base_url=url, headers=alice.headers) as client:
+        async with client.stream("POST", SYNTHESIZE, json={"text": "Hello."}) as answer:
+            assert await anext(answer.aiter_bytes()) == b"one"
+        while await reservations(app):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert [row["characters"] for row in await usage(alice)] == [6]
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncGenerator[str]:
+    """The application, which is open already, on a port."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    with bound() as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await serving

@@ -1,0 +1,168 @@
+"""Runs that go on after a process, or while the database fails."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.config import Settings
+from app.models.execution import Execution, ExecutionStatus
+from app.repositories import process
+from app.services.run import MOST_LOSSES
+from tests.agents import (
+    Thinking,
+    agent,
+    asking,
+    calls,
+    ended,
+    events,
+    execute,
+    play,
+    reached,
+    returned,
+    types,
+)
+from tests.conftest import MakeSettings, client_for, running, sign_in
+
+SUM = calls(("calculate", {"expression": "2 + 3"}))
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    async with running(settings, is_server=True) as app:
+        yield app
+
+
+async def died(app: FastAPI, execution_id: str) -> None:
+    """As if the process that ran it had been killed, and this one had lived for long and looked just then."""
+    dead = {"status": ExecutionStatus.running, "process_id": uuid4(), "run_id": uuid4()}
+    async with app.state.database.write() as session:
+        await session.execute(update(Execution).where(Execution.id == UUID(execution_id)).values(**dead))
+    app.state.heartbeat._steady_since -= process.DEAD_SECONDS
+    app.state.signals.work.set()
+
+
+async def test_a_run_goes_on_where_a_dead_one_stopped(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    thinking = Thinking()
+    model = play(app, SUM, thinking, "It is 5.")
+    queued = await execute(alice, (await agent(alice, "calculate"))["id"])
+    await thinking.begun.wait()
+    await died(app, queued["id"])
+    done = await ended(alice, queued["id"])
+    assert (done["status"], done["output"]) == ("completed", "It is 5.")
+    told = types(await events(alice, queued["id"]))
+    assert told.count("tool.called") == told.count("tool.returned") == 1
+    assert told.count("model.completed") == 2
+    assert [returned(prompt) for prompt in model.prompts] == [[], ["5"], ["5"]]
+
+
+async def test_what_kills_process_after_process_is_given_up(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    deaths = [Thinking() for _ in range(MOST_LOSSES + 1)]
+    play(app, SUM, *deaths, "never")
+    queued = await execute(alice, (await agent(alice, "calculate"))["id"])
+    for thinking in deaths:
+        await thinking.begun.wait()
+        await died(app, queued["id"])
+    done = await ended(alice, queued["id"])
+    assert (done["status"], done["error"]["code"]) == ("failed", "limit_reached")
+    assert done["error"]["detail"] == "6 processes in a row died while they worked on this."
+    assert types(await events(alice, queued["id"])).count("model.started") == 1 + len(deaths)
+
+
+async def test_shutting_down_leaves_the_rest_to_others(settings: Settings) -> None:
+    async with running(settings, is_server=True) as first, client_for(first) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        thinking = Thinking(SUM)
+        play(first, thinking)
+        queued = await execute(alice, (await agent(alice, "calculate"))["id"])
+        await thinking.begun.wait()
+        headers = dict(alice.headers)
+        asyncio.get_running_loop().call_later(0.05, thinking.go_on.set)
+    async with running(settings, is_server=True) as second, client_for(second, **headers) as alice:
+        play(second, "It is 5.")
+        done = await ended(alice, queued["id"])
+        told = types(await events(alice, queued["id"]))
+    assert (done["output"], told.count("model.started"), told.count("tool.returned")) == ("It is 5.", 2, 1)
+
+
+async def test_a_database_that_fails_for_a_while_loses_and_repeats_nothing(
+    app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it stored something and only its answer was lost."""
+    commit, failures = AsyncSession.commit, ["before", "after"] * 3
+
+    async def commits(session: AsyncSession) -> None:
+        if not (failures and app.state.worker.runs):
+            return await commit(session)
+        when = failures.pop()
+        if when == "after":
+            await commit(session)
+        raise OperationalError("COMMIT", {}, Exception("connection lost"))
+
+    play(app, SUM, SUM, "done")
+    made = await agent(alice, "calculate")
+    queued = await execute(alice, made["id"])
+    monkeypatch.setattr(AsyncSession, "commit", commits)
+    done = await ended(alice, queued["id"])
+    told = await events(alice, queued["id"])
+    assert (done["status"], types(told).count("tool.called")) == ("completed", 2)
+    assert [event.id for event in told if event.type != "model.delta"] == list(range(1, len(types(told)) + 1))
+
+
+async def test_what_is_claimed_while_a_process_stops_is_left_to_others(settings: Settings) -> None:
+    """The claim may be under way when the process is told to stop."""
+    async with running(settings, is_server=True) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        play(app, Thinking())
+        made = await agent(alice)
+        worker, claim = app.state.worker, app.state.worker._claim
+
+        async def claim_and_stop(room: int) -> Any:
+            claimed = await claim(room)
+            if claimed:
+                app.state.signals.stop()
+            return claimed
+
+        worker._claim = claim_and_stop
+        queued = await execute(alice, made["id"])
+    async with running(settings, is_server=True) as second, client_for(second, **dict(alice.headers)) as alice:
+        assert not worker.runs
+        play(second, "done")
+        assert (await ended(alice, queued["id"]))["output"] == "done"
+
+
+async def test_a_process_stops_although_its_database_is_gone(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: AsyncSession) -> None:
+        raise OperationalError("COMMIT", {}, Exception("connection lost"))
+
+    monkeypatch.setattr("app.services.journal.PAUSES", (0.01,))
+    async with asyncio.timeout(10):
+        async with running(make_settings(shutdown_grace_seconds=0), is_server=True) as app, client_for(app) as alice:
+            alice.headers.update(await sign_in(alice, "alice@example.com"))
+            thinking = Thinking()
+            play(app, thinking)
+            await execute(alice, (await agent(alice))["id"])
+            await thinking.begun.wait()
+            monkeypatch.setattr(AsyncSession, "commit", fails)
+        monkeypatch.undo()
+
+
+async def test_whoever_follows_is_let_go_when_the_process_stops(settings: Settings) -> None:
+    """And comes back to another process with the last event."""
+    async with running(settings, is_server=True) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        queued = await execute(alice, (await asking(alice, "calculate"))["id"])
+        await reached(alice, queued["id"], "waiting")
+        following = asyncio.create_task(events(alice, queued["id"]))
+        asyncio.get_running_loop().call_later(0.1, app.state.grace.begin)
+        async with asyncio.timeout(5):
+            assert types(await following)[-1] == "approval.requested"

@@ -1,0 +1,71 @@
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+
+from tests.agents import agent, asking, execute, reached
+from tests.owned.case import Case
+
+
+async def own_agent(client: httpx2.AsyncClient) -> str:
+    return f"/api/v1/agents/{(await agent(client))['id']}"
+
+
+async def executed(client: httpx2.AsyncClient) -> str:
+    return f"{await own_agent(client)}/execute"
+
+
+async def execution(client: httpx2.AsyncClient) -> str:
+    return f"/api/v1/executions/{(await execute(client, (await agent(client))['id']))['id']}"
+
+
+async def streamed(client: httpx2.AsyncClient) -> str:
+    return f"{await execution(client)}/events"
+
+
+async def cancelled(client: httpx2.AsyncClient) -> str:
+    path = f"{await execution(client)}/cancel"
+    await client.post(path)
+    return path
+
+
+async def asked(client: httpx2.AsyncClient) -> dict[str, Any]:
+    """One that waits for an answer."""
+    return await reached(client, (await execute(client, (await asking(client, "calculate"))["id"]))["id"], "waiting")
+
+
+async def approvals(client: httpx2.AsyncClient) -> str:
+    return f"/api/v1/executions/{(await asked(client))['id']}/approvals"
+
+
+async def talk(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, Any]]]:
+    execution = await asked(client)
+    return f"/api/v1/agents/{execution['agent_id']}/ws", frames(execution["id"])
+
+
+async def follow(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, Any]]]:
+    id = (await asked(client))["id"]
+    return f"/api/v1/executions/{id}/ws", frames(id)
+
+
+def frames(execution_id: str) -> Sequence[dict[str, Any]]:
+    return [
+        {"type": "answer", "execution_id": execution_id, **APPROVED},
+        {"type": "resume", "execution_id": execution_id},
+        {"type": "stop", "execution_id": execution_id},
+    ]
+
+
+APPROVED = {"tool_call_id": "call_1", "approved": True}
+OF_NOBODY = {"tools"}
+READS = {"/api/v1/agents": 3, "/api/v1/agents/{agent_id}": 3}
+"""Agents, what they may use, and to whom they delegate."""
+SOCKETS = {"/api/v1/agents/{agent_id}/ws": talk, "/api/v1/executions/{execution_id}/ws": follow}
+CASES = {
+    "/api/v1/agents/{agent_id}": Case(own_agent, {"patch": {"name": "Mine now"}}),
+    "/api/v1/agents/{agent_id}/execute": Case(executed, {"post": {"input": "go"}}),
+    "/api/v1/executions/{execution_id}": Case(execution),
+    "/api/v1/executions/{execution_id}/events": Case(streamed),
+    "/api/v1/executions/{execution_id}/cancel": Case(cancelled),
+    "/api/v1/executions/{execution_id}/approvals": Case(approvals, {"post": APPROVED}),
+}

@@ -1,0 +1,11 @@
+"""The dialects of the providers that this project has: each module with an underscore in its name has some."""
+
+from importlib import import_module
+from pathlib import Path
+
+from tests.protocols.dialect import Dialect
+
+_NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*_*.py"))
+_MODULES = [import_module(f"tests.protocols.{name}") for name in _NAMES if not name.startswith("__")]
+DIALECTS = {found.model: found for module in _MODULES for found in vars(module).values() if isinstance(found, Dialect)}
+INSTALLED = [dialect for dialect in DIALECTS.values() if dialect.installed]

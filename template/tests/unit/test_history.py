@@ -1,0 +1,57 @@
+"""How much of a conversation a model is sent."""
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from app.models.message import MessageStatus, Role
+from app.repositories.conversation import Said
+from app.services.ai import Line, estimated_tokens
+from app.services.history import within
+
+
+def said(*texts: str) -> list[Said]:
+    """By the user and the assistant in turn, beginning with the user; newest first."""
+    roles = (Role.user, Role.assistant)
+    lines = [
+        Said(position, roles[position % 2], text, uuid7(), MessageStatus.completed)
+        for position, text in enumerate(texts)
+    ]
+    return lines[::-1]
+
+
+def test_everything_that_fits_is_sent_in_order() -> None:
+    assert within(3, said("one", "two", "six")) == [Line("user", "one"), Line("assistant", "two"), Line("user", "six")]
+
+
+def test_what_does_not_fit_whole_is_left_out_with_all_before_it() -> None:
+    assert within(5, said("a", "b", "x" * 17, "d", "five", "six")) == [Line("user", "five"), Line("assistant", "six")]
+
+
+def test_the_first_line_is_the_users() -> None:
+    assert within(1, said("one", "two")) == []
+
+
+def test_a_reply_without_words_is_left_out() -> None:
+    assert within(9, said("one", " ", "two")) == [Line("user", "one"), Line("user", "two")]
+
+
+def test_no_budget_is_no_history() -> None:
+    assert within(0, said("one", "two")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("a", 1),
+        ("four", 1),
+        ("fives", 2),
+        ("你好世界", 3),
+        ("こんにちは", 4),
+        ("привет", 3),
+        ("🦜", 1),
+        ("\ud83e", 1),
+    ],
+)
+def test_tokens_are_estimated_for_every_script(text: str, tokens: int) -> None:
+    assert estimated_tokens(text) == tokens

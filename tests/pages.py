@@ -1,0 +1,89 @@
+"""The fenced blocks of the manual: commands that are run, files that are written, and what commands print."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import ROOT
+
+MANUAL = ROOT / "docs"
+PAGES = sorted(MANUAL.glob("*.md"))
+FENCE = re.compile(r"(?ms)^```(\w*)([^\n]*)\n(.*?)^```$")
+NOT_RUN = re.compile(r' no-run="([^"]+)"\Z')
+ANYTHING = "…"
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    not_run: str = ""
+    """Why it cannot be run in a test; tests/test_pages.py holds the list of those."""
+    background: bool = False
+    """It serves until the page ends."""
+
+    @property
+    def file(self) -> str:
+        """The path that its first line names in a comment."""
+        named = re.match(r"# (\S+\.py)\n", self.text)
+        assert named, f"the first line of this block names no file:\n{self.text}"
+        return named[1]
+
+
+@dataclass
+class Step:
+    """A command and what it prints, where the page shows it."""
+
+    command: Block
+    output: Block | None = None
+
+
+def blocks(text: str) -> list[Block]:
+    return [_block(*found) for found in FENCE.findall(text)]
+
+
+def _block(language: str, told: str, text: str) -> Block:
+    reason = NOT_RUN.search(told)
+    assert reason or told in {"", " background"}, f"```{language}{told}"
+    return Block(language, text, reason[1] if reason else "", told == " background")
+
+
+def run_blocks(page: Path) -> list[Block]:
+    return [block for block in blocks(page.read_text(encoding="utf-8")) if not block.not_run]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Of the page's Python, by the path in the project."""
+    return {block.file: block.text for block in run_blocks(page) if block.language == "python"}
+
+
+def steps(page: Path) -> list[Step]:
+    """The commands in order. What is neither one nor Python is the output of the command before it."""
+    found: list[Step] = []
+    for block in run_blocks(page):
+        if block.language == "sh":
+            found.append(Step(block))
+        elif block.language != "python":
+            assert block.language in {"json", "text"}, f"what is a block of {block.language!r}?"
+            assert found, f"no command prints this:\n{block.text}"
+            assert found[-1].output is None, f"no command prints this:\n{block.text}"
+            found[-1].output = block
+    return found
+
+
+def is_as_shown(block: Block, printed: str) -> bool:
+    """`…` on the page stands for anything."""
+    if block.language == "json":
+        return _same(json.loads(block.text), json.loads(printed))
+    parts = map(re.escape, block.text.strip().split(ANYTHING))
+    return re.fullmatch("(?s:.*?)".join(parts), printed.strip()) is not None
+
+
+def _same(shown: Any, printed: Any) -> bool:
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        return shown.keys() == printed.keys() and all(_same(shown[key], printed[key]) for key in shown)
+    if isinstance(shown, list) and isinstance(printed, list):
+        return len(shown) == len(printed) and all(map(_same, shown, printed))
+    return shown in (ANYTHING, printed)

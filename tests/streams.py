@@ -1,0 +1,64 @@
+"""Chats that are streamed, and programs to compare with that a test serves beside a project."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from uuid import uuid4
+
+from processes import environment
+
+LIMITS = {"TOKENS_PER_DAY": "1000000000", "DOLLARS_PER_MONTH": "100000", "LOG_LEVEL": "INFO"}
+"""On, and never reached."""
+DEMO_WORDS = 39
+"""Of the demo model's answer to `hello`."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    first: float
+    """Seconds until the first word."""
+    words: int
+    whole: bool
+    """All of it came, in the end also as one message."""
+
+
+@contextmanager
+def serving(app: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """The port and the id of a process."""
+    command = [sys.executable, str(Path(__file__).with_name("limit.py")), app]
+    with subprocess.Popen(command, env=environment(**settings), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline()), process.pid
+        process.terminate()
+
+
+async def listen(port: int, token: str, after: float) -> Heard:
+    await asyncio.sleep(after)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = json.dumps({"content": "hello"})
+    head = "POST /api/v1/chat/messages/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+    head += f"Idempotency-Key: {uuid4()}\r\nAuthorization: Bearer {token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    began, first, text, told = monotonic(), 0.0, "", None
+    writer.write(f"{head}{body}".encode())
+    event = b""
+    async for line in reader:
+        if line.startswith(b"event: "):
+            event = line[7:].strip()
+        elif line.startswith(b"data: ") and event in (b"message.delta", b"message.completed"):
+            data = json.loads(line[6:])
+            first = first or monotonic() - began
+            text += data.get("text", "")
+            told = data.get("message", {}).get("content")
+    writer.close()
+    return Heard(first, len(text.split()), bool(text) and text == told)
+
+
+async def listen_to_all(port: int, token: str, count: int, arrival: float) -> list[Heard]:
+    return await asyncio.gather(*(listen(port, token, arrival * number / count) for number in range(count)))
