@@ -32,7 +32,18 @@ STARTED = {"app/asgi.py", "app/cli/__main__.py", "alembic/env.py"}
 """Modules that a program begins with."""
 TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat|AGENTS\.md|\.agents\b", re.IGNORECASE)
 """Names of other people's things in which a feature's name occurs."""
-OF_DEPLOYMENT = {"docker": "compose.yaml", "kubernetes": "k8s"}
+OF_AN_ANSWER = {
+    "compose.yaml": ("deployment", "docker"),
+    "k8s": ("deployment", "kubernetes"),
+    ".github": ("ci", "github"),
+    ".gitlab-ci.yml": ("ci", "gitlab"),
+    ".pre-commit-config.yaml": ("tooling", "pre-commit"),
+    ".devcontainer": ("tooling", "devcontainer"),
+    ".agents": ("tooling", "agent-guide"),
+    ".agents/skills/add-a-tool": ("features", "agents"),
+    "AGENTS.md": ("tooling", "agent-guide"),
+}
+"""What no code names, and is there with one answer alone."""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -121,9 +132,9 @@ def _foreign(project: Path, answers: dict[str, Any], questions: Questions) -> It
         for feature in sorted(left_out):
             if re.search(rf"\b{feature}\b", text, re.IGNORECASE) or feature in TERMS.sub("", path.stem).split("_"):
                 yield f"{path} names {feature}, which was not chosen"
-    for value in sorted(set(questions.choices("deployment")) - set(answers["deployment"])):
-        if (project / OF_DEPLOYMENT[value]).exists():
-            yield f"{OF_DEPLOYMENT[value]} is there without {value}, which was not chosen"
+    for name, (question, value) in OF_AN_ANSWER.items():
+        if value not in answers[question] and (project / name).exists():
+            yield f"{name} is there without {value}, which was not chosen"
     for provider in sorted(set(questions.choices("ai_providers")) - set(answers["ai_providers"])):
         for path in (project / "tests" / "protocols").glob(f"{provider}_*.py"):
             yield f"{path} speaks as {provider} does, which was not chosen"

@@ -198,10 +198,11 @@ def test_a_line_that_the_manifest_lacks_is_missed(
     question: str, value: str, pattern: str, render: Render, rendered: Callable[[str], Path]
 ) -> None:
     """The files of a value that was not chosen stay, and something notices."""
-    others = [choice for choice in QUESTIONS.choices(question) if choice != value]
+    choices = QUESTIONS.choices(question)
+    others = [choice for choice in choices if choice != value]
     many = QUESTIONS.many(question)
     project = render(**{**DEPLOYED, question: others if many else others[-1]})
-    whole = rendered(json.dumps({**DEPLOYED, question: [*others, value] if many else value}))
+    whole = rendered(json.dumps({**DEPLOYED, question: choices if many else value}))
     for name in names(whole):
         if name.startswith(pattern):
             (project / name).parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ async def test_a_signal_that_comes_twice_ends_it_as_one_does(prepared: Project, 
         async with asyncio.timeout(30):
             while server.process.returncode is None:
                 with suppress(ProcessLookupError):
-                    os.kill(server.process.pid, later)  # send_signal would wait for it, and take the status from asyncio
+                    os.kill(server.process.pid, later)  # send_signal waits, and takes the status from asyncio
                 await asyncio.sleep(0.001)  # so that they come at every point of the leaving, and not at one
             rest, _ = await server.process.communicate()
     assert b"Traceback" not in rest
