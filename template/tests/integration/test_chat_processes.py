@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.core import events as events_module
-from app.core import redis_events
+from app.core import redis_mirrors, redis_sender
 from app.repositories import process
 from app.services import abandoned, heartbeat, replies
 from tests.chats import SEND, Endless, all_messages, resume, stored, stream, text_of, until
@@ -38,8 +38,9 @@ class Replica:
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "ELSEWHERE_SECONDS", 0.1)
-    monkeypatch.setattr(redis_events, "ELSEWHERE_SECONDS", 0.1)
-    monkeypatch.setattr(redis_events, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(redis_mirrors, "ELSEWHERE_SECONDS", 0.1)
+    for module in (redis_mirrors, redis_sender):
+        monkeypatch.setattr(module, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(process, "DEAD_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr(abandoned, "BEAT_SECONDS", 0.1)

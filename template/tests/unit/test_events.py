@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from app.core import events as events_module
-from app.core import redis_events
+from app.core import redis_mirrors, redis_sender
 from app.core.events import Chunk, Events, MemoryEvents
 from app.core.redis_events import open_redis_events
 from tests.redis_server import URL, Line, OwnServer, own_prefix, reachable
@@ -50,7 +50,8 @@ async def processes(request: pytest.FixtureRequest) -> AsyncGenerator[Processes]
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OwnServer]:
     """One that may be killed."""
-    monkeypatch.setattr(redis_events, "AGAIN_SECONDS", 0.02)
+    for module in (redis_mirrors, redis_sender):
+        monkeypatch.setattr(module, "AGAIN_SECONDS", 0.02)
     async with OwnServer.started() as server:
         yield server
 
@@ -123,7 +124,7 @@ async def test_a_follower_may_come_before_there_is_a_log(processes: Processes) -
 async def test_a_silent_log_says_that_there_is_no_news(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SILENT_SECONDS", "ELSEWHERE_SECONDS"):
         monkeypatch.setattr(events_module, name, 0.01)
-    monkeypatch.setattr(redis_events, "ELSEWHERE_SECONDS", 0.01)
+    monkeypatch.setattr(redis_mirrors, "ELSEWHERE_SECONDS", 0.01)
     key = uuid4()
     processes.writer.open(key)
     assert await anext(processes.reader.follow(key)) == Chunk(0)
@@ -162,13 +163,13 @@ async def test_keys_of_redis_expire() -> None:
         processes.writer.open(key)
         processes.writer.append(key, "word")
         await arrived(processes.reader, key, 4)
-        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_events.EXPIRE_SECONDS
+        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_sender.EXPIRE_SECONDS
         processes.writer.append(key, "word")
         await arrived(processes.reader, key, 8)
         assert await redis.ttl(f"{prefix}:log:{key}") > 0
         processes.writer.close(key, "end")
         assert await read(processes.reader, key) == ("wordword", "end")
-        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_events.KEEP_SECONDS
+        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_sender.KEEP_SECONDS
 
 
 @needs_redis
