@@ -89,7 +89,7 @@ async def test_a_deadlock_is_worth_another_try(app: FastAPI, client: httpx2.Asyn
 
     @app.get("/deadlock")
     async def deadlock() -> None:
-        raise DBAPIError("DELETE FROM users", {}, DeadlockDetectedError())
+        raise DBAPIError("DELETE FROM users", {}, DeadlockDetectedError("deadlock detected"))
 
     assert_problem(await client.get("/deadlock"), 503, "database_unavailable")
 
