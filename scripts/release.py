@@ -19,6 +19,7 @@ SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
 
 NOTHING_YET = "".join(f"### {title}\n\nNothing.\n\n" for title in SECTIONS)
 
+TEMPLATE = "template"
 MIGRATIONS = "template/alembic/versions"
 SETTINGS = "template/.env.example.jinja"
 DEPENDENCIES = "template/pyproject.toml.jinja"
@@ -93,7 +94,8 @@ def problems(root: Path, version: str) -> Iterator[str]:
     yield from problems_of_entry(root, earlier[newest] if newest else None)
     for release, commit in earlier.items():
         yield from (f"{path} is not as it was released in {release}." for path in changed_migrations(root, commit))
-        yield from (f"{what}, which {release} has." for what in lost_answers(root, commit))
+        lost = (*lost_answers(root, commit), *lost_paths(root, commit))
+        yield from (f"{what}, which {release} has." for what in lost)
 
 
 def problems_of_entry(root: Path, newest: str | None) -> Iterator[str]:
@@ -141,6 +143,19 @@ def lost_answers(root: Path, commit: str) -> Iterator[str]:
             yield f"The question {name} is of another kind"
         else:
             yield from (f"{name} no longer has the choice {choice}" for choice in _lost(question, now[name]))
+
+
+def lost_paths(root: Path, commit: str) -> Iterator[str]:
+    """Files that projects have, and may have edited: an update would take them away."""
+    gone = _paths(git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", TEMPLATE)) - _paths(
+        git(root, "ls-files", "-z", "--", TEMPLATE)
+    )
+    yield from (f"The file {path} is gone" for path in sorted(gone))
+
+
+def _paths(listed: str) -> set[str]:
+    """As a project has them."""
+    return {path.removeprefix(f"{TEMPLATE}/").removesuffix(".jinja") for path in listed.split("\0") if path}
 
 
 def _kind(question: dict[str, Any]) -> tuple[Any, bool]:

@@ -21,6 +21,8 @@ FILES = {
     release.SETTINGS: "#OLD=1\n",
     release.DEPENDENCIES: '    "fastapi>=1",\n',
     f"{release.MIGRATIONS}/base/base_0001_start.py": "revision = 1\n",
+    "template/README.md.jinja": "# {{ name }}\n",
+    "template/compose.yaml.jinja": "name: {{ name }}\n",
 }
 
 
@@ -121,6 +123,16 @@ def test_what_is_named_may_come_and_go(released: Path) -> None:
     )
     commit(released)
     release.make(released, "0.2.0")
+
+
+def test_a_file_that_projects_have_stays_where_it_is(released: Path) -> None:
+    (released / "template/README.md.jinja").rename(released / "template/README.md")  # the same one in a project
+    (released / "template/compose.yaml.jinja").rename(released / "template/docker-compose.yaml.jinja")
+    commit(released)
+    there = release.releases(released)["0.1.0"]
+    assert list(release.lost_paths(released, there)) == ["The file compose.yaml is gone"]
+    with pytest.raises(release.ReleaseError, match=r"The file compose\.yaml is gone, which 0\.1\.0 has\."):
+        release.make(released, "0.2.0")
 
 
 def test_a_migration_that_was_removed_is_noticed(released: Path) -> None:
