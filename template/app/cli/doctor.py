@@ -156,6 +156,7 @@ async def _look_at_parts(report: _Report, settings: "Settings", wrong: set[str])
         await _look_at_mail(report, settings)
     if "ai_model" not in wrong:
         await _look_at_model(report, settings)
+    await _look_at_features(report)
     _look_at_telemetry(report)
 
 
@@ -208,6 +209,17 @@ async def _look_at_model(report: _Report, settings: "Settings") -> None:
             report.ok(f"The model is {settings.ai_model}{hint}")
     except SetupError as error:
         report.problem(str(error))
+
+
+async def _look_at_features(report: _Report) -> None:
+    from app.api.v1.router import looks
+
+    for look in looks:
+        try:
+            for line in await look():
+                report.ok(line)
+        except SetupError as error:
+            report.problem(str(error))
 
 
 def _look_at_telemetry(report: _Report) -> None:

@@ -33,6 +33,10 @@ FILES = {
     "tests": "tests/integration/test_{things}.py",
 }
 
+PARTS = ("Create", "Read", "Repository", "Service", "Update")
+"""Of the names of its classes."""
+
+_CLASS = re.compile(r"(?<![\w}])[A-Z]\w*")
 _WORD = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 app = typer.Typer(name="new", help="Write the beginning of something of your own.", no_args_is_help=True)
@@ -67,6 +71,7 @@ def _words(name: str, plural: str) -> dict[str, str]:
         _check_word(word)
     if name == plural:
         raise SetupError("One and several need different names: choose another --plural.")
+    _check_classes(_camel(name), _camel(plural))
     return {
         "thing": name,
         "things": plural,
@@ -78,10 +83,20 @@ def _words(name: str, plural: str) -> dict[str, str]:
 
 
 def _check_word(word: str) -> None:
-    if not _WORD.fullmatch(word) or keyword.iskeyword(word):
+    if keyword.iskeyword(word):
+        raise SetupError(f"{word!r} is a word of Python: choose another name, or another --plural.")
+    if not _WORD.fullmatch(word):
         raise SetupError(f"{word!r} cannot be a name here: write lower-case words with _ between them: meeting_note.")
     if len(word) > NAME_CHARACTERS:
         raise SetupError(f"{word!r} is too long: a name has at most {NAME_CHARACTERS} characters.")
+
+
+def _check_classes(thing: str, things: str) -> None:
+    """Raises SetupError where a class would be called like one that the texts use."""
+    used = {name for text in TEXTS.glob("*.txt") for name in _CLASS.findall(text.read_text(encoding="utf-8"))}
+    for made in (thing, things, *(f"{thing}{part}" for part in PARTS)):
+        if made in used or keyword.iskeyword(made):
+            raise SetupError(f"There is something called {made} already: choose another name, or another --plural.")
 
 
 def _camel(word: str) -> str:

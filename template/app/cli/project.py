@@ -172,5 +172,9 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Once: a terminal, `uv run` and a supervisor may each send a signal, and another would break off the leaving."""
     for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
     sys.exit(0)
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    """In place of SIG_IGN: of a signal that has come but was not yet handled, Python would say that it lost it."""

@@ -28,7 +28,7 @@ async def check_migrations(database: Database) -> None:
         return  # the database is newer than this code, which is going to be replaced
     if pending := _heads(revisions) - stored:
         names = ", ".join(sorted(pending))
-        raise SetupError(f"The database lacks {len(pending)} migration(s) ({names}): run the `db upgrade` command.")
+        raise SetupError(f"The database lacks migrations (up to {names}): run the `db upgrade` command.")
 
 
 async def applied(database: Database) -> set[str]:

@@ -1,7 +1,7 @@
 """Who is calling: read on every request, so it is columns in place of a row, by statements that are built once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from app.models.user import ApiKey, User, UserSession
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, and by which log-in or API key."""
+    """Who is calling, and by which log-in or API key. A field that is called like a column of users is that column."""
 
     id: UUID
     email: str
@@ -45,20 +45,20 @@ class PrincipalRepository:
         return await self._find(_BY_API_KEY, {"hashed_key": hashed_key})
 
     async def _find(self, query: Select[*tuple[Any, ...]], values: dict[str, Any]) -> Principal | None:
-        row = (await self._connection.execute(query, {**values, "now": now()})).one_or_none()
-        return Principal(*row) if row else None
+        found = await self._connection.execute(query, {**values, "now": now()})
+        row = found.mappings().one_or_none()
+        return Principal(**row) if row else None
 
 
 def _who(credential: type[UserSession | ApiKey], *more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     columns = User.__table__.c
-    of_user = (columns[name] for name in _OF_USER)
+    of_user = (columns[field.name] for field in fields(Principal) if field.name in columns)
     return (
-        select(*of_user, credential.id, credential.last_used_at, *more)
+        select(*of_user, credential.id.label("credential_id"), credential.last_used_at, *more)
         .join(credential, credential.user_id == User.id)
         .where(User.is_active, credential.expires_at > bindparam("now", type_=credential.expires_at.type))
     )
 
 
-_OF_USER = ("id", "email", "full_name", "is_active", "is_superuser", "email_verified", "created_at")
 _BY_SESSION = _who(UserSession).where(User.id == bindparam("user_id"), UserSession.id == bindparam("session_id"))
 _BY_API_KEY = _who(ApiKey, ApiKey.scopes).where(ApiKey.hashed_key == bindparam("hashed_key"))

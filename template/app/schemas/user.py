@@ -78,6 +78,8 @@ class EmailConfirmation(Body):
 
 
 class UserRead(Read):
+    """Of oneself it is read from a Principal, which has a field for each of these."""
+
     id: UUID
     email: str
     full_name: str | None

@@ -52,7 +52,10 @@ async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
         hearing = await stack.enter_async_context(open_workers(settings.speech_processes))
 
         async def opened(setting: str, provider: str, opener: str, workers: Workers) -> Maybe[Any]:
-            open_it: Callable[..., AbstractAsyncContextManager[Any]] = getattr(_module(setting, provider), opener)
+            open_it: Callable[..., AbstractAsyncContextManager[Any]] | None
+            open_it = getattr(_module(setting, provider), opener, None)
+            if open_it is None:
+                raise SetupError(f"{setting}={provider} cannot be used: its module has no {opener}.")
             try:
                 return Maybe(await stack.enter_async_context(open_it(settings, workers)))
             except SpeechNotInstalled as error:

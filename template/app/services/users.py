@@ -53,8 +53,7 @@ class UserService:
         try:
             async with self._database.write() as session:
                 user = await UserRepository(session).create(
-                    email=data.email,
-                    full_name=data.full_name,
+                    **data.model_dump(exclude={"password"}),
                     hashed_password=hashed,
                     is_superuser=is_superuser,
                     email_verified=email_verified,

@@ -124,7 +124,7 @@ def test_a_branch_can_be_undone(prepared: Project) -> None:
     assert undone[-1] == "Undid project_0001"
     assert sorted(undone) == sorted(f"Undid {revision}" for revision in branch("project"))
     assert prepared.fail("users", "create", "a@example.com", typed=PASSWORD).startswith(
-        "The database lacks 1 migration"
+        "The database lacks migrations (up to "
     )
 
 

@@ -48,7 +48,14 @@ def check(project: Project, *command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["class"], "'class' cannot be a name here: write lower-case words with _ between them: meeting_note."),
+        (["class"], "'class' is a word of Python: choose another name, or another --plural."),
+        (["a"], "'as' is a word of Python: choose another name, or another --plural."),
+        (["none"], "There is something called None already: choose another name, or another --plural."),
+        (["page"], "There is something called Page already"),
+        (["cursor"], "There is something called Cursor already"),
+        (["database"], "There is something called Database already"),
+        (["current_user"], "There is something called CurrentUser already"),
+        (["probe", "--plural", "limit"], "There is something called Limit already"),
         (["Note"], "'Note' cannot be a name here"),
         (["../note"], "'../note' cannot be a name here"),
         (["n" * 31], f"'{'n' * 31}' is too long: a name has at most 30 characters."),

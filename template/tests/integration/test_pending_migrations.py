@@ -25,7 +25,7 @@ async def test_a_database_with_every_migration(database: Database) -> None:
 
 async def test_a_database_that_lacks_some(database: Database) -> None:
     await execute(database, "DELETE FROM alembic_version")
-    with pytest.raises(SetupError, match=rf"lacks {len(heads())} migration\(s\) \({sorted(heads())[0]}.*`db upgrade`"):
+    with pytest.raises(SetupError, match=rf"lacks migrations \(up to {sorted(heads())[0]}.*`db upgrade`"):
         await check_migrations(database)
 
 

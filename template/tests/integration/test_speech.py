@@ -22,6 +22,7 @@ from app.services.speech_failures import SpeechFailure, SpeechOverloaded
 from app.services.speech_providers import offline
 from app.services.speech_usage import Meter
 from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.integration.conftest import Project
 from tests.integration.test_errors import assert_problem
 from tests.readers import Reader, use
 from tests.server import bound
@@ -287,3 +288,12 @@ async def listening(app: FastAPI) -> AsyncGenerator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         await serving
+
+
+def test_the_doctor_says_who_speaks_and_listens(prepared: Project) -> None:
+    said = prepared.succeed("doctor")
+    assert "ok       TTS_PROVIDER is " in said or "speech-offline" in said
+    assert (
+        "problem  TTS_PROVIDER=nobody cannot be used: name one of"
+        in prepared.run("doctor", TTS_PROVIDER="nobody").stdout
+    )

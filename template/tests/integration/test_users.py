@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import fields
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,8 @@ from sqlalchemy import update
 
 from app.core.database import Database
 from app.models.user import User
+from app.repositories.principal import Principal
+from app.schemas.user import UserRead
 from tests.conftest import PASSWORD, MakeSettings, bearer, client_for, log_in, running, sign_in
 
 USERS, ME, LOGIN = "/api/v1/users", "/api/v1/users/me", "/api/v1/auth/login"
@@ -34,6 +37,11 @@ async def id_of(client: httpx2.AsyncClient) -> str:
 
 async def found(root: httpx2.AsyncClient, **query: Any) -> list[str]:
     return [user["email"] for user in (await root.get(USERS, params=query)).json()["items"]]
+
+
+def test_of_oneself_as_much_is_known_as_of_others() -> None:
+    lacking = UserRead.model_fields.keys() - {field.name for field in fields(Principal)}
+    assert not lacking, f"give Principal in app/repositories/principal.py a field for {lacking}"
 
 
 async def test_others_may_not_administrate(alice: httpx2.AsyncClient) -> None:

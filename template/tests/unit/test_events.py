@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ KINDS = ["memory", "redis"] if reachable() else ["memory"]
 needs_redis = pytest.mark.skipif(
     "redis" not in KINDS, reason="needs Redis, and REQUIRE_SERVICES=1 makes its absence an error"
 )
+needs_own_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs the program redis-server")
 WORDS = ["one ", "zwölf ", "🦜", "日本語", "e\u0301 "]
 
 
@@ -197,6 +199,7 @@ async def test_what_waits_is_sent_in_one_round_trip(monkeypatch: pytest.MonkeyPa
 
 
 @needs_redis
+@needs_own_redis
 async def test_connections_that_are_killed_at_random_cost_nothing(server: OwnServer) -> None:
     async with two_processes(server.url, "test") as processes, Redis.from_url(server.url) as redis:
         keys = [uuid4() for _ in range(10)]
@@ -246,6 +249,7 @@ async def test_what_redis_took_before_a_connection_broke_is_not_added_again() ->
 
 
 @needs_redis
+@needs_own_redis
 async def test_a_redis_that_begins_anew_gets_what_it_lacks(server: OwnServer) -> None:
     async with two_processes(server.url, "test") as processes:
         key = uuid4()
@@ -263,6 +267,7 @@ async def test_a_redis_that_begins_anew_gets_what_it_lacks(server: OwnServer) ->
 
 
 @needs_redis
+@needs_own_redis
 async def test_without_redis_the_writer_goes_on_and_closes_in_time(server: OwnServer) -> None:
     key = uuid4()
     async with two_processes(server.url, "test") as processes:

@@ -40,6 +40,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 router = APIRouter(prefix="/speech", tags=["speech"], lifespan=lifespan)
 
 
+async def look() -> list[str]:
+    async with open_voices(read_settings(SpeechSettings)) as voices:
+        who = {"TTS_PROVIDER": voices.tts, "STT_PROVIDER": voices.stt}
+        return [f"{name} is {maybe.there.name}" if maybe.there else maybe.missing for name, maybe in who.items()]
+
+
 async def speech_service(request: Request, user: CurrentUser) -> SpeechService:
     state = request.app.state
     meter = Meter(state.database, state.budgets, state.speech_slots, user.id)
