@@ -29,7 +29,7 @@ _DRIVERS = {
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value().encode()) < 32:
+    if len(value.get_secret_value().strip().encode()) < 32:
         raise ValueError("at least 32 bytes are needed; the `init` command writes a random one to .env")
     return value
 

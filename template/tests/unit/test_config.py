@@ -19,6 +19,7 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("SECRET_KEY", "", "SECRET_KEY: it is missing; the `init` command writes it to .env."),
         ("SECRET_KEY", "short", "SECRET_KEY: at least 32 bytes are needed"),
+        ("SECRET_KEY", " " * 40, "SECRET_KEY: at least 32 bytes are needed"),
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
         ("DATABASE_URL", "mysql://host/name", "DATABASE_URL: use postgresql://… or sqlite:///…."),
         ("DATABASE_URL", "nonsense", "DATABASE_URL: this is not a database URL"),
