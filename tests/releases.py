@@ -46,7 +46,15 @@ def make_template(folder: Path, root: Path = ROOT) -> Path:
 
 
 def real() -> list[str]:
-    return [f"v{version}" for version in release.releases(ROOT)]
+    """But not one that is as the working tree is: HERE is that."""
+    return [f"v{version}" for version, found in release.releases(ROOT).items() if _differs(found)]
+
+
+def _differs(found: str) -> bool:
+    answered = ("copier.yml", "extensions", "template")
+    there = succeed("git", "ls-files", "--others", "--exclude-standard", *answered, cwd=ROOT)
+    compared = ("git", "diff", "--quiet", found, "--", *answered)
+    return bool(there) or subprocess.run(compared, cwd=ROOT, check=False).returncode != 0
 
 
 def _take(root: Path, found: str, folder: Path) -> None:
