@@ -6,15 +6,12 @@ import signal
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 from servers import Project, signed_in
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 REPLIES = 200
