@@ -45,16 +45,15 @@ def make_template(folder: Path, root: Path = ROOT) -> Path:
     return folder
 
 
-def real() -> list[str]:
+def real(root: Path = ROOT) -> list[str]:
     """But not one that is as the working tree is: HERE is that."""
-    return [f"v{version}" for version, found in release.releases(ROOT).items() if _differs(found)]
+    return [f"v{version}" for version, found in release.releases(root).items() if _differs(root, found)]
 
 
-def _differs(found: str) -> bool:
+def _differs(root: Path, found: str) -> bool:
     answered = ("copier.yml", "extensions", "template")
-    there = succeed("git", "ls-files", "--others", "--exclude-standard", *answered, cwd=ROOT)
-    compared = ("git", "diff", "--quiet", found, "--", *answered)
-    return bool(there) or subprocess.run(compared, cwd=ROOT, check=False).returncode != 0
+    there = git(root, "ls-files", "--others", "--exclude-standard", *answered)
+    return bool(there or git(root, "diff", "--name-only", found, "--", *answered))
 
 
 def _take(root: Path, found: str, folder: Path) -> None:

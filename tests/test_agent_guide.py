@@ -24,6 +24,7 @@ LINES = 90
 """About a page."""
 SMALL = {"features": [], "ai_providers": [], "tooling": ["agent-guide"]}
 WHOLE = {"database": "postgresql"}
+PROJECTS = {"all": WHOLE, "none": SMALL}
 
 
 def guide(project: Path, skill: str) -> str:
@@ -54,19 +55,12 @@ def missing(project: Path, text: str) -> list[str]:
 
 @pytest.mark.docs
 @pytest.mark.slow
-@pytest.mark.parametrize("skill", SKILLS)
-def test_a_skill_does_what_it_says_where_all_features_are(skill: str, render: Render) -> None:
-    project = render(**WHOLE)
-    with database("sqlite") as url:
-        follow(project, guide(project, skill), url)
-    assert not missing(project, guide(project, skill))
-
-
-@pytest.mark.docs
-@pytest.mark.slow
-@pytest.mark.parametrize("skill", [skill for skill in SKILLS if skill != OF_TOOLS])
-def test_a_skill_does_what_it_says_where_no_feature_is(skill: str, render: Render) -> None:
-    project = render(**SMALL)
+@pytest.mark.parametrize(
+    ("skill", "features"),
+    [(skill, features) for skill in SKILLS for features in PROJECTS if (skill, features) != (OF_TOOLS, "none")],
+)
+def test_a_skill_does_what_it_says(skill: str, features: str, render: Render) -> None:
+    project = render(**PROJECTS[features])
     with database("sqlite") as url:
         follow(project, guide(project, skill), url)
     assert not missing(project, guide(project, skill))

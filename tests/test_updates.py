@@ -12,7 +12,7 @@ from lives import IDENTITY, MARKER, WRITTEN, Life, databases, files, render
 from matrix import QUESTIONS
 from processes import ROOT, succeed
 from proofs import Proofs
-from releases import HERE, LAST, NEXT, change, commit, git, make_template, real, take_working_tree
+from releases import HERE, LAST, NEXT, change, commit, git, make_template, real, take_working_tree, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.updates]
 
@@ -155,6 +155,26 @@ def test_a_published_release_joins_by_itself(tmp_path: Path, monkeypatch: pytest
     assert f"From v1.0.0 to {HERE}" in life.update("--to", HERE)
     assert f"_commit: {HERE}\n" in (life.folder / ".copier-answers.yml").read_text(encoding="utf-8")
     life.check_files()
+
+
+def test_a_release_begins_an_update_once_the_template_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in IDENTITY.items():
+        monkeypatch.setenv(variable, value)
+    write(tmp_path / "CHANGELOG.md", f"## [Unreleased]\n\n{release.NOTHING_YET}")
+    write(tmp_path / "pyproject.toml", 'version = "0.1.0.dev0"\n')
+    for name in ("copier.yml", "extensions/rules.jinja", "template/README.md.jinja"):
+        write(tmp_path / name, "a: {type: str}\n")
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path)
+    release.make(tmp_path, "1.0.0")
+    write(tmp_path / "docs/new.md", "\n")
+    assert real(tmp_path) == []
+    write(tmp_path / "template/new.py", "\n")
+    assert real(tmp_path) == ["v1.0.0"]
+    (tmp_path / "template/new.py").unlink()
+    write(tmp_path / "copier.yml", "b: {type: str}\n")
+    commit(tmp_path)
+    assert real(tmp_path) == ["v1.0.0"]
 
 
 def test_plain_copier_does_the_same(released: Path, begin: Begin) -> None:
