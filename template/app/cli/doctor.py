@@ -213,11 +213,12 @@ async def _look_at_model(report: _Report, settings: "Settings") -> None:
 
 async def _look_at_features(report: _Report) -> None:
     from app.api.v1.router import looks
+    from app.core.findings import Problem
 
     for look in looks:
         try:
             for line in await look():
-                report.ok(line)
+                (report.problem if isinstance(line, Problem) else report.ok)(line)
         except SetupError as error:
             report.problem(str(error))
 

@@ -48,8 +48,10 @@ class SpeechService:
         self._user_id = user_id
 
     async def voices(self) -> VoicesRead:
-        """Raises SpeechFailure."""
-        tts = self._voices.tts.get()
+        """None where nobody is there who could read aloud. Raises SpeechFailure."""
+        tts = self._voices.tts.there
+        if tts is None:
+            return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
         voices = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
         slowest, fastest = tts.speeds
         return VoicesRead(voices=voices, formats=_formats(tts), slowest=slowest, fastest=fastest)

@@ -25,7 +25,14 @@ class SpeechFailure(AppError):
 
 
 class SpeechNotInstalled(SpeechFailure):
+    """Nobody is there to do it. The sentence is for whoever asked; `advice` tells the operator what to do."""
+
     code = "speech_not_installed"
+    sentence = "This service has no speech."
+
+    def __init__(self, sentence: str = "", advice: str = "") -> None:
+        super().__init__(sentence)
+        self.advice = advice
 
 
 class SpeechRefusedKey(SpeechFailure):

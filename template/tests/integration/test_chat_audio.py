@@ -6,6 +6,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from app.services.speech_provider import Maybe, Voices
 from app.services.stt import Transcript
 from tests.chats import SEND, Endless, Scripted, all_messages, stored, stream
 from tests.integration.test_errors import assert_problem
@@ -67,3 +68,18 @@ async def test_a_reply_that_is_still_written_is_not_read(alice: httpx2.AsyncClie
     answer = await alice.get(path)
     assert_problem(answer, 422, "invalid")
     assert answer.json()["detail"] == "There is no text in this reply."
+
+
+async def test_without_speech_people_are_told_what_is_not_there(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    nobody = (
+        Maybe(None, "This service cannot read aloud.", "Install it."),
+        Maybe(None, "This service cannot understand speech."),
+    )
+    app.state.voices = Voices(*nobody, app.state.voices.workers)
+    reply = (await alice.post(SEND, json={"content": "Is it?"})).json()
+    for answer, sentence in (
+        (await send(alice), "This service cannot understand speech."),
+        (await alice.get(f"{SEND}/{reply['id']}/audio"), "This service cannot read aloud."),
+    ):
+        assert_problem(answer, 503, "speech_not_installed")
+        assert answer.json()["detail"] == sentence

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import wave
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -35,6 +36,10 @@ SYNTHESIZE, VOICES, USAGE, ME = (
 )
 SENTENCES = "One two. Three."
 """Two pieces, of 8 and 6 characters."""
+NOBODY_READS = "Nobody reads aloud: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
+NOBODY_UNDERSTANDS = (
+    "Nobody understands speech: run `uv sync --extra speech-offline`, or name a provider in STT_PROVIDER."
+)
 
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -211,24 +216,57 @@ async def test_a_price_that_a_setting_says(make_settings: MakeSettings, monkeypa
         assert [(row["characters"], row["cost"]) for row in await usage(client)] == [(6, "0.00009")]
 
 
+@pytest.fixture
+def _not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment has."""
+    monkeypatch.setattr(offline, "find_spec", lambda _: None)
+
+
 @only_sqlite
-async def test_without_what_works_offline_the_service_starts_and_says_what_to_do(
+@pytest.mark.usefixtures("_not_installed")
+async def test_without_anybody_who_reads_there_are_no_voices(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "find_spec", lambda _: None)
+    async with served(make_settings, monkeypatch) as (_, client):
+        answer = await client.get(VOICES)
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"voices": [], "formats": [], "slowest": 1.0, "fastest": 1.0},
+        )
+
+
+@only_sqlite
+@pytest.mark.usefixtures("_not_installed")
+async def test_without_what_works_offline_people_are_told_what_is_not_there(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with served(make_settings, monkeypatch) as (_, client):
         info = (await client.get("/api/v1/info")).json()
         assert "speech" not in info["features"]
         assert not [name for name in info["limits"] if name.startswith(("synthesis", "transcription"))]
-        for answer, setting in (
-            (await client.get(VOICES), "TTS_PROVIDER"),
-            (await client.post(SYNTHESIZE, json={"text": "Hello."}), "TTS_PROVIDER"),
-            (await client.post("/api/v1/speech/transcribe", files={"file": ("a.wav", b"RIFF")}), "STT_PROVIDER"),
+        for answer, sentence in (
+            (await client.post(SYNTHESIZE, json={"text": "Hello."}), "This service cannot read aloud."),
+            (await post_audio(client, "/api/v1/speech/transcribe"), "This service cannot understand speech."),
         ):
             assert_problem(answer, 503, "speech_not_installed")
-            assert answer.json()["detail"] == (
-                f"This service has no speech yet: install it with `uv sync --extra speech-offline`, or set {setting}."
-            )
+            assert answer.json()["detail"] == sentence
+
+
+async def post_audio(client: httpx2.AsyncClient, path: str) -> httpx2.Response:
+    return await client.post(path, files={"file": ("a.wav", b"RIFF")})
+
+
+@only_sqlite
+@pytest.mark.usefixtures("_not_installed")
+async def test_the_log_says_once_what_to_install(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(make_settings, monkeypatch, log_format="json") as (_, client):
+        await client.post(SYNTHESIZE, json={"text": "Hello."})
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    [line] = [line for line in lines if line["logger"] == "app.speech"]
+    assert (line["event"], line["level"]) == ("speech is not installed", "info")
+    assert line["advice"] == f"{NOBODY_READS} {NOBODY_UNDERSTANDS}"
 
 
 @only_sqlite

@@ -74,7 +74,7 @@ async def test_voices_and_what_there_is_none_of(alice: httpx2.AsyncClient) -> No
     files = {"file": ("a.wav", (await alice.post(SYNTHESIZE, json={"text": SENTENCE})).content)}
     answer = await alice.post(TRANSCRIBE, files=files, data={"language": "de"})
     assert_problem(answer, 422, "invalid")
-    assert answer.json()["detail"] == "Without a provider only English is understood."
+    assert answer.json()["detail"] == "This service understands English only."
 
 
 def test_voices_differ_and_speed_is_speed() -> None:

@@ -2,6 +2,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 
@@ -12,9 +13,13 @@ from app.core.config import read_settings
 from app.core.slots import Slots
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
 from app.services.speech import SpeechService, Spoken
-from app.services.speech_provider import Voices, open_voices
+from app.services.speech_provider import Voices, look, open_voices
 from app.services.speech_settings import SpeechSettings
 from app.services.speech_usage import Meter, daily
+
+__all__ = ["look"]
+
+log = structlog.stdlib.get_logger("app.speech")
 
 MEDIA_TYPES = {AudioFormat.mp3: "audio/mpeg", AudioFormat.opus: "audio/ogg", AudioFormat.wav: "audio/wav"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -40,12 +45,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 router = APIRouter(prefix="/speech", tags=["speech"], lifespan=lifespan)
 
 
-async def look() -> list[str]:
-    async with open_voices(read_settings(SpeechSettings)) as voices:
-        who = {"TTS_PROVIDER": voices.tts, "STT_PROVIDER": voices.stt}
-        return [f"{name} is {maybe.there.name}" if maybe.there else maybe.missing for name, maybe in who.items()]
-
-
 async def speech_service(request: Request, user: CurrentUser) -> SpeechService:
     state = request.app.state
     meter = Meter(state.database, state.budgets, state.speech_slots, user.id)
@@ -68,7 +67,7 @@ def audio_response(spoken: Spoken) -> StreamingResponse:
 
 @router.get("/voices")
 async def list_voices(speech: Speech) -> VoicesRead:
-    """Who may speak, in which formats and how fast."""
+    """Who may speak, in which formats and how fast. Without anybody who could read aloud both lists are empty."""
     return await speech.voices()
 
 
@@ -89,7 +88,7 @@ async def transcribe(
 
 
 def _announce(features: list[str], limits: dict[str, int], voices: Voices, settings: SpeechSettings) -> None:
-    """What is there, and no more."""
+    """What is there, and no more. What is not there is said to the operator alone."""
     if voices.tts.there or voices.stt.there:
         features.append("speech")
     if voices.tts.there:
@@ -97,3 +96,5 @@ def _announce(features: list[str], limits: dict[str, int], voices: Voices, setti
     if voices.stt.there:
         limits["transcription_bytes"] = settings.transcription_max_bytes
         limits["transcription_seconds"] = settings.transcription_max_seconds
+    if advice := " ".join(maybe.advice for maybe in (voices.tts, voices.stt) if not maybe.there):
+        log.info("speech is not installed", advice=advice)

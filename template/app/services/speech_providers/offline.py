@@ -55,7 +55,7 @@ class OfflineSTT:
 
     async def transcribe(self, path: Path, audio: Audio, language: str | None) -> Transcript:
         if language not in {None, "en"}:
-            raise Invalid("Without a provider only English is understood.")
+            raise Invalid("This service understands English only.")
         with tempfile.TemporaryDirectory() as folder:
             samples = Path(folder, "samples")
             await self._workers.do(decode, path, audio.format, samples)
@@ -73,19 +73,20 @@ class OfflineSTT:
 @asynccontextmanager
 async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
     """Raises SpeechNotInstalled."""
-    _check("espeakng_loader", "TTS_PROVIDER")
+    if find_spec("espeakng_loader") is None:
+        raise SpeechNotInstalled("This service cannot read aloud.", _advice("Nobody reads aloud", "TTS_PROVIDER"))
     yield OfflineTTS(settings, workers)
 
 
 @asynccontextmanager
 async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
     """Raises SpeechNotInstalled."""
-    _check("pocketsphinx", "STT_PROVIDER")
+    if find_spec("pocketsphinx") is None:
+        raise SpeechNotInstalled(
+            "This service cannot understand speech.", _advice("Nobody understands speech", "STT_PROVIDER")
+        )
     yield OfflineSTT(workers)
 
 
-def _check(package: str, setting: str) -> None:
-    if find_spec(package) is None:
-        raise SpeechNotInstalled(
-            f"This service has no speech yet: install it with `uv sync --extra speech-offline`, or set {setting}."
-        )
+def _advice(lack: str, setting: str) -> str:
+    return f"{lack}: run `uv sync --extra speech-offline`, or name a provider in {setting}."
