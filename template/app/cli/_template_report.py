@@ -7,6 +7,7 @@ from shutil import which
 from typing import TYPE_CHECKING
 
 from app.core.errors import SetupError
+from app.core.findings import Off
 
 if TYPE_CHECKING:
     from app.cli._template import Origin, Template
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def describe(root: Path, *, anywhere: bool) -> Iterator[str]:
     """Nothing where only what production needs is installed, and nothing of a project without a template.
 
-    Raises SetupError when a template that was asked for cannot be looked at.
+    The project is rendered anew, which takes seconds, only where `anywhere` asks for it. Raises SetupError when a
+    template that was asked for cannot be looked at.
     """
     from app.cli._template import ANSWERS_FILE, check_copier, read_origin
 
@@ -27,16 +29,16 @@ def describe(root: Path, *, anywhere: bool) -> Iterator[str]:
         origin = read_origin(root)
         yield f"The project was made from version {origin.version} of {origin.source}"
         if anywhere or origin.is_local:
-            yield from _compared(root, origin)
+            yield from _compared(root, origin, files=anywhere)
         else:
-            yield "Whether the template has a newer version: `doctor --template` looks"
+            yield Off("Whether the template has a newer version, and which of its files you edited: add --template")
     except SetupError as error:
         if anywhere:
             raise
-        yield f"The template: {error}"
+        yield Off(f"The template: {error}")
 
 
-def _compared(root: Path, origin: "Origin") -> Iterator[str]:
+def _compared(root: Path, origin: "Origin", *, files: bool) -> Iterator[str]:
     from app.cli._template import opened
 
     with opened(origin) as template:
@@ -46,18 +48,24 @@ def _compared(root: Path, origin: "Origin") -> Iterator[str]:
             yield f"The template has a newer version, {latest}: run the `update` command"
         else:
             yield "The template has no newer version"
-        yield from _edited(root, origin, template)
+        if files:
+            yield from _edited(root, origin, template)
+        else:
+            yield Off("Which of the template's files you edited: add --template")
 
 
 def _edited(root: Path, origin: "Origin", template: "Template") -> Iterator[str]:
     from app.cli._template import edited, names
 
     rendered = template.render(origin.version, origin.answers)
-    plain = template.render(origin.version, {**origin.answers, "features": []})
-    different, optional = edited(root, rendered), names(rendered) - names(plain)
+    different = edited(root, rendered)
     gone = sorted(name for name in names(rendered) if not (root / name).exists())
     yield f"Files that differ from the template's: {', '.join(different) or 'none'}"
     if gone:
         yield f"Files of the template that you deleted: {', '.join(gone)}"
+    if not different:
+        return
+    plain = template.render(origin.version, {**origin.answers, "features": []})
+    optional = names(rendered) - names(plain)
     if of_features := [name for name in different if name in optional]:
         yield f"Of those, files that go when their feature is switched off: {', '.join(of_features)}"

@@ -3,23 +3,18 @@
 import asyncio
 import os
 import re
-from collections.abc import Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli._report import Report
 from app.core.errors import SetupError
 
 if TYPE_CHECKING:
-    from pydantic_settings import BaseSettings
-
     from app.core.config import Settings
+    from app.core.telemetry.settings import TelemetrySettings
 
-VALUE_CHARACTERS = 60
-_STAND_INS = {"secret_key": "stands in for a secret key that is wrong"}
-
-S = TypeVar("S", bound="BaseSettings")
+_LOOK = re.compile(r"(?m)^async def look\(")
 
 app = typer.Typer()
 
@@ -27,153 +22,77 @@ app = typer.Typer()
 @app.command()
 def doctor(
     template: Annotated[
-        bool, typer.Option("--template", help="Look at the template, even if that is far away.")
+        bool,
+        typer.Option("--template", help="Compare with the template's files, too, even if the template is far away."),
     ] = False,
 ) -> None:
     """Say what is configured, reachable and missing. The exit status is 1 when something must be mended.
 
-    It also says which version of the template this is, whether there is a newer one, and which of the template's files
-    you edited, if the template is on this machine or --template asks.
+    What is optional and not there is `off`, which is no fault. It also says which version of the template this is and,
+    if the template is on this machine, whether there is a newer one. With --template it says which of the template's
+    files you edited.
     """
+    from app.cli._settings_report import look_at_settings
     from app.cli._template_report import describe
     from app.core.config import ROOT, load_environment
 
-    report = _Report()
+    report = Report()
     _look_at_env(report)
     load_environment()
-    asyncio.run(_look_at_parts(report, *_look_at_settings(report)))
+    wrong = set[str]().union(*look_at_settings(report).values())
+    asyncio.run(_look_at_parts(report, wrong))
+    report.print()
+    of_template = Report()
     for line in describe(ROOT, anywhere=template):
-        report.ok(line)
-    raise typer.Exit(1 if report.broken else 0)
+        of_template.finding(line)
+    of_template.print()
+    raise typer.Exit(1 if report.is_broken else 0)
 
 
-class _Report:
-    """One line for each thing that was looked at."""
-
-    def __init__(self) -> None:
-        self.broken = False
-
-    def ok(self, text: str) -> None:
-        self._line("ok", "green", text)
-
-    def missing(self, text: str) -> None:
-        self.broken = True
-        self._line("missing", "yellow", text)
-
-    def problem(self, text: str) -> None:
-        self.broken = True
-        self._line("problem", "red", text)
-
-    def _line(self, word: str, colour: str, text: str) -> None:
-        typer.echo(f"{typer.style(f'{word:<9}', fg=colour)}{text}")
-
-
-def _look_at_env(report: _Report) -> None:
+def _look_at_env(report: Report) -> None:
     from app.core.config import ENV_FILE
 
     if ENV_FILE.exists():
         report.ok(f"{ENV_FILE} is there")
     elif os.environ.get("SECRET_KEY"):
-        report.ok("There is no .env, and the environment has a SECRET_KEY")
+        report.off("There is no .env: settings come from the environment alone")
     else:
         report.missing("There is no .env: run the `init` command")
 
 
-def _look_at_settings(report: _Report) -> "tuple[Settings, set[str]]":
-    """Those of the base, and the names of those that are wrong."""
-    from pydantic_settings import BaseSettings
+async def _look_at_parts(report: Report, wrong: set[str]) -> None:
+    from app.core.config import Settings, read_settings
 
-    from app.core.config import Settings
-
-    import_module("app.main")  # and with it the settings of every feature
-    for kind in BaseSettings.__subclasses__():
-        if kind is not Settings and kind.__module__.startswith("app."):
-            _read(report, kind)
-    return _read(report, Settings)
-
-
-def _read(report: _Report, kind: type[S]) -> tuple[S, set[str]]:
-    """Stand-ins take the place of what is wrong, so that the rest can be looked at, too."""
-    from app.core.config import read_settings
-
-    wrong = set[str]()
     try:
-        settings = read_settings(kind)
-    except SetupError as error:
-        for sentence in re.split(r"(?<=\.) (?=[A-Z_]+: )", str(error)):
-            wrong.add(sentence.split(":")[0].lower())
-            (report.missing if "it is missing" in sentence else report.problem)(sentence)
-        settings = kind(**{name: _default(kind, name) for name in wrong})
-    for line in _noteworthy(settings, wrong):
-        report.ok(line)
-    return settings, wrong
-
-
-def _noteworthy(settings: "BaseSettings", wrong: set[str]) -> Iterator[str]:
-    """Secrets, without their values, and what .env or the environment changed."""
-    from pydantic import SecretStr
-
-    usual = _usual(type(settings))
-    for name, value in settings:
-        if name in wrong:
-            continue
-        if isinstance(value, SecretStr):
-            yield f"{name.upper()} is set"
-        elif value != getattr(usual, name):
-            yield f"{name.upper()} is {_shown(value)}"
-
-
-def _usual(kind: type[S]) -> S:
-    """What the settings are without .env and environment."""
-    from dotenv import dotenv_values
-
-    from app.core.config import DEFAULTS_FILE
-
-    chosen = dotenv_values(DEFAULTS_FILE, interpolate=False)
-    values: dict[str, Any] = {name: chosen.get(name.upper()) or _default(kind, name) for name in kind.model_fields}
-    return kind(**values)
-
-
-def _default(kind: "type[BaseSettings]", name: str) -> Any:
-    return _STAND_INS.get(name, kind.model_fields[name].default)
-
-
-def _shown(value: object) -> str:
-    from sqlalchemy import URL
-
-    if isinstance(value, URL):  # a password may be in its place or in the query
-        value = value.set(query={}).render_as_string(hide_password=True)
-    text = " ".join(str(value).split())
-    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]} …"
-
-
-async def _look_at_parts(report: _Report, settings: "Settings", wrong: set[str]) -> None:
+        settings = read_settings(Settings)
+    except SetupError:  # which has been said: for what is missing there is no stand-in
+        return
     if "database_url" not in wrong:
         await _look_at_database(report, settings)
-    if settings.redis_url and "redis_url" not in wrong:
+    if settings.redis_url:
         await _look_at_redis(report, settings)
     if "smtp_url" not in wrong:
         await _look_at_mail(report, settings)
-    if "ai_model" not in wrong:
-        await _look_at_model(report, settings)
+    await _look_at_models(report, settings)
     await _look_at_features(report)
-    _look_at_telemetry(report)
+    _look_at_telemetry(report, wrong)
 
 
-async def _look_at_database(report: _Report, settings: "Settings") -> None:
+async def _look_at_database(report: Report, settings: "Settings") -> None:
+    from app.cli._settings_report import shown
     from app.core.database import open_database
     from app.core.migrations import check_migrations
 
     try:
         async with open_database(settings) as database:
-            report.ok(f"The database {_shown(settings.database_url)} answers")
+            report.ok(f"The database {shown(settings.database_url)} answers")
             await check_migrations(database)
             report.ok("The database has every migration")
     except SetupError as error:
         report.problem(str(error))
 
 
-async def _look_at_redis(report: _Report, settings: "Settings") -> None:
+async def _look_at_redis(report: Report, settings: "Settings") -> None:
     from app.core.redis import open_redis
 
     try:
@@ -183,11 +102,11 @@ async def _look_at_redis(report: _Report, settings: "Settings") -> None:
         report.problem(str(error))
 
 
-async def _look_at_mail(report: _Report, settings: "Settings") -> None:
+async def _look_at_mail(report: Report, settings: "Settings") -> None:
     from app.services.mail import MailFailure, SmtpMailer
 
     if settings.smtp_url is None:
-        report.ok(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server")
+        report.off(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server")
         return
     try:
         await SmtpMailer(settings.smtp_url.get_secret_value()).check()
@@ -196,48 +115,61 @@ async def _look_at_mail(report: _Report, settings: "Settings") -> None:
         report.problem(f"The mail server cannot be used ({error}): start it or correct SMTP_URL.")
 
 
-async def _look_at_model(report: _Report, settings: "Settings") -> None:
-    from app.services.ai_model import open_ai
+async def _look_at_models(report: Report, settings: "Settings") -> None:
+    from app.services.ai_model import unusable
 
-    try:
-        async with open_ai(settings):
-            hint = (
-                ", which is offline: AI_MODEL names a real one"
-                if settings.ai_model == "demo"
-                else " and its key is there"
-            )
-            report.ok(f"The model is {settings.ai_model}{hint}")
-    except SetupError as error:
-        report.problem(str(error))
+    problems = await unusable(settings)
+    if settings.ai_model == "demo":
+        report.ok("The model is demo, which is offline: AI_MODEL names a real one")
+    elif "AI_MODEL" not in problems:
+        report.ok(f"The model is {settings.ai_model} and its key is there")
+    for sentences in problems.values():
+        for sentence in sentences:
+            report.problem(sentence)
 
 
-async def _look_at_features(report: _Report) -> None:
-    from app.api.v1.router import looks
-    from app.core.findings import Problem
+async def _look_at_features(report: Report) -> None:
+    """Asks every module of the application that has `async def look() -> list[str]`."""
+    from app.cli._settings_report import modules_with
 
-    for look in looks:
+    for module in modules_with(_LOOK):
         try:
-            for line in await look():
-                (report.problem if isinstance(line, Problem) else report.ok)(line)
+            for line in await module.look():
+                report.finding(line)
         except SetupError as error:
             report.problem(str(error))
 
 
-def _look_at_telemetry(report: _Report) -> None:
+def _look_at_telemetry(report: Report, wrong: set[str]) -> None:
     from app.core.config import read_settings
-    from app.core.telemetry.opening import check
+    from app.core.telemetry.opening import lacking
     from app.core.telemetry.settings import TelemetrySettings
 
-    try:
-        wanted = read_settings(TelemetrySettings)
-    except SetupError:  # which has been said
-        return
-    try:
-        check(wanted)
-    except SetupError as error:
-        report.problem(str(error))
-        return
-    receiver = f"{wanted.otel_exporter_otlp_endpoint} as {wanted.otel_exporter_otlp_protocol}"
-    off = "nowhere: OTEL_EXPORTER_OTLP_ENDPOINT names a receiver"
-    report.ok(f"Traces and metrics go {f'to {receiver}' if wanted.sends else off}")
-    report.ok(f"Errors go to {'Sentry' if wanted.sentry_dsn else 'the log alone: SENTRY_DSN names who else is told'}")
+    wanted = read_settings(TelemetrySettings)
+    unusable = lacking(wanted)
+    for sentence in unusable.values():
+        report.problem(sentence)
+    settled = {name.upper() for name in wrong} | unusable.keys()
+    if "OTEL_EXPORTER_OTLP_ENDPOINT" not in settled:
+        _say_where_traces_go(report, wanted)
+    if "SENTRY_DSN" not in settled:
+        if wanted.sentry_dsn:
+            report.ok("Errors go to Sentry")
+        else:
+            report.off("Errors go to the log alone: SENTRY_DSN names who else is told")
+
+
+def _say_where_traces_go(report: Report, wanted: "TelemetrySettings") -> None:
+    if wanted.sends:
+        what = "Traces and metrics" if wanted.sends_traces and wanted.sends_metrics else "Telemetry"
+        report.ok(f"{what} go to {wanted.otel_exporter_otlp_endpoint} as {wanted.otel_exporter_otlp_protocol}")
+    else:
+        report.off(f"Traces and metrics go nowhere: {_why_nowhere(wanted)}")
+
+
+def _why_nowhere(wanted: "TelemetrySettings") -> str:
+    if wanted.otel_exporter_otlp_endpoint is None:
+        return "OTEL_EXPORTER_OTLP_ENDPOINT names a receiver"
+    if wanted.otel_sdk_disabled:
+        return "OTEL_SDK_DISABLED says so"
+    return "OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER say so"

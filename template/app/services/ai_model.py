@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.core.config import Settings
+from app.core.errors import SetupError
 from app.core.telemetry.settings import TelemetrySettings
 from app.services.ai import Model, full_name
 from app.services.ai_chain import AIChain
@@ -26,11 +27,36 @@ async def open_ai(settings: Settings, telemetry: TelemetrySettings | None = None
         yield AIChain(opened, models, fallbacks, settings.ai_timeout, settings.ai_max_retries)
 
 
+async def unusable(settings: Settings) -> dict[str, list[str]]:
+    """The settings that name models which cannot be used: a sentence for each such model, as a start would say it."""
+    found: dict[str, list[str]] = {}
+    for place, names in _places(settings).items():
+        for name in names:
+            if full_name(name) != DEMO and (sentence := await _objection(place, name, settings)):
+                found.setdefault(place, []).append(sentence)
+    return found
+
+
+async def _objection(place: str, name: str, settings: Settings) -> str:
+    """Why the model cannot be used; empty if it can."""
+    from app.services.providers import open_models
+
+    try:
+        async with open_models({full_name(name): f"{place}={name}"}, settings):
+            return ""
+    except SetupError as error:
+        return str(error)
+
+
 def _named(settings: Settings) -> Mapping[str, str]:
-    """Every model, with the place that names it."""
-    places = {
+    """Every model, with the place that names it; of several that is the last."""
+    return {full_name(name): f"{place}={name}" for place, names in _places(settings).items() for name in names}
+
+
+def _places(settings: Settings) -> Mapping[str, list[str]]:
+    """The settings that name models."""
+    return {
         "AI_FALLBACK_MODELS": settings.ai_fallback_models,
         "AI_ALLOWED_MODELS": settings.ai_allowed_models,
         "AI_MODEL": [settings.ai_model],
     }
-    return {full_name(name): f"{place}={name}" for place, names in places.items() for name in names}

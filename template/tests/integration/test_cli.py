@@ -6,6 +6,8 @@ import os
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from app.cli.project import _create
 from app.core.config import Settings
 from app.core.database import open_database
 from app.core.security import Passwords
+from app.core.telemetry import opening
 from app.models.user import User
 from app.repositories.user import UserRepository
 from tests.integration.conftest import InProcess, Project, branch, newest
@@ -178,19 +181,19 @@ def test_the_openapi_document_needs_no_database(project: Project) -> None:
 def test_the_doctor_finds_all_well(prepared: Project) -> None:
     prepared.succeed("init")
     lines = prepared.succeed("doctor", APP_NAME="Ours").splitlines()
-    assert all(line.startswith("ok ") for line in lines)
-    for said in (
-        ".env is there",
-        "SECRET_KEY is set",
-        "APP_NAME is Ours",
-        "answers",
-        "every migration",
-        "Mail is kept",
-        "demo",
-        "Traces and metrics go nowhere",
-        "Errors go to the log alone",
+    for verdict, said in (
+        ("ok", ".env is there"),
+        ("ok", "SECRET_KEY is set"),
+        ("ok", "APP_NAME is Ours"),
+        ("ok", "answers"),
+        ("ok", "every migration"),
+        ("off", "Mail is kept"),
+        ("ok", "demo"),
+        ("off", "Traces and metrics go nowhere"),
+        ("off", "Errors go to the log alone"),
     ):
-        assert any(said in line for line in lines), said
+        assert any(said in line and line.startswith(f"{verdict} ") for line in lines), said
+    assert {line.split()[0] for line in lines} == {"ok", "off"}
 
 
 def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
@@ -227,3 +230,89 @@ def test_the_doctor_misses_what_is_not_there_yet(project: Project) -> None:
     assert "missing  There is no .env" in done.stdout
     assert "missing  SECRET_KEY" in done.stdout
     assert "problem  The database lacks" in done.stdout
+
+
+UNUSABLE = {
+    "AI_ALLOWED_MODELS": "nobody:knows,demo",
+    "AI_FALLBACK_MODELS": "nobody:knows",
+    "AI_MODEL": "nobody:knows",
+    "DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "SENTRY_DSN": "https://key@127.0.0.1:1/1",
+    "SMTP_URL": "smtp://127.0.0.1:1",
+}
+"""Settings in good form that a later look finds to be of no use."""
+
+
+@pytest.fixture
+def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is installed, whatever the environment has."""
+    monkeypatch.setattr(opening, "_is_installed", lambda _: False)
+
+
+def verdicts(said: str, setting: str) -> list[str]:
+    return [line.split()[0] for line in said.splitlines() if re.search(rf"\b{setting}\b", line)]
+
+
+@pytest.mark.usefixtures("_no_telemetry")
+@pytest.mark.parametrize("settings", [*({name: value} for name, value in UNUSABLE.items()), UNUSABLE], ids="+".join)
+def test_the_doctor_says_of_nothing_that_it_is_well_and_cannot_be_used(
+    in_process: InProcess, settings: dict[str, str]
+) -> None:
+    done = in_process.run("doctor", **settings)
+    assert done.returncode == 1
+    for setting in settings:
+        assert verdicts(done.stdout, setting) == ["problem"], done.stdout
+
+
+def test_the_doctor_judges_each_setting_by_itself(in_process: InProcess) -> None:
+    said = in_process.run("doctor", AI_FALLBACK_MODELS="nobody:knows", SENTRY_DSN="wrong", APP_NAME="Ours").stdout
+    assert "ok       The model is demo" in said
+    assert "ok       APP_NAME is Ours" in said
+    assert verdicts(said, "SENTRY_DSN") == ["problem"]
+    assert verdicts(said, "OTEL_EXPORTER_OTLP_ENDPOINT") == ["off"]
+
+
+def test_the_doctor_says_why_what_is_set_sends_nothing(in_process: InProcess) -> None:
+    receiver = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    said = in_process.run("doctor", **receiver, OTEL_SDK_DISABLED="true").stdout
+    assert "off      Traces and metrics go nowhere: OTEL_SDK_DISABLED says so\n" in said
+    said = in_process.run("doctor", **receiver, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none").stdout
+    assert "nowhere: OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER say so\n" in said
+
+
+def test_the_doctor_survives_settings_that_are_at_odds_with_the_defaults_of_others(in_process: InProcess) -> None:
+    done = in_process.run("doctor", AI_MAX_OUTPUT_TOKENS="many", TOKENS_PER_DAY="100", API_V1_PREFIX="v1")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert verdicts(done.stdout, "AI_MAX_OUTPUT_TOKENS") == verdicts(done.stdout, "API_V1_PREFIX") == ["problem"]
+
+
+COUNTED = """
+import json, sys
+started = []
+sys.addaudithook(lambda event, _: event in {"os.fork", "os.posix_spawn", "subprocess.Popen"} and started.append(event))
+from app.cli import main
+sys.argv[1:] = ["doctor"]
+try:
+    main()
+finally:
+    print(json.dumps([started, list(sys.modules)]))
+"""
+HEAVY = {"alembic", "anthropic", "app.main", "av", "copier", "fastapi", "openai", "pydantic_ai", "pydantic_ai.models"}
+"""Each takes a good part of a second."""
+
+
+def test_the_doctor_does_without_what_takes_long(prepared: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED],
+        cwd=prepared.folder,
+        env=prepared.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    started, modules = json.loads(done.stdout.splitlines()[-1])
+    assert started == []
+    assert set(modules) & HEAVY == set()

@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.cli._template import Template
 from tests.integration.conftest import MIGRATIONS, InProcess, Project, copied
 from tests.integration.releases import adopt, commit, git
 
@@ -31,20 +33,44 @@ def told(project: Project, *options: str) -> str:
     return project.succeed("doctor", *options)
 
 
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The versions that are rendered, each of which takes a second or more."""
+    versions: list[str] = []
+    render = Template.render
+
+    def counted(self: Template, version: str, *rest: Any) -> Path:
+        versions.append(version)
+        return render(self, version, *rest)
+
+    monkeypatch.setattr(Template, "render", counted)
+    return versions
+
+
 def test_a_project_as_it_was_made(made: Project, template: Path) -> None:
     said = told(made)
     assert f"ok       The project was made from version v0.1.0 of {template}\n" in said
     assert "ok       The template has a newer version, v0.3.0: run the `update` command\n" in said
-    assert "ok       Files that differ from the template's: none\n" in said
+    assert "ok       Files that differ from the template's: none\n" in told(made, "--template")
     made.succeed("update", "--yes")
     assert "ok       The template has no newer version\n" in told(made)
+
+
+def test_nothing_is_rendered_unless_files_are_to_be_compared(made: Project, rendered: list[str]) -> None:
+    assert "off      Which of the template's files you edited: add --template\n" in told(made)
+    assert rendered == []
+    told(made, "--template")
+    assert rendered == ["v0.1.0"]
+    (made.folder / "guide.md").write_text("mine\n")
+    told(made, "--template")
+    assert rendered == ["v0.1.0"] * 3
 
 
 def test_files_that_were_edited_or_deleted(made: Project) -> None:
     (made.folder / "app" / "services" / "bell.py").write_text("SOUND = 'dong'\n")
     (made.folder / "guide.md").write_text("mine\n")
     (made.folder / "docs" / "old.md").unlink()
-    said = told(made)
+    said = told(made, "--template")
     assert "Files that differ from the template's: app/services/bell.py, guide.md\n" in said
     assert "Files of the template that you deleted: docs/old.md\n" in said
     assert "files that go when their feature is switched off: app/services/bell.py\n" in said
@@ -53,14 +79,16 @@ def test_files_that_were_edited_or_deleted(made: Project) -> None:
 def test_what_is_far_away_is_looked_at_only_when_asked(made: Project, template: Path) -> None:
     text = (made.folder / ".copier-answers.yml").read_text()
     (made.folder / ".copier-answers.yml").write_text(text.replace(str(template), f"file://{template}"))
-    assert "`doctor --template` looks" in told(made)
+    assert "off      Whether the template has a newer version, and which of its files you edited: add --template" in (
+        told(made)
+    )
     assert "newer version, v0.3.0" in told(made, "--template")
 
 
 def test_a_template_that_is_gone(made: Project, template: Path) -> None:
     text = (made.folder / ".copier-answers.yml").read_text()
     (made.folder / ".copier-answers.yml").write_text(text.replace("v0.1.0", "v9.9.9"))
-    assert "The template: This project was made from version v9.9.9" in told(made)
+    assert "off      The template: This project was made from version v9.9.9" in told(made)
     (made.folder / ".copier-answers.yml").write_text(text.replace(str(template), "https://127.0.0.1:1/none.git"))
     assert told(made)
     assert "cannot be reached" in made.fail("doctor", "--template")

@@ -1,6 +1,5 @@
 """Finds the `router` of every module beside this one. Add a file to add endpoints; delete it to remove them."""
 
-from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -15,9 +14,6 @@ OF_PEOPLE = {"auth", "info", "users"}
 _names = [found.name for found in iter_modules([str(Path(__file__).parent)]) if found.name != "router"]
 _modules = [import_module(f"{__package__}.{name}") for name in _names]
 _routers: list[APIRouter] = [module.router for module in _modules]
-
-looks: list[Callable[[], Awaitable[list[str]]]] = [module.look for module in _modules if hasattr(module, "look")]
-"""What the `doctor` says of a feature, a sentence each; they raise SetupError where a start would."""
 
 scopes = {"read"} | {str(tag) for router in _routers for tag in router.tags} - OF_PEOPLE
 """What API keys may be given: the tag of every other router, and `read` for any GET."""

@@ -13,11 +13,9 @@ from app.core.config import read_settings
 from app.core.slots import Slots
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
 from app.services.speech import SpeechService, Spoken
-from app.services.speech_provider import Voices, look, open_voices
+from app.services.speech_provider import Voices, open_voices
 from app.services.speech_settings import SpeechSettings
 from app.services.speech_usage import Meter, daily
-
-__all__ = ["look"]
 
 log = structlog.stdlib.get_logger("app.speech")
 

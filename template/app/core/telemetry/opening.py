@@ -27,18 +27,22 @@ async def open_telemetry(settings: Settings) -> AsyncGenerator[TelemetrySettings
         _end(ends)
 
 
-def check(wanted: TelemetrySettings) -> None:
-    """Raises SetupError when what is needed is not installed."""
-    for name, is_wanted, package in (
+def lacking(wanted: TelemetrySettings) -> dict[str, str]:
+    """The settings that need what is not installed, each with a sentence that says what to do."""
+    needed = (
         ("OTEL_EXPORTER_OTLP_ENDPOINT", wanted.sends, "opentelemetry.exporter.otlp.proto.http"),
         ("SENTRY_DSN", wanted.sentry_dsn, "sentry_sdk"),
-    ):
-        if is_wanted and not _is_installed(package):
-            raise SetupError(f"{name} needs what is not installed: run `uv sync --extra telemetry`, or unset it.")
+    )
+    return {
+        name: f"{name} needs what is not installed: run `uv sync --extra telemetry`, or unset it."
+        for name, is_wanted, package in needed
+        if is_wanted and not _is_installed(package)
+    }
 
 
 def _begun(settings: Settings, wanted: TelemetrySettings) -> Iterator[End]:
-    check(wanted)
+    if sentences := lacking(wanted):
+        raise SetupError(" ".join(sentences.values()))
     if wanted.sends:
         from app.core.telemetry.export import begin
 

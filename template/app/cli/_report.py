@@ -1,0 +1,74 @@
+"""What the `doctor` command found, one line for each thing."""
+
+import re
+from dataclasses import dataclass
+
+import typer
+
+from app.core.findings import Off, Problem
+
+_COLOURS = {"ok": "green", "off": "blue", "missing": "yellow", "problem": "red"}
+_TO_BE_MENDED = {"missing", "problem"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    word: str
+    text: str
+    setting: str = ""
+    """Whose value the line says, if it does no more than that."""
+
+
+class Report:
+    """Lines are kept until all is looked at, since what is set may turn out later to be of no use."""
+
+    def __init__(self) -> None:
+        self._lines: list[_Line] = []
+
+    @property
+    def is_broken(self) -> bool:
+        return any(line.word in _TO_BE_MENDED for line in self._lines)
+
+    def ok(self, text: str) -> None:
+        self._add("ok", text)
+
+    def off(self, text: str) -> None:
+        """Something optional is not there."""
+        self._add("off", text)
+
+    def missing(self, text: str) -> None:
+        self._add("missing", text)
+
+    def problem(self, text: str) -> None:
+        self._add("problem", text)
+
+    def setting(self, name: str, text: str) -> None:
+        """It has this value, which is well unless another line says more of it."""
+        self._lines.append(_Line("ok", f"{name} {text}", name))
+
+    def finding(self, text: str) -> None:
+        """What a feature said of itself."""
+        match text:
+            case Problem():
+                self.problem(text)
+            case Off():
+                self.off(text)
+            case _:
+                self.ok(text)
+
+    def print(self) -> None:
+        """Each setting gets one verdict."""
+        for line in self._lines:
+            if not (line.setting and any(_judges(other, line.setting) for other in self._lines)):
+                typer.echo(f"{typer.style(f'{line.word:<9}', fg=_COLOURS[line.word])}{line.text}")
+
+    def _add(self, word: str, text: str) -> None:
+        if (line := _Line(word, text)) not in self._lines:
+            self._lines.append(line)
+
+
+def _judges(line: _Line, setting: str) -> bool:
+    """Whether it says of the setting that it must be mended, or begins with it and so says more than its value."""
+    if line.setting:
+        return False
+    return bool(re.search(rf"\b{setting}\b" if line.word in _TO_BE_MENDED else rf"\A{setting}\b", line.text))
