@@ -266,6 +266,10 @@ def test_the_doctor_says_of_nothing_that_it_is_well_and_cannot_be_used(
         assert verdicts(done.stdout, setting) == ["problem"], done.stdout
 
 
+def test_the_doctor_has_one_verdict_on_a_secret_of_the_environment(in_process: InProcess) -> None:
+    assert verdicts(in_process.run("doctor", SECRET_KEY="short").stdout, "SECRET_KEY") == ["problem"]
+
+
 def test_the_doctor_judges_each_setting_by_itself(in_process: InProcess) -> None:
     said = in_process.run("doctor", AI_FALLBACK_MODELS="nobody:knows", SENTRY_DSN="wrong", APP_NAME="Ours").stdout
     assert "ok       The model is demo" in said
@@ -286,6 +290,40 @@ def test_the_doctor_survives_settings_that_are_at_odds_with_the_defaults_of_othe
     done = in_process.run("doctor", AI_MAX_OUTPUT_TOKENS="many", TOKENS_PER_DAY="100", API_V1_PREFIX="v1")
     assert (done.returncode, done.stderr) == (1, "")
     assert verdicts(done.stdout, "AI_MAX_OUTPUT_TOKENS") == verdicts(done.stdout, "API_V1_PREFIX") == ["problem"]
+
+
+BELL = """
+from pydantic_settings import BaseSettings
+
+from app.core.findings import Off, Problem
+
+
+class BellSettings(BaseSettings):
+    bell_sound: str
+    bell_volume: int = 3
+
+
+async def look() -> list[str]:
+    return ["The bell hangs", Off("The bell has no rope"), Problem("The bell is cracked: mend it.")]
+"""
+
+
+def test_the_doctor_asks_what_was_added(prepared: Project) -> None:
+    (prepared.folder / "app" / "services" / "bell.py").write_text(BELL)
+    with_own_code = Project(prepared.folder)
+    done = with_own_code.run("doctor", BELL_SOUND="ding", BELL_VOLUME="loud")
+    assert (done.returncode, done.stderr) == (1, "")
+    for line in (
+        "ok       BELL_SOUND is ding",
+        "problem  BELL_VOLUME: input should be",
+        "ok       The bell hangs",
+        "off      The bell has no rope",
+        "problem  The bell is cracked: mend it.",
+    ):
+        assert f"\n{line}" in done.stdout
+    done = with_own_code.run("doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert verdicts(done.stdout, "BELL_SOUND") == ["missing"]
 
 
 COUNTED = """
