@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from deployment import deployment
+from distributions import unnamed
 from manifest import manifest
 from matrix import QUESTIONS
 from processes import SCRIPTS, succeed
@@ -58,6 +59,8 @@ KILLS = {
 """Dear ones, since they start and kill processes. The largest variant is put to them: it has the code of all others."""
 ALONE = {"test_cli_doctor_template.py", "test_cli_update.py"}
 """Tests with answers and templates of their own: variants that share an environment do without."""
+OF_AN_EXTRA = re.compile(r"could not import '(espeakng_loader|pocketsphinx)'")
+"""Why the test of speech without a provider is left out."""
 Check = Callable[["Project"], object]
 
 
@@ -66,6 +69,8 @@ class Project:
     folder: Path
     scripts: Path = SCRIPTS
     """Where the programs of its environment are: the one that all share, unless it has one of its own."""
+    has_extras: bool = True
+    """Whether its environment has every extra, without which tests of what an extra brings are left out."""
 
     @property
     def answers(self) -> dict[str, Any]:
@@ -124,6 +129,8 @@ def containers(project: Project) -> None:
 
 def dependencies(project: Project) -> None:
     project.succeed("deptry", ".")
+    found = list(unnamed(project.folder, project.described))
+    assert not found, "\n".join(found)
 
 
 def contracts(project: Project) -> None:
@@ -174,15 +181,23 @@ def migrations(project: Project) -> None:
 
 
 def suite(project: Project, *arguments: str, **settings: str) -> int:
-    """How many tests of its own it passed. Where every service is there, one that is left out counts as a failure."""
-    command = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0")
-    said = project.succeed(*command, *arguments, **settings)
-    [passed] = re.findall(r"(\d+) passed", said)
-    assert unreachable() or not re.search(r"\d+ (skipped|xfailed|xpassed|deselected)", said), said
-    return int(passed)
+    """Returns how many tests of its own it passed. Raises AssertionError when one failed or was left out."""
+    command = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", "-rs")
+    return passed(project.succeed(*command, *arguments, **settings), has_extras=project.has_extras)
 
 
-def chosen_tests(project: Path, left_out: Set[str], told: str = "") -> list[str]:
+def passed(said: str, *, has_extras: bool) -> int:
+    """Reads a run of pytest with `-rs`: how many tests passed.
+
+    Raises AssertionError where one was left out although every service is there, but for lack of an extra.
+    """
+    [number] = re.findall(r"(\d+) passed", said)
+    left_out = [line for line in re.findall(r"(?m)^SKIPPED.*", said) if has_extras or not OF_AN_EXTRA.search(line)]
+    assert unreachable() or not (left_out or re.search(r"\d+ (xfailed|xpassed|deselected)", said)), said
+    return int(number)
+
+
+def chosen_tests(project: Path, left_out: Set[str] = frozenset(), told: str = "") -> list[str]:
     """Those of units, those that few variants are put to, and of the others those that have this in them."""
     files = {path.name: path.read_text("utf-8") for path in (project / "tests" / "integration").glob("test_*.py")}
     chosen = {name for name, text in files.items() if name in KILLS | ALONE or re.search(told, text)}

@@ -83,7 +83,7 @@ def _untidy(project: Path) -> Iterator[str]:
 def _orphans(project: Path) -> Iterator[str]:
     """Modules that nothing imports: what is left of a feature that is not there."""
     modules = {path for path in files(project) if path.suffix == ".py"}
-    imported = {name for path in modules for name in _imports(path)}
+    imported = {name for path in modules for name in imported_by(path)}
     for path in modules:
         place = path.relative_to(project)
         found_by_looking = any(place.is_relative_to(folder) for folder in DISCOVERED)
@@ -96,7 +96,7 @@ def _orphans(project: Path) -> Iterator[str]:
 def _dangling(project: Path) -> Iterator[str]:
     """What modules import of the project that is not in it."""
     for path in files(project):
-        for name in _imports(path) if path.suffix == ".py" else ():
+        for name in imported_by(path) if path.suffix == ".py" else ():
             place = project.joinpath(*name.split("."))
             if name.startswith(("app.", "tests.")) and not (
                 place.parent.is_dir() or place.parent.with_suffix(".py").exists()
@@ -104,7 +104,8 @@ def _dangling(project: Path) -> Iterator[str]:
                 yield f"{path} imports {name}, which is not there"
 
 
-def _imports(path: Path) -> tuple[str, ...]:
+def imported_by(path: Path) -> tuple[str, ...]:
+    """Names what a module imports, also each name of a `from` as if it were a module."""
     return _imported(path.read_text(encoding="utf-8"))
 
 
