@@ -42,6 +42,9 @@ def succeed(*command: str | Path, cwd: Path, **changes: str) -> str:
 
 
 def interpreter(version: str) -> str:
-    """Python of this version; where it is not installed, the one that runs the tests."""
+    """Finds Python of this version, also where pyenv keeps it; without one, the one that runs the tests."""
     done = run("uv", "python", "find", "--no-project", "--no-python-downloads", version, cwd=ROOT)
-    return done.stdout.splitlines()[-1] if done.returncode == 0 else sys.executable
+    if done.returncode == 0:
+        return done.stdout.splitlines()[-1]
+    kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    return str(kept[-1]) if kept else sys.executable

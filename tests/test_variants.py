@@ -11,7 +11,7 @@ from matrix import Variant
 from processes import interpreter, succeed
 from proofs import Proof, Proofs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.variants]
 SEES_PROVIDERS = r"tests\.(speech_)?protocols|\.env\.example|defaults\.env|README|pyproject"
 """In tests that see which providers and which database were chosen."""
 Note = Callable[[str, str], None]
@@ -55,12 +55,14 @@ def passes(project: Project, *checks: Check) -> int:
 
 
 def alone(project: Project, variant: Variant, proofs: Proofs) -> int:
-    """In an environment of its own. The largest has the modules of the default one, and is asked what that was not."""
-    own = in_its_own_environment(project)
+    """In an environment of its own: the largest one's has every extra, the others' none, as their READMEs begin."""
+    is_largest = variant.name == "largest"
+    own = in_its_own_environment(project, has_extras=is_largest)
     passes(own, *OF_CODE, migrations)
-    left_out = frozenset() if variant.name == "largest" else KILLS
+    if is_largest:  # in two processes, since it takes longer than all others
+        return suite(own, "--numprocesses=2", *chosen_tests(own.folder))
     known = proofs.has(f"suite-{project.modules()}")
-    return suite(own, *chosen_tests(own.folder, left_out, SEES_PROVIDERS if known else ""))
+    return suite(own, *chosen_tests(own.folder, KILLS, SEES_PROVIDERS if known else ""))
 
 
 def together(project: Project, variant: Variant, proofs: Proofs) -> int:
@@ -76,9 +78,10 @@ def code(project: Project, variant: Variant, proofs: Proofs) -> None:
     proofs.of(f"code-{project.modules()}", variant.name, lambda: passes(project, *OF_CODE))
 
 
-def in_its_own_environment(project: Project) -> Project:
+def in_its_own_environment(project: Project, *, has_extras: bool = False) -> Project:
     """The environment that others share would hide a dependency that a project forgot to name."""
     python = interpreter(project.answers["python_version"])
-    succeed("uv", "sync", "--quiet", "--all-extras", "--compile-bytecode", "--python", python, cwd=project.folder)
+    sync = ("uv", "sync", "--quiet", "--compile-bytecode", f"--python={python}")
+    succeed(*sync, *(["--all-extras"] if has_extras else []), cwd=project.folder)
     assert "doctor" in succeed("uv", "run", project.described["project"]["name"], "--help", cwd=project.folder)
-    return replace(project, scripts=project.folder / ".venv" / "bin")
+    return replace(project, scripts=project.folder / ".venv" / "bin", has_extras=has_extras)
