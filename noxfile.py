@@ -16,9 +16,9 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["tests", "variants", "load", "lint", "typecheck"]
-APART = ("docs", "faults", "load", "updates")
-"""Tests with a session of their own."""
+nox.options.sessions = ["lint", "typecheck", "tests"]
+APART = ("deep", "docs", "environments", "faults", "fresh", "load", "updates", "variants")
+"""Tests that the session `tests` leaves to others."""
 IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 IN_ORDER = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=load", "--maxschedchunk=1")
 """One more than there are processors, since a project's suite waits now and then for processes and for other proofs."""
@@ -57,9 +57,14 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the template's tests, and those of the default project it renders. Takes pytest's arguments."""
+    """Run the template's quick tests, then a fresh default project as its README says, with its own tests.
+
+    Takes pytest's arguments, which leave the fresh project out; `-- -m fresh` is that alone.
+    """
     with _installed(session):
         session.run("pytest", "-m", f"not ({' or '.join(APART)})", *IN_PARALLEL, *session.posargs)
+        if not session.posargs:
+            session.run("pytest", "-m", "fresh")
 
 
 @nox.session
@@ -81,25 +86,48 @@ def variants(session: nox.Session) -> None:
 
 @nox.session
 def load(session: nox.Session) -> None:
-    """Serve the largest variant and hold many chats with it at once. Takes `-- --full` and pytest's arguments."""
+    """Serve the largest variant and hold many chats with it at once.
+
+    Takes `-- --quick`, which does the least of it, `-- --full`, which does the most, and pytest's arguments.
+    """
     with _installed(session):
-        session.run("pytest", "-m", "load", *session.posargs)
+        session.run("pytest", *_marked(session, "load"))
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, stop and pause servers of the largest variant in the middle of many replies. Takes pytest's arguments."""
+    """Kill, stop and pause servers of the largest variant in the middle of many replies.
+
+    Takes `-- --quick`, which kills only, and pytest's arguments.
+    """
     with _installed(session):
         session.install("libfaketime")
-        session.run("pytest", "-m", "faults", "--durations=0", "--durations-min=1", *session.posargs)
+        session.run("pytest", "--durations=0", "--durations-min=1", *_marked(session, "faults"))
 
 
 @nox.session
 def updates(session: nox.Session) -> None:
-    """Take lived-in projects from every release to the template as it stands, and further. Takes pytest's arguments."""
+    """Take lived-in projects from every release to the template as it stands, and further.
+
+    Takes `-- --quick`, which updates the default project from the newest release, and pytest's arguments.
+    """
     with _installed(session):
         told = ("-vv", "--durations=0", "--durations-min=1")
-        session.run("pytest", "-m", "updates", *told, *IN_ORDER, *session.posargs)
+        session.run("pytest", *told, *IN_ORDER, *_marked(session, "updates"))
+
+
+@nox.session
+def environments(session: nox.Session) -> None:
+    """Run a default project's tests with each extra alone, with all, with the lowest versions, on each Python."""
+    with _installed(session):
+        session.run("pytest", "-v", "-m", "environments", "--durations=0", "--durations-min=1", *session.posargs)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Prove all of the template, but for the parts that this tree has passed: `-- [PART …]`, `-- --list [--json]`."""
+    session.install("nox", "uv", silent=True)
+    session.run("python", "scripts/deep.py", *session.posargs)
 
 
 @nox.session
@@ -209,6 +237,12 @@ def _rendered(session: nox.Session, variant: str = "") -> Iterator[Path]:
         copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref=HEAD", f"--data-file={answers}")
         session.run(*copy, ".", str(project), env={"COPIER_SETTINGS_PATH": str(settings)})
         yield project
+
+
+def _marked(session: nox.Session, marker: str) -> tuple[str, ...]:
+    """The tests of a session, or with `--quick` those that every change is put to; and pytest's arguments."""
+    rest = [argument for argument in session.posargs if argument != "--quick"]
+    return ("-m", marker if rest == session.posargs else f"{marker} and not deep", *rest)
 
 
 def _in_project(session: nox.Session, *command: str) -> None:

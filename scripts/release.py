@@ -4,14 +4,15 @@ Everything is checked before anything is written. Then the changelog and the ver
 """
 
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import deep
 import yaml
+from history import FINAL, VERSION, ReleaseError, git, numbers, read, releases, show
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
@@ -23,64 +24,13 @@ TEMPLATE = "template"
 MIGRATIONS = "template/alembic/versions"
 SETTINGS = "template/.env.example.jinja"
 DEPENDENCIES = "template/pyproject.toml.jinja"
-_VERSION = re.compile(r'(?m)^version = "([^"]+)"$')
-_FINAL = re.compile(r"\d+\.\d+\.\d+\Z")
 _SETTING = re.compile(r"(?m)^#?([A-Z][A-Z0-9_]*)=")
 _DEPENDENCY = re.compile(r'(?m)^    "([a-z0-9-]+)[\[>][^"]*",$')
 
 
-class ReleaseError(Exception):
-    """Why there is no release: one sentence."""
-
-
-def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ReleaseError(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout
-
-
-def show(root: Path, commit: str, path: str) -> str:
-    """Empty when the commit has no such file."""
-    listed = git(root, "ls-tree", "--name-only", commit, "--", path)
-    return git(root, "show", f"{commit}:{path}") if listed else ""
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
-def releases(root: Path) -> dict[str, str]:
-    """The commit of each release, oldest first: the first whose pyproject.toml has the version. Tags are not needed.
-
-    Raises ReleaseError when the history is cut off before a release that the changelog names.
-    """
-    found: dict[str, str] = {}
-    if not (root / ".git").exists():
-        return found
-    for commit in git(root, "log", "--first-parent", "--reverse", "--format=%H", "--", "pyproject.toml").split():
-        match = _VERSION.search(show(root, commit, "pyproject.toml"))
-        if match and _FINAL.match(match[1]):
-            found.setdefault(match[1], commit)
-    if missing := named(read(root, "CHANGELOG.md")) - found.keys():
-        raise ReleaseError(
-            f"The history has no commit of {', '.join(sorted(missing))}, which CHANGELOG.md names: fetch all of it, "
-            "with `git fetch --unshallow`, or fetch-depth: 0 in CI."
-        )
-    return found
-
-
-def named(changelog: str) -> set[str]:
-    return set(re.findall(r"(?m)^## \[(\d+\.\d+\.\d+)\]", changelog))
-
-
-def read(root: Path, path: str) -> str:
-    return (root / path).read_text(encoding="utf-8")
-
-
-def problems(root: Path, version: str) -> Iterator[str]:
-    """What stands in the way of this release, a sentence each."""
-    if not _FINAL.match(version):
+def problems(root: Path, version: str, unproven: Sequence[str] = ()) -> Iterator[str]:
+    """Says what stands in the way of this release, a sentence each. `unproven` names parts of the deep proof."""
+    if not FINAL.match(version):
         yield f"{version!r} is not a version such as 1.2.0."
         return
     earlier = releases(root)
@@ -91,6 +41,8 @@ def problems(root: Path, version: str) -> Iterator[str]:
         yield "There are changes that are not committed."
     if git(root, "tag", "--list", f"v{version}"):
         yield f"There is a tag v{version} already."
+    if unproven:
+        yield f"This tree has not passed {', '.join(unproven)}: `uvx nox -s deep` does what is missing."
     yield from problems_of_entry(root, earlier[newest] if newest else None)
     for release, commit in earlier.items():
         yield from (f"{path} is not as it was released in {release}." for path in changed_migrations(root, commit))
@@ -171,14 +123,14 @@ def choices(question: dict[str, Any]) -> list[str]:
     return list(found.values() if isinstance(found, dict) else found)
 
 
-def make(root: Path, version: str) -> None:
+def make(root: Path, version: str, unproven: Sequence[str] = ()) -> None:
     """Raises ReleaseError, with every reason, before anything is written."""
-    if found := list(problems(root, version)):
+    if found := list(problems(root, version, unproven)):
         raise ReleaseError("\n".join(found))
     today = datetime.now(UTC).date().isoformat()
     begun = f"## [Unreleased]\n\n{NOTHING_YET}## [{version}] - {today}\n"
     _replace(root / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", begun)
-    _replace(root / "pyproject.toml", _VERSION.pattern, f'version = "{version}"')
+    _replace(root / "pyproject.toml", VERSION.pattern, f'version = "{version}"')
     git(root, "add", "CHANGELOG.md", "pyproject.toml")
     git(root, "commit", "--quiet", f"--message=Release {version}")
     git(root, "tag", "--annotate", f"--message=Release {version}", f"v{version}")
@@ -196,7 +148,7 @@ def main(arguments: list[str]) -> int:
         print("Name the version: uvx nox -s release -- 1.2.0", file=sys.stderr)
         return 1
     try:
-        make(ROOT, arguments[0])
+        make(ROOT, arguments[0], deep.missing(ROOT))
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1

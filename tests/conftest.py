@@ -19,6 +19,7 @@ from releases import make_template
 from rendering import quick
 from servers import Project
 from services import REDIS, REQUIRED, SERVICES, database, databases, unreachable
+from small import make_small
 from table import Table
 
 if TYPE_CHECKING:
@@ -97,6 +98,15 @@ def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a repository of releases."""
     return make_template(tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of a few files, in which releases can be made."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.com")
+    return make_small(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import release
+import history
 from processes import ROOT, succeed
 
 HERE, NEXT, LAST = "v1000.0.0", "v1001.0.0", "v1002.0.0"
@@ -31,7 +31,7 @@ def commit(folder: Path, message: str = "work") -> None:
 def make_template(folder: Path, root: Path = ROOT) -> Path:
     """Every release has its tag here; in the repository of the template none is needed."""
     git(folder, "init", "--quiet")
-    for version, found in release.releases(root).items():
+    for version, found in history.releases(root).items():
         _take(root, found, folder)
         _release(folder, f"v{version}")
     _clear(folder)
@@ -47,13 +47,7 @@ def make_template(folder: Path, root: Path = ROOT) -> Path:
 
 def real(root: Path = ROOT) -> list[str]:
     """But not one that is as the working tree is: HERE is that."""
-    return [f"v{version}" for version, found in release.releases(root).items() if _differs(root, found)]
-
-
-def _differs(root: Path, found: str) -> bool:
-    answered = ("copier.yml", "extensions", "template")
-    there = git(root, "ls-files", "--others", "--exclude-standard", *answered)
-    return bool(there or git(root, "diff", "--name-only", found, "--", *answered))
+    return [f"v{version}" for version in history.differing(root)]
 
 
 def _take(root: Path, found: str, folder: Path) -> None:

@@ -18,7 +18,7 @@ from services import database
 from test_faults import Reader, everything
 from test_faults_agents import APART, FINAL, SETTINGS, TOOLS, assert_done_once, person, who_runs
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.deep, pytest.mark.faults, pytest.mark.slow]
 READERS, EXECUTIONS = 20, 20
 
 

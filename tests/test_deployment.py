@@ -61,6 +61,7 @@ def project(render: Render) -> Path:
     return render(**ANSWERS)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_found(defect: str, project: Path) -> None:
     """What nobody planted passes, and is what test_variants.py puts every variant to."""

@@ -130,6 +130,7 @@ def test_a_killed_server_leaves_its_replies_to_the_other(cluster: Project) -> No
     asyncio.run(run())
 
 
+@pytest.mark.deep
 def test_a_stopped_server_completes_its_replies(cluster: Project) -> None:
     async def run() -> None:
         async with cluster.serve() as one, cluster.serve() as other, signed_in(one.url) as client:
@@ -141,6 +142,7 @@ def test_a_stopped_server_completes_its_replies(cluster: Project) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.deep
 def test_a_paused_server_is_taken_for_dead_and_changes_nothing_afterwards(cluster: Project) -> None:
     async def run() -> None:
         async with cluster.serve() as one, cluster.serve() as other, signed_in(one.url) as client:
@@ -187,6 +189,7 @@ def test_on_sqlite_the_next_start_settles_what_a_killed_server_leaves(single: Pr
     asyncio.run(run())
 
 
+@pytest.mark.deep
 def test_several_workers_share_a_port_and_one_redis(cluster: Project) -> None:
     async def run() -> None:
         async with cluster.serve("--workers=2") as server:
@@ -202,6 +205,7 @@ def test_several_workers_share_a_port_and_one_redis(cluster: Project) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.deep
 def test_a_second_server_without_redis_is_refused_in_a_sentence(single: Project) -> None:
     async def run() -> None:
         async with single.serve():

@@ -147,6 +147,7 @@ async def assert_goes_on_when_answered(person: Person, approved: str, denied: st
     assert called == [1, 0]
 
 
+@pytest.mark.deep
 def test_on_sqlite_the_next_start_goes_on(single: Project) -> None:
     single.settings["DEMO_MODEL_DELAY"] = "0.03"
 
@@ -178,6 +179,7 @@ async def who_runs(url: str) -> dict[UUID, UUID]:
     return {row["id"]: row["process_id"] for row in rows}
 
 
+@pytest.mark.deep
 def test_what_is_taken_over_within_seconds_can_be_cancelled_in_any_state(cluster: Project) -> None:
     cluster.settings["DEMO_MODEL_DELAY"] = LONG
 

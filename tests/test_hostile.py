@@ -72,6 +72,7 @@ def test_what_is_refused_is_refused_with_a_sentence(question: str, tried: Callab
         assert SENTENCE.fullmatch(sentence_in(refusal, question)), (typed, refusal)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("question", QUESTIONS.texts)
 def test_anything_is_refused_with_a_sentence_or_rendered(question: str, tried: Callable[[str, str], str]) -> None:
     @settings(max_examples=40, deadline=None, derandomize=True, database=None)

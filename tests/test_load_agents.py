@@ -54,6 +54,7 @@ def told(kind: str, milliseconds: list[float]) -> str:
     return f"execute, {A_SECOND} a second, {kind}: p50 {percentiles[49]:.1f} ms, p99 {percentiles[98]:.1f} ms"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", ["single", "cluster"])
 def test_executions_are_taken_steadily(kind: str, request: pytest.FixtureRequest) -> None:
     project: Project = request.getfixturevalue(kind)

@@ -11,7 +11,7 @@ import pytest
 from conftest import Render
 from test_load import served, sign_in
 
-pytestmark = [pytest.mark.load, pytest.mark.slow]
+pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 MEGABYTE = 1_000_000
 UPLOAD = 20 * MEGABYTE
 SILENCE = (

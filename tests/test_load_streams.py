@@ -12,7 +12,7 @@ from services import REDIS, database, databases
 from streams import DEMO_WORDS, LIMITS, Heard, listen_to_all, serving
 from test_load import CONNECTIONS, most_connections, served, sign_in
 
-pytestmark = [pytest.mark.load, pytest.mark.slow]
+pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 MODEL = {"AI_MODEL": "openai-chat:fast", "OPENAI_API_KEY": "none", "NO_PROXY": "127.0.0.1", "AI_SYSTEM_PROMPT": ""}
 MOST = {"memory": 16, "redis": 20, "provider": 32}
 """How many times the least a chat may cost: somewhat more than it was measured with on a busy machine."""

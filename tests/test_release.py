@@ -1,55 +1,16 @@
 """What makes a release, tried on a repository of a few files."""
 
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import release
 import yaml
-from processes import ROOT, run, succeed
+from processes import ROOT, run
+from small import commit, git, needs_git, write
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
-)
-FILES = {
-    "CHANGELOG.md": f"# Changelog\n\n## [Unreleased]\n\n### Added\n\n- All of it.\n\n{release.NOTHING_YET}",
-    "pyproject.toml": '[project]\nname = "small"\nversion = "0.1.0.dev0"\n',
-    "copier.yml": "_subdirectory: template\nname: {type: str}\nkind: {type: str, choices: {One: one, Two: two}}\n",
-    release.SETTINGS: "#OLD=1\n",
-    release.DEPENDENCIES: '    "fastapi>=1",\n',
-    f"{release.MIGRATIONS}/base/base_0001_start.py": "revision = 1\n",
-    "template/README.md.jinja": "# {{ name }}\n",
-    "template/compose.yaml.jinja": "name: {{ name }}\n",
-}
-
-
-def git(root: Path, *arguments: str) -> str:
-    return succeed("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments, cwd=root)
-
-
-def write(root: Path, name: str, text: str) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(text)
-
-
-def commit(root: Path) -> None:
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message=work")
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "Ada")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.com")
-    git(tmp_path, "init", "--quiet")
-    for name, text in FILES.items():
-        write(tmp_path, name, text)
-    commit(tmp_path)
-    return tmp_path
+pytestmark = needs_git
 
 
 @pytest.fixture

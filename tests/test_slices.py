@@ -34,6 +34,7 @@ AFFECTED = [
 """The tests of the project that look at its own revisions, models and paths."""
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_tests_pass_with_a_model_of_ones_own_and_a_changed_one(render: Render) -> None:
     project = render()

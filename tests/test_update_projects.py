@@ -9,7 +9,7 @@ from lives import IDENTITY, MARKER, Life, render
 from processes import ROOT, run
 from releases import HERE, LAST, change, commit, git, make_template
 
-pytestmark = [pytest.mark.slow, pytest.mark.updates]
+pytestmark = [pytest.mark.deep, pytest.mark.slow, pytest.mark.updates]
 
 
 def test_each_project_gets_a_branch(tmp_path: Path) -> None:

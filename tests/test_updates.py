@@ -36,6 +36,9 @@ ON_SQLITE = {"TEST_DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none", "REQ
 """For the suite of the default, since the variants run it on PostgreSQL too."""
 Begin = Callable[[str, dict[str, Any]], Life]
 STEPS = [(HERE, LAST), (NEXT, LAST), *((version, HERE) for version in real())]
+BEGUN = [(version, HERE, lived) for version in real() for lived in VARIANTS]
+QUICK = [step for step in BEGUN if step[2] == "default"][-1:]
+"""The default project of the newest release: what every change of the template is put to."""
 
 
 @pytest.fixture
@@ -57,6 +60,7 @@ def begin(released: Path, tmp_path: Path, urls: list[str]) -> Begin:
     return made
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("lived", VARIANTS)
 def test_what_was_written_is_kept_through_two_releases(lived: str, begin: Begin, proofs: Proofs) -> None:
     life = begin(HERE, VARIANTS[lived])
@@ -91,7 +95,10 @@ def prove(life: Life, proofs: Proofs, name: str, *tests: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "lived"),
-    [*((version, HERE, lived) for version in real() for lived in VARIANTS), (HERE, LAST, "default")],
+    [
+        pytest.param(*step, marks=[] if step in QUICK else pytest.mark.deep)
+        for step in (*BEGUN, (HERE, LAST, "default"))
+    ],
 )
 def test_a_release_is_left_behind(old: str, new: str, lived: str, begin: Begin, proofs: Proofs) -> None:
     """From each that was published to the template as it stands; of those that were made, one is skipped."""
@@ -108,6 +115,7 @@ def test_a_release_is_left_behind(old: str, new: str, lived: str, begin: Begin, 
     prove(life, proofs, f"{lived} of {old}", *AFFECTED)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("lived", VARIANTS)
 @pytest.mark.parametrize(("old", "new"), STEPS)
 def test_without_edits_it_is_as_if_freshly_made(old: str, new: str, lived: str, released: Path, tmp_path: Path) -> None:
@@ -177,6 +185,7 @@ def test_a_release_begins_an_update_once_the_template_differs(tmp_path: Path, mo
     assert real(tmp_path) == ["v1.0.0"]
 
 
+@pytest.mark.deep
 def test_plain_copier_does_the_same(released: Path, begin: Begin) -> None:
     life = begin(HERE, {})
     life.edit()
@@ -189,6 +198,7 @@ def test_plain_copier_does_the_same(released: Path, begin: Begin) -> None:
     life.check_databases()
 
 
+@pytest.mark.deep
 def test_in_a_folder_of_a_larger_repository(released: Path, tmp_path: Path, urls: list[str]) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / ".gitignore").write_text("*.db*\n")
@@ -216,6 +226,7 @@ def switched(life: Life, *options: str) -> str:
     return said
 
 
+@pytest.mark.deep
 def test_a_feature_is_switched_on(begin: Begin, proofs: Proofs) -> None:
     life = begin(LAST, {"features": ["chat"]})
     life.edit()
@@ -232,6 +243,7 @@ def test_a_feature_is_switched_on(begin: Begin, proofs: Proofs) -> None:
     prove(life, proofs, "switched on", *AFFECTED, "tests/integration/test_executions.py")
 
 
+@pytest.mark.deep
 def test_a_feature_is_switched_off_and_on_again(begin: Begin, proofs: Proofs) -> None:
     life = begin(NEXT, {"features": ["chat"]})
     life.edit()
@@ -254,6 +266,7 @@ def test_a_feature_is_switched_off_and_on_again(begin: Begin, proofs: Proofs) ->
     prove(life, proofs, "switched on", *AFFECTED, "tests/integration/test_chat.py")
 
 
+@pytest.mark.deep
 def test_a_feature_without_tables_is_switched_off_and_on_again(released: Path, tmp_path: Path) -> None:
     """And what it shares with another goes and comes with it."""
     life = Life(render(released, tmp_path / "project", LAST, {}), ["sqlite:///unused.db"])
@@ -279,6 +292,7 @@ def newest_migration(life: Life) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.deep
 def test_a_feature_goes_with_its_tables_when_they_are_downgraded_first(begin: Begin) -> None:
     life = begin(LAST, {"features": ["chat"]})
     life.fill()

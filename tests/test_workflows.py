@@ -84,6 +84,7 @@ def test_everything_in_projects_is_valid_and_safe(projects: list[Path]) -> None:
     assert not faults(*projects)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("path", "old", "new", "word"),
     [

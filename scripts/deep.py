@@ -1,0 +1,106 @@
+"""Prove all of the template, part by part: `uvx nox -s deep [-- PART …]`, `-- --list`, `-- --list --json`.
+
+Each part that passes leaves a record (see records.py), and is left out from then on while the tree stays as it is,
+unless it is named. So the parts may be proven on different days, and one that was stopped is begun again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+import history
+import records
+
+ROOT = Path(__file__).resolve().parents[1]
+NOX = (sys.executable, "-m", "nox", "--session")
+
+
+def parts(root: Path) -> dict[str, tuple[str, ...]]:
+    """Names the parts and the command of each, the quickest to fail first."""
+    earlier = history.differing(root)
+    updates = {f"updates-from-{version}": (*NOX, "updates", "--", f"-k=v{version}-") for version in earlier}
+    made = [f"-k=not ({' or '.join(f'v{version}-' for version in earlier)})"] if earlier else []
+    return {
+        "ci": (".ci/run",),
+        "harness": (*NOX, "tests", "--", "-m", "deep and not (faults or load or updates)"),
+        "docs": (*NOX, "docs"),
+        "faults": (*NOX, "faults"),
+        "load": (*NOX, "load", "--", "--full"),
+        "random": (*NOX, "variants", "--", "--random=100"),
+        "environments": (*NOX, "environments"),
+        "variants": (*NOX, "variants"),
+        "updates": (*NOX, "updates", "--", *made),
+        **updates,
+        "fuzz": (*NOX, "fuzz"),
+    }
+
+
+def missing(root: Path) -> list[str]:
+    """Names the parts of which this tree has no record."""
+    known = records.read(records.folder(root))
+    return [part for part in parts(root) if part not in known]
+
+
+def prove(root: Path, part: str) -> bool:
+    """Runs a part and writes its record. Returns whether it passed."""
+    kept, began = records.folder(root), time.monotonic()
+    forget_failures(kept / "proofs")
+    print(f"\n--- {part}: {' '.join(parts(root)[part][3:]) or '.ci/run'}", flush=True)
+    done = subprocess.run(parts(root)[part], cwd=root, env={**os.environ, "PROOFS": str(kept / "proofs")}, check=False)
+    if done.returncode:
+        print(f"--- {part} failed", flush=True)
+        return False
+    if records.folder(root) != kept:
+        print(f"--- {part} passed, but files changed meanwhile: no record is kept", flush=True)
+        return False
+    record = records.write(kept, part, time.monotonic() - began, records.seconds_of_a_loop())
+    print(f"--- {part} passed in {record.seconds} s", flush=True)
+    return True
+
+
+def forget_failures(proofs: Path) -> None:
+    """Takes away what failed before, so that it is tried again; what passed holds for the same code."""
+    for path in proofs.glob("*"):
+        if path.suffix != ".lock" and json.loads(path.read_text(encoding="utf-8"))["failure"]:
+            path.unlink()
+
+
+def table(root: Path) -> str:
+    """Says of each part whether this tree has passed it, and when."""
+    known = records.read(records.folder(root))
+    width = max(map(len, parts(root)))
+    lines = [f"The tree {records.fingerprint(root)}:"]
+    for part in parts(root):
+        passed = known.get(part)
+        told = f"passed {passed.passed_at} in {passed.seconds} s" if passed else "not passed"
+        lines.append(f"{part:<{width}}  {told}{f' (loop {passed.loop_seconds} s)' if passed else ''}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(prog="uvx nox -s deep --", description="Prove all of the template, part by part.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a part; without any, those that are not passed yet")
+    parser.add_argument("--list", action="store_true", help="only say which there are, and which have passed")
+    parser.add_argument("--json", action="store_true", help="for programs: their names alone")
+    asked = parser.parse_args(arguments)
+    try:
+        known = list(parts(ROOT))
+    except history.ReleaseError as error:
+        parser.error(str(error))
+    if asked.list:
+        print(json.dumps(known) if asked.json else table(ROOT))
+        return 0
+    if unknown := [part for part in asked.parts if part not in known]:
+        parser.error(f"there is no part {unknown[0]}; name one of {', '.join(known)}")
+    passed = [prove(ROOT, part) for part in asked.parts or missing(ROOT)]
+    print(table(ROOT))
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""Parts of the deep proof leave records of the tree that passed them, and a release wants all of them."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import deep
+import pytest
+import records
+import release
+from processes import ROOT, run, succeed
+from small import commit, git, needs_git, write
+
+pytestmark = needs_git
+PASSES = "#!/bin/sh\nexit 0\n"
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the records of the test are."""
+    folder = tmp_path_factory.mktemp("records")
+    monkeypatch.setenv("PARLEY_RECORDS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def quick(small: Path) -> Path:
+    """A repository whose part `ci` takes no time."""
+    write(small, ".ci/run", PASSES)
+    (small / ".ci/run").chmod(0o755)
+    commit(small)
+    return small
+
+
+def changed(root: Path, name: str, text: str) -> bool:
+    """Whether a tree with this text in that file is another one."""
+    before = records.fingerprint(root)
+    write(root, name, text)
+    return records.fingerprint(root) != before
+
+
+def test_a_tree_is_known_by_all_that_a_project_is_made_from(small: Path) -> None:
+    assert not changed(small, "CHANGELOG.md", "# Another\n")
+    version = (small / "pyproject.toml").read_text().replace("0.1.0.dev0", "0.1.0")
+    assert not changed(small, "pyproject.toml", version)
+    assert changed(small, "pyproject.toml", f"{version}[tool.new]\n")
+    assert changed(small, "template/new.py", "")
+    assert changed(small, "template/new.py", "x = 1\n")
+    assert changed(small, ".gitignore", "ignored\n")
+    assert not changed(small, "ignored", "x = 1\n")
+
+
+def test_a_clone_is_the_same_tree(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    clone = tmp_path_factory.mktemp("clone") / "small"
+    git(small, "clone", "--quiet", str(small), str(clone))
+    assert records.fingerprint(clone) == records.fingerprint(small)
+
+
+def test_a_part_that_passes_is_not_missing_any_more(quick: Path) -> None:
+    assert "ci" in deep.missing(quick)
+    assert deep.prove(quick, "ci")
+    assert "ci" not in deep.missing(quick)
+    assert "ci            passed 20" in deep.table(quick)
+    write(quick, "template/new.py", "x = 1\n")
+    assert "ci" in deep.missing(quick)
+
+
+def test_a_part_that_fails_leaves_no_record(quick: Path) -> None:
+    write(quick, ".ci/run", PASSES.replace("0", "1"))
+    assert not deep.prove(quick, "ci")
+    assert "ci" in deep.missing(quick)
+
+
+def test_a_tree_that_changes_meanwhile_leaves_no_record(quick: Path) -> None:
+    write(quick, ".ci/run", "#!/bin/sh\ntouch new.py\n")
+    assert not deep.prove(quick, "ci")
+    assert "ci" in deep.missing(quick)
+
+
+def test_what_failed_is_tried_again_and_what_passed_is_known(tmp_path: Path) -> None:
+    write(tmp_path, "passed", '{"by": "a", "tests": 3, "failure": ""}')
+    write(tmp_path, "failed", '{"by": "a", "tests": 0, "failure": "1 failed"}')
+    write(tmp_path, "failed.lock", "")
+    deep.forget_failures(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["failed.lock", "passed"]
+
+
+def test_a_release_wants_every_part(small: Path) -> None:
+    shutil.copytree(ROOT / "scripts", small / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    write(small, ".gitignore", "__pycache__/\n")
+    commit(small)
+    make = (sys.executable, "scripts/release.py", "0.1.0")
+    refused = run(*make, cwd=small)
+    assert refused.returncode == 1
+    assert "This tree has not passed ci, harness, docs, " in refused.stdout
+    for part in deep.parts(small):
+        records.write(records.folder(small), part, 1, 0.4)
+    assert succeed(*make, cwd=small).startswith("Released 0.1.0.")
+    assert deep.missing(small) == []
+
+
+def test_a_part_that_is_not_there_is_refused_with_the_names_of_those_that_are() -> None:
+    done = run(sys.executable, "scripts/deep.py", "everything", cwd=ROOT)
+    assert done.returncode == 2
+    assert "there is no part everything; name one of ci, harness, " in done.stdout
+
+
+def test_a_history_that_is_cut_off_is_said(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    release.make(quick, "0.1.0")
+    write(quick, "CHANGELOG.md", f"## [Unreleased]\n\n{release.NOTHING_YET}## [0.1.0]\n")
+    commit(quick)
+    release.make(quick, "0.2.0")
+    shutil.copytree(ROOT / "scripts", quick / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    write(quick, "template/new.py", "x = 1\n")
+    commit(quick)
+    shallow = tmp_path_factory.mktemp("shallow") / "small"
+    git(quick, "clone", "--quiet", "--depth=1", f"file://{quick}", str(shallow))
+    done = run(sys.executable, "scripts/deep.py", "--list", cwd=shallow)
+    assert done.returncode == 2
+    assert "fetch all of it" in done.stdout
