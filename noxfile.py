@@ -118,7 +118,7 @@ def updates(session: nox.Session) -> None:
 
 @nox.session
 def environments(session: nox.Session) -> None:
-    """Run a default project's tests with each extra alone, with all, with the lowest versions, on each Python."""
+    """Run a default project's tests with each extra alone and with the lowest versions, and it without its tools."""
     with _installed(session):
         session.run("pytest", "-v", "-m", "environments", "--durations=0", "--durations-min=1", *session.posargs)
 

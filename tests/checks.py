@@ -80,13 +80,18 @@ class Project:
     def described(self) -> dict[str, Any]:
         return tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))
 
+    @property
+    def requirements(self) -> list[str]:
+        """What it needs to run, as pyproject.toml says it."""
+        return self.described["project"]["dependencies"]
+
     def succeed(self, program: str, *arguments: str, **settings: str) -> str:
         path = f"{self.scripts}{os.pathsep}{os.environ['PATH']}"
         return succeed(self.scripts / program, *arguments, cwd=self.folder, PATH=path, COLUMNS="200", **settings)
 
     def fingerprint(self) -> str:
         """The same for the same code and the same dependencies, whatever else was answered."""
-        return self._digest(self._code(), self.described["project"]["dependencies"])
+        return self._digest(self._code(), self.requirements)
 
     def modules(self) -> str:
         """The same for the same Python files, but for those of providers: residue.py sees to it that nothing imports

@@ -7,17 +7,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checks import Project, passed
+from checks import ALONE, KILLS, Project, chosen_tests, passed
 from conftest import Render
 from container import OF_UV, SYSTEM
-from matrix import QUESTIONS
 from pages import blocks
-from processes import ROOT, interpreter, run, succeed
+from processes import ROOT, run, succeed
 from servers import free_port
 from test_pages import UNTIL_IT_SERVES, filled
 
@@ -26,28 +23,8 @@ EXTRAS = ("speech-offline", "telemetry")
 OF_SERVICES = ("REQUIRE_SERVICES", "TEST_DATABASE_URL", "TEST_REDIS_URL")
 
 
-@dataclass(frozen=True)
-class Environment:
-    sync: tuple[str, ...] = ()
-    """Options of `uv sync`."""
-    settings: dict[str, str] = field(default_factory=dict[str, str])
-    """Variables of uv."""
-
-
-def pythons() -> Iterator[tuple[str, str]]:
-    """The versions that a project may be made for and this machine has, but for the one that runs the tests."""
-    for version in QUESTIONS.choices("python_version"):
-        path = interpreter(version)
-        if path != sys.executable and version != f"{sys.version_info.major}.{sys.version_info.minor}":
-            yield version, path
-
-
-ENVIRONMENTS = {
-    **{f"the extra {extra}": Environment((f"--extra={extra}",)) for extra in EXTRAS},
-    "every extra": Environment(("--all-extras",)),
-    "the lowest versions": Environment(("--all-extras",), {"UV_RESOLUTION": "lowest-direct"}),
-    **{f"Python {version}": Environment(settings={"UV_PYTHON": path}) for version, path in pythons()},
-}
+SEES_EXTRAS = "test_what_reads_cost|speech|telemetry"
+"""In the tests that may notice which extras are installed. The largest variant's whole suite runs with all of them."""
 
 
 class Newcomer:
@@ -116,13 +93,20 @@ def test_a_fresh_project_does_what_its_readme_says(template: Path, newcomer: New
 
 
 @pytest.mark.environments
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_default_project_passes_its_tests(name: str, render: Render, tmp_path: Path) -> None:
-    environment = ENVIRONMENTS[name]
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_default_project_passes_its_tests_with_one_extra(extra: str, render: Render, newcomer: Newcomer) -> None:
     project = render()
-    newcomer = Newcomer(tmp_path / "home", **environment.settings)
-    newcomer.types(" ".join(("uv sync --quiet", *environment.sync)), project)
+    newcomer.types(f"uv sync --quiet --extra={extra}", project)
+    assert newcomer.tests(project, *chosen_tests(project, KILLS | ALONE, SEES_EXTRAS))
+
+
+@pytest.mark.environments
+def test_a_default_project_passes_its_tests_on_the_lowest_versions(render: Render, tmp_path: Path) -> None:
+    project, newcomer = render(), Newcomer(tmp_path / "home", UV_RESOLUTION="lowest-direct")
+    newcomer.types("uv sync --quiet --all-extras", project)
     assert newcomer.tests(project)
+    [lowest] = [name for name in Project(project).requirements if name.startswith("fastapi>=")]
+    assert lowest.replace(">=", "==") in newcomer.types("uv pip freeze", project)
 
 
 @pytest.mark.environments

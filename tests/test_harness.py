@@ -156,10 +156,6 @@ def test_a_defect_is_found(defect: str, render: Render) -> None:
     assert words in red(check, project)
 
 
-def named(project: Path) -> list[str]:
-    return Project(project).described["project"]["dependencies"]
-
-
 NOT_SEEN = {
     **dict.fromkeys(
         ("aiosqlite", "alembic", "asyncpg", "email-validator", "python-multipart"), "integration/test_auth.py"
@@ -174,7 +170,7 @@ def bare(requirement: str) -> str:
 
 
 def test_every_dependency_that_is_dropped_is_missed(default_project: Path, tmp_path: Path) -> None:
-    for requirement in named(default_project):
+    for requirement in Project(default_project).requirements:
         if bare(requirement) not in NOT_SEEN:
             project = Project(shutil.copytree(default_project, tmp_path / bare(requirement)))
             change("pyproject.toml", f'    "{requirement}",\n', "")(project.folder)
@@ -185,7 +181,7 @@ def test_every_dependency_that_is_dropped_is_missed(default_project: Path, tmp_p
 def test_a_dependency_that_is_not_seen_is_missed_in_an_environment_of_its_own(render: Render) -> None:
     folder = render(features=["agents"], ai_providers=[])
     whole = (folder / "pyproject.toml").read_text(encoding="utf-8")
-    for requirement in named(folder):
+    for requirement in Project(folder).requirements:
         if test := NOT_SEEN.get(name := bare(requirement)):
             change("pyproject.toml", f'    "{requirement}",\n', "")(folder)
             project = in_its_own_environment(Project(folder))
