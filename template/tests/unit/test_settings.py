@@ -1,4 +1,4 @@
-"""Every setting is in `.env.example` with its default, and something reads it."""
+"""Every setting is in `.env.example` with its default and a text of its own, and something reads it."""
 
 import re
 from collections.abc import Mapping
@@ -34,9 +34,14 @@ NAMES = sorted({name for kind in KINDS for name in kind.model_fields})
 
 
 @pytest.fixture
-def example() -> dict[str, str | None]:
+def text() -> str:
+    """Of the example."""
+    return (ROOT / ".env.example").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def example(text: str) -> dict[str, str | None]:
     """With its defaults no longer commented out."""
-    text = (ROOT / ".env.example").read_text(encoding="utf-8")
     return dotenv_values(stream=StringIO(re.sub(r"(?m)^#(?=[A-Z0-9_]+=)", "", text)), interpolate=False)
 
 
@@ -60,6 +65,12 @@ def test_the_example_states_every_default(kind: type[BaseSettings], example: dic
 def test_the_example_has_nothing_else(example: dict[str, str | None]) -> None:
     settings = {name for name in example if not OTHERS.match(name)}
     assert settings == {name.upper() for name in NAMES} | OF_COMPOSE
+
+
+def test_the_example_explains_each_in_a_comment_of_its_own(text: str, example: dict[str, str | None]) -> None:
+    comments = dict(re.findall(r"(?m)^(# .+)\n#?([A-Z0-9_]+)=", text))
+    assert set(example) - set(comments.values()) == set()
+    assert len(comments) == len(example), "two settings have the same text"
 
 
 @pytest.mark.parametrize("name", NAMES)
