@@ -35,6 +35,7 @@ def doctor(
     It also says which version of the template this is, whether there is a newer one, and which of the template's files
     you edited, if the template is on this machine or --template asks.
     """
+    from app.cli._python_version import describe_python
     from app.cli._template_report import describe
     from app.core.config import ROOT, load_environment
 
@@ -44,6 +45,8 @@ def doctor(
     asyncio.run(_look_at_parts(report, *_look_at_settings(report)))
     for line in describe(ROOT, anywhere=template):
         report.ok(line)
+    if told := describe_python(ROOT):
+        report.ok(told)
     raise typer.Exit(1 if report.broken else 0)
 
 
