@@ -166,7 +166,7 @@ class Template:
             copier.run_copy(
                 str(self._folder),
                 folder,
-                data=answers,
+                data={**answers, "template_source": self._origin.source},  # README has it, and this is a copy
                 vcs_ref=self.commit(version),
                 exclude=exclude,
                 defaults=True,
