@@ -115,7 +115,7 @@ def make_template(folder: Path) -> Path:
     folder.mkdir()
     git(folder, "init", "--quiet")
     for version, files in (("v0.1.0", FIRST), ("v0.2.0", SECOND), ("v0.3.0", THIRD)):
-        release(folder, version, files)
+        release(folder, version, {**files, "pyproject.toml": f'[project]\nversion = "{version.removeprefix("v")}"\n'})
     return folder
 
 

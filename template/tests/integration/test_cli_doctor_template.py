@@ -85,10 +85,18 @@ def test_the_newest_commit_counts_before_the_first_release(bare: InProcess, temp
     git(unreleased, "tag", "--delete", "v0.1.0", "v0.2.0", "v0.3.0")
     adopt(bare.folder, unreleased, "HEAD")
     bare.succeed("db", "upgrade")
+    old = git(unreleased, "describe", "--always").strip()
+    assert f"The project was made from version 0.1.0 (commit {old}) of {unreleased}\n" in told(bare)
     assert "The template has no newer version\n" in told(bare)
     (unreleased / "template" / "guide.md").write_text("of later\n")
+    (unreleased / "pyproject.toml").unlink()  # without a number, it is the commit alone
     commit(unreleased)
-    assert "The template has a newer version, " in told(bare)
+    new = git(unreleased, "describe", "--always").strip()
+    assert f"The template has a newer version, {new}: run the `update` command\n" in told(bare)
     commit(bare.folder)
     bare.succeed("update", "--yes")
     assert (bare.folder / "guide.md").read_text() == "of later\n"
+    assert f"The project was made from version {new} of {unreleased}\n" in told(bare)
+    recorded = bare.folder / ".copier-answers.yml"
+    recorded.write_text(recorded.read_text().replace(str(unreleased), f"file://{unreleased}"))
+    assert f"The project was made from commit {new} of file://{unreleased}\n" in told(bare)
