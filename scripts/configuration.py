@@ -23,14 +23,15 @@ This page is made from the settings classes of a project with every feature and 
 Where an answer decides a default (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`), it is in `app/defaults.env`.
 """
 TABLE = "| setting | value | default | meaning |\n|---|---|---|---|"
-PROVIDERS = {"meaning": "of the provider, whose own client reads it", "value": "text"}
+OF_PROVIDERS = "text"
+"""What a setting takes that only a provider's own client reads."""
 WORDS = {"bool": "true or false", "SecretStr": "secret text", "URL": "address", "str": "text"}
 NUMBERS = {"int": "whole number", "float": "number", "Decimal": "number"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """Of `.env.example`."""
+    """A setting of `.env.example`, with the comment that is its own."""
 
     name: str
     default: str
@@ -38,17 +39,17 @@ class Line:
 
 
 def sections(example: str) -> Iterator[tuple[str, list[Line]]]:
-    """The titles, each with its settings. A comment holds for all settings up to the next one."""
-    title, lines, comment, done = "Secrets", list[Line](), list[str](), False
+    """Give the titles, each with its settings. A comment holds for the setting right below it, and no other."""
+    title, lines, comment = "Secrets", list[Line](), list[str]()
     for text in example.splitlines()[2:]:
         if found := re.match(r"# --- (.*)", text):
             yield title, lines
             title, lines, comment = found[1], [], []
         elif found := re.match(r"#?([A-Z0-9_]+)=(.*)", text):
             lines.append(Line(found[1], found[2].strip('"'), " ".join(comment)))
-            done = True
-        elif text.startswith("# "):
-            comment, done = ([] if done else comment) + [text[2:]], False
+            comment = []
+        else:
+            comment = [*comment, text[2:]] if text.startswith("# ") else []
     # The last one is for the settings that users write themselves.
 
 
@@ -95,17 +96,20 @@ def page(project: Path) -> str:
     known = fields(project)
     parts = [HEAD]
     for title, lines in sections((project / ".env.example").read_text(encoding="utf-8")):
-        rows = [_row(line, known.get(line.name)) for line in lines]
+        rows = [row(line, known.get(line.name)) for line in lines]
         heading, _, more = title.partition(", ")
         parts.append("\n".join([f"## {heading}\n", *([f"{title}.\n"] if more else []), TABLE, *rows, ""]))
     return "\n".join(parts)
 
 
-def _row(line: Line, field: Any) -> str:
+def row(line: Line, field: Any) -> str:
+    """Write a setting's row. Raises ValueError where no comment says what the setting is."""
+    if not line.meaning:
+        raise ValueError(f"{line.name} has no comment of its own in .env.example.")
     shown = line.default if field is None or not field.is_required() else ""
-    told = value(field) if field is not None else PROVIDERS["value"]
+    told = value(field) if field is not None else OF_PROVIDERS
     default = f"`{shown}`" if shown else "none"
-    return f"| `{line.name}` | {told} | {default} | {line.meaning or PROVIDERS['meaning']} |"
+    return f"| `{line.name}` | {told} | {default} | {line.meaning} |"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Answers as a person gives them: to the real command."""
 
+import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from lives import IDENTITY
 from matrix import QUESTIONS
 from processes import run, succeed
 from terminal import converse
@@ -37,6 +41,10 @@ BAD = [
     ("python_version=2.7", "Invalid choice for 'python_version': '2.7' is not in ['3.11'"),
 ]
 
+needs_git = pytest.mark.skipif(
+    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
+)
+
 
 @pytest.mark.parametrize(("answer", "sentence"), BAD, ids=[repr(answer)[:40] for answer, _ in BAD])
 def test_a_bad_answer_writes_nothing(answer: str, sentence: str, template: Path, tmp_path: Path) -> None:
@@ -52,6 +60,19 @@ def test_a_good_answer_says_the_next_command(folder: str, template: Path, tmp_pa
     quoted = f"'{folder}'" if " " in folder else folder
     assert f"cd {quoted} && uv run our-bot dev" in said
     assert (tmp_path / folder / "pyproject.toml").exists()
+
+
+@needs_git
+@pytest.mark.parametrize("folder", ["made", "in Ada's folder"])
+def test_a_good_answer_says_how_it_gets_into_git(folder: str, template: Path, tmp_path: Path) -> None:
+    said = succeed("copier", "copy", "--defaults", template, folder, cwd=tmp_path)
+    [command] = re.findall(r"(?m)^ +(cd .* git init .*)$", said)
+    assert "unless the folder is in a repository already:" in said
+    succeed("sh", "-c", command, cwd=tmp_path, **IDENTITY)
+    assert succeed("git", "status", "--porcelain", cwd=tmp_path / folder) == ""
+    assert command.endswith(f"-m '{succeed('git', 'log', '--format=%s', cwd=tmp_path / folder).strip()}'")
+    readme = (tmp_path / folder / "README.md").read_text(encoding="utf-8")
+    assert f"\n{command.split(' && ', 1)[1]}\n" in readme
 
 
 def test_answers_may_come_from_a_file(template: Path, tmp_path: Path) -> None:

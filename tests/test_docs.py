@@ -4,12 +4,14 @@ import ast
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from configuration import Line, row, sections
 from conftest import Render
 from manifest import manifest
 from matrix import MATRIX, QUESTIONS
@@ -18,6 +20,7 @@ from processes import ROOT, succeed
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 CELLS = re.compile(r"(?<!\\)\|")
+EXAMPLE = ROOT / "template" / ".env.example.jinja"
 
 
 def rows() -> dict[str, list[str]]:
@@ -79,7 +82,7 @@ def test_every_way_in_which_speech_fails_is_named() -> None:
 )
 def test_every_setting_of_a_feature_is_named(page: str, section: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    example = (ROOT / "template" / ".env.example.jinja").read_text(encoding="utf-8")
+    example = EXAMPLE.read_text(encoding="utf-8")
     [settings] = [part for part in re.split(r"(?m)^# --- ", example) if part.startswith(section)]
     settings = settings.replace("#ELEVENLABS_BASE_URL=", "")
     assert set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", settings)) <= set(re.findall(r"`([A-Z0-9_]+)`", text))
@@ -101,7 +104,7 @@ def test_a_row_has_the_limits_of_its_validator(name: str) -> None:
 
 def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> None:
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    example = (ROOT / "template" / ".env.example.jinja").read_text(encoding="utf-8")
+    example = EXAMPLE.read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z0-9]+_[A-Z0-9_]+)`", text))
     assert named <= set(re.findall(r"(?m)^#?([A-Z0-9_]+)=", example))
     sections = re.split(r"(?m)^# --- ", example)
@@ -179,6 +182,25 @@ def test_the_page_about_settings_is_what_they_are(render: Render) -> None:
     asked = {name: largest.answers[name] for name in ("setup", "features", "ai_providers", "speech_providers")}
     page = succeed(sys.executable, "scripts/configuration.py", render(**asked), cwd=ROOT)
     assert page == (MANUAL / "configuration.md").read_text(encoding="utf-8")
+
+
+def settings() -> list[Line]:
+    """Read the settings that any project has, each once for every text that an answer may give it."""
+    example = re.sub(r"\{%.*?%\}\n?", "", EXAMPLE.read_text(encoding="utf-8"))
+    return [line for _, lines in sections(example) for line in lines]
+
+
+def test_every_setting_has_a_text_of_its_own() -> None:
+    texts = Counter(line.meaning for line in settings())
+    assert len(settings()) > 90
+    assert [line.name for line in settings() if not line.meaning or texts[line.meaning] > 1] == []
+
+
+def test_a_setting_takes_no_text_from_the_one_before() -> None:
+    [(_, [one, other])] = sections("# Settings\n# of a project\n# How much\n#ONE=1\n#OTHER=2\n\n# --- Your own\n")
+    assert "| How much |" in row(one, None)
+    with pytest.raises(ValueError, match=r"^OTHER has no comment of its own in \.env\.example\.$"):
+        row(other, None)
 
 
 def test_every_page_is_in_the_navigation() -> None:

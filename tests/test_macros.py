@@ -18,6 +18,7 @@ ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 RULES: TemplateModule = ENVIRONMENT.get_template("extensions/rules.jinja").module
+MANUAL: TemplateModule = ENVIRONMENT.get_template("extensions/manual.jinja").module
 RESERVED: list[str] = ENVIRONMENT.get_template("extensions/reserved.jinja").module.RESERVED  # type: ignore[attr-defined]
 
 
@@ -181,3 +182,70 @@ def test_spdx(license: str, expression: str) -> None:
 )
 def test_extras(providers: list[str], features: list[str], extras: str) -> None:
     assert rule("ai_extras", providers, features) == extras
+
+
+def manual(source: str) -> str:
+    """What a README says of a manual."""
+    return str(MANUAL.manual(source))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("source", "page"),
+    [
+        *[
+            (source, "https://github.com/acme/parley.x/tree/HEAD/docs")
+            for source in (
+                "gh:acme/parley.x",
+                "gh:acme/parley.x.git",
+                "gh:/acme/parley.x",
+                "https://github.com/acme/parley.x",
+                "https://github.com/acme/parley.x/",
+                "https://github.com/acme/parley.x.git",
+                "git+https://github.com/acme/parley.x.git",
+                "git@github.com:acme/parley.x.git",
+                "git+git@github.com:acme/parley.x.git",
+                "ssh://git@github.com/acme/parley.x.git",
+                "https://ghp_secret@github.com/acme/parley.x.git",
+                "https://ada:se@cret@github.com/acme/parley.x?token=secret",
+            )
+        ],
+        *[
+            (source, "https://gitlab.com/acme/team/parley/-/tree/HEAD/docs")
+            for source in (
+                "gl:acme/team/parley",
+                "https://oauth2:secret@gitlab.com/acme/team/parley.git",
+                "git@gitlab.com:acme/team/parley.git",
+            )
+        ],
+    ],
+)
+def test_the_manual_of_a_repository_is_a_link(source: str, page: str) -> None:
+    assert manual(source) == f"[the folder `docs/` of the template]({page})"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("/home/ada/parley", "the folder `/home/ada/parley/docs/`"),
+        ("/home/ada/a folder/", "the folder `/home/ada/a folder/docs/`"),
+        ("~/parley", "the folder `~/parley/docs/`"),
+        ("C:\\ada\\parley", "the folder `C:\\ada\\parley/docs/`"),
+        (
+            "https://git.acme.example/parley.git",
+            "the folder `docs/` of the template at `https://git.acme.example/parley.git`",
+        ),
+        ("https://a:secret@acme.example/p", "the folder `docs/` of the template at `https://acme.example/p`"),
+        ("ssh://git:secret@acme.example:22/p", "the folder `docs/` of the template at `ssh://git@acme.example:22/p`"),
+        ("git@acme.example:p.git", "the folder `docs/` of the template at `git@acme.example:p.git`"),
+        (
+            "https://github.com.acme.example/a/b",
+            "the folder `docs/` of the template at `https://github.com.acme.example/a/b`",
+        ),
+        ("https://github.com/acme", "the folder `docs/` of the template at `https://github.com/acme`"),
+        ("file:///srv/parley", "the folder `docs/` of the template at `file:///srv/parley`"),
+        (".", "the folder `docs/` of the template"),
+        ("../parley", "the folder `docs/` of the template"),
+    ],
+)
+def test_the_manual_elsewhere_is_an_address(source: str, said: str) -> None:
+    assert manual(source) == said

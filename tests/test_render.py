@@ -1,6 +1,8 @@
 """What a render looks like, before anything is installed."""
 
+import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import pytest
 import yaml
 from conftest import Render
 from matrix import QUESTIONS
+from processes import succeed
+from releases import commit, git
 from texts import ACCEPTED
 from writing import check_writing
 
@@ -18,6 +22,10 @@ ANSWERS: list[dict[str, Any]] = [
     *[{"license": value, "author_name": "Ö. O'Neil, Jr."} for value in QUESTIONS.choices("license")],
     *[{"ai_providers": [value]} for value in QUESTIONS.choices("ai_providers")],
 ]
+
+needs_git = pytest.mark.skipif(
+    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
+)
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=repr)
@@ -50,3 +58,31 @@ def test_dependencies_are_sorted_with_lower_bounds(default_project: Path) -> Non
         bare = [requirement.split(">=")[0].split("[")[0] for requirement in group]
         assert bare == sorted(bare)
         assert all(re.fullmatch(r"[a-z0-9\-]+(\[[a-z0-9,\-]+\])?>=[0-9.]+", requirement) for requirement in group)
+
+
+def line_about_the_manual(project: Path) -> str:
+    [line] = re.findall(r"(?m)^The manual is .*$", (project / "README.md").read_text(encoding="utf-8"))
+    return line
+
+
+def test_the_manual_of_a_local_template_is_its_folder(template: Path, default_project: Path) -> None:
+    assert line_about_the_manual(default_project).startswith(f"The manual is the folder `{template}/docs/`: ")
+
+
+@needs_git
+def test_the_manual_of_a_template_elsewhere_is_a_link_without_a_password(template: Path, tmp_path: Path) -> None:
+    repository, address = (
+        shutil.copytree(template, tmp_path / "parley"),
+        "https://ada:secret@github.com/acme/parley.git",
+    )
+    git(repository, "init", "--quiet")
+    commit(repository)
+    here = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address,
+    }
+    succeed("copier", "copy", "--quiet", "--defaults", address, "made", cwd=tmp_path, **here)
+    page = "https://github.com/acme/parley/tree/HEAD/docs"
+    assert f"]({page}): " in line_about_the_manual(tmp_path / "made")
+    assert "secret" not in line_about_the_manual(tmp_path / "made")

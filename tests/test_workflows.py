@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import Render
 from copier import run_copy
-from matrix import MATRIX
+from matrix import MATRIX, QUESTIONS
 from processes import ROOT, run, succeed
 from rendering import quick
 from services import database, databases
@@ -33,6 +33,7 @@ DEVCONTAINER = {
     *("customizations", "dockerComposeFile", "forwardPorts", "postCreateCommand", "service", "workspaceFolder"),
 }
 """Properties of the specification that a container of Compose may have, as far as they are used here."""
+COMPOSED = ".devcontainer/docker-compose.yaml"
 OF_NO_SERVICE = [".agents", "alembic", "app", "tests"]
 SHARED = {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
 """Has `uv run` use the environment that runs the tests."""
@@ -154,7 +155,49 @@ def test_the_versions_of_python_are_the_oldest_and_the_chosen(render: Render) ->
         on = yaml.safe_load((github / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
         of = yaml.safe_load((gitlab / ".gitlab-ci.yml").read_text(encoding="utf-8"))
         tested = on["jobs"]["test"]["strategy"]["matrix"]["python"]
-        assert tested == of["test"]["parallel"]["matrix"][0]["PYTHON"] == sorted({"3.11", version})
+        assert tested == of["test"]["parallel"]["matrix"][0]["UV_PYTHON"] == sorted({"3.11", version})
+
+
+@pytest.mark.parametrize("version", QUESTIONS.choices("python_version"))
+def test_what_runs_the_project_uses_the_chosen_python_and_the_readme_says_which(version: str, render: Render) -> None:
+    for ci in ("github", "gitlab"):
+        project = render(ci=ci, python_version=version, deployment=["docker"], tooling=["devcontainer"])
+        readme = (project / "README.md").read_text(encoding="utf-8")
+        assert f"The project is made for Python {version}, which the image and CI use" in readme
+        assert f"`uv sync --python {version}`" in readme
+        assert set(pythons_of_ci(project)) == {version}
+        assert set(pythons_of_containers(project)) == {version}
+        assert not (project / ".python-version").exists()
+
+
+def pythons_of_ci(project: Path) -> Iterator[str]:
+    """Give the Python of each job that calls uv, but for the matrix of tests. The Docker image has one of its own."""
+    github, gitlab = project / ".github" / "workflows" / "ci.yml", project / ".gitlab-ci.yml"
+    if gitlab.exists():
+        read = yaml.safe_load(gitlab.read_text(encoding="utf-8"))
+        yield read["variables"]["UV_PYTHON"]
+        assert "$UV_PYTHON-" in read["default"]["image"]
+        assert {name for name in jobs(project) if "image" in read[name]} == {"build"}
+        return
+    for name, job in yaml.safe_load(github.read_text(encoding="utf-8"))["jobs"].items():
+        calls_uv = any(re.match(r"uvx? ", line) for line in jobs(project)[name])
+        asked = [step["with"]["python-version"] for step in job["steps"] if "setup-uv@" in step.get("uses", "")]
+        assert len(asked) == calls_uv
+        if name == "test":
+            assert asked == ["${{ matrix.python }}"]
+        else:
+            yield from asked
+
+
+def pythons_of_containers(project: Path) -> Iterator[str]:
+    """Give the Python of each image that is named, and the one that uv is told, of the image and the workspace."""
+    files = {name: (project / name).read_text(encoding="utf-8") for name in ("Dockerfile", COMPOSED)}
+    for text in files.values():
+        assert re.search(r"UV_PYTHON\b", text)
+        yield from re.findall(r"(?m)(?:^FROM python:|-python|UV_PYTHON[=:] ?\"?)(\d+\.\d+)", text)
+    assert len(re.findall(r"(?m)^FROM", files["Dockerfile"])) == len(
+        re.findall(r"(?m)^FROM python:", files["Dockerfile"])
+    )
 
 
 @pytest.mark.slow

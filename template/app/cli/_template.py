@@ -14,6 +14,8 @@ from app.core.errors import SetupError
 ANSWERS_FILE = ".copier-answers.yml"
 NEWEST = "latest"
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-\d+-g[0-9a-f]+)?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}\Z")
+_NUMBER = re.compile(r'(?m)^version = "(.+)"$')
 _CHECKSUM = re.compile(r"(?m)^# Checksum: (\w+)$")
 _ALIASES = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
 
@@ -89,6 +91,11 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups()) if found else ()
 
 
+def called(version: str) -> str:
+    """Give words for a version of a template that is not at hand; `Template.name` knows more."""
+    return f"{'commit' if _COMMIT.match(version) else 'version'} {version}"
+
+
 def newest(releases: Sequence[str]) -> str | None:
     return max(releases, key=numbers, default=None)
 
@@ -123,7 +130,7 @@ class Template:
             return git(self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name).strip()
         except GitError:
             raise SetupError(
-                f"This project was made from version {version}, which {self._origin.source} does not have. "
+                f"This project was made from {called(version)}, which {self._origin.source} does not have. "
                 f"Name the nearest that it has as `_commit` in {ANSWERS_FILE}, commit that, and try again."
             ) from None
 
@@ -135,8 +142,20 @@ class Template:
         for release in releases:
             if release.removeprefix("v") == version.removeprefix("v"):
                 return release
-        known = few(sorted(releases, key=numbers, reverse=True)) or "none yet"
+        known = few(sorted(releases, key=numbers, reverse=True)) or f"none, and `--to {NEWEST}` is its newest commit"
         raise SetupError(f"There is no release {version} of {self._origin.source}; there is {known}.")
+
+    def number(self, version: str) -> str:
+        """Give the number of a release, or the one that a commit without a tag has in its pyproject.toml, else ""."""
+        if numbers(version):
+            return version
+        found = _NUMBER.search(self.read(version, "pyproject.toml"))
+        return found[1] if found else ""
+
+    def name(self, version: str) -> str:
+        """Give words for a version: its tag, or the number of a commit that has none, and which it is."""
+        number = self.number(version)
+        return f"{number} (commit {version})" if number not in {"", version} else version
 
     def is_older(self, version: str, than: str) -> bool:
         """Whether going there would go back."""
@@ -162,11 +181,11 @@ class Template:
         import copier
 
         folder = Path(self._folder.parent, f"rendered-{len(list(self._folder.parent.iterdir()))}")
-        with plain_errors(f"The answers in {ANSWERS_FILE} do not suit version {version} of the template"):
+        with plain_errors(f"The answers in {ANSWERS_FILE} do not suit version {self.name(version)} of the template"):
             copier.run_copy(
                 str(self._folder),
                 folder,
-                data=answers,
+                data={**answers, "template_source": self._origin.source},  # README has it, and this is a copy
                 vcs_ref=self.commit(version),
                 exclude=exclude,
                 defaults=True,

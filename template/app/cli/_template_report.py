@@ -19,7 +19,7 @@ def describe(root: Path, *, anywhere: bool) -> Iterator[str]:
     The project is rendered anew, which takes seconds, only where `anywhere` asks for it. Raises SetupError when a
     template that was asked for cannot be looked at.
     """
-    from app.cli._template import ANSWERS_FILE, check_copier, read_origin
+    from app.cli._template import ANSWERS_FILE, called, check_copier, read_origin
 
     if anywhere:
         check_copier()
@@ -27,10 +27,10 @@ def describe(root: Path, *, anywhere: bool) -> Iterator[str]:
         return
     try:
         origin = read_origin(root)
-        yield f"The project was made from version {origin.version} of {origin.source}"
         if anywhere or origin.is_local:
             yield from _compared(root, origin, files=anywhere)
         else:
+            yield f"The project was made from {called(origin.version)} of {origin.source}"
             yield Off("Whether the template has a newer version, and which of its files you edited: add --template")
     except SetupError as error:
         if anywhere:
@@ -43,9 +43,10 @@ def _compared(root: Path, origin: "Origin", *, files: bool) -> Iterator[str]:
 
     with opened(origin) as template:
         template.commit(origin.version)
+        yield f"The project was made from version {template.name(origin.version)} of {origin.source}"
         latest = template.find(None)
         if template.is_older(origin.version, latest):
-            yield f"The template has a newer version, {latest}: run the `update` command"
+            yield f"The template has a newer version, {template.name(latest)}: run the `update` command"
         else:
             yield "The template has no newer version"
         if files:

@@ -67,13 +67,13 @@ def switched(origin: Origin, offered: Sequence[str], on: Sequence[str], off: Seq
 def compare(project: Path, origin: Origin, template: Template, version: str, changes: Answers) -> Plan:
     """Raises SetupError when an answer is not one that the versions know."""
     old = template.render(origin.version, origin.answers)
-    _check_answers(origin, read_origin(old))
+    _check_answers(origin, read_origin(old), template.name(origin.version))
     known = {name: value for name, value in origin.answers.items() if name in template.configuration(version)}
     wanted = {**known, **changes}
     new = template.render(version, wanted)
     _check_kept_by_git(project, names(old) | names(new))
     answers = read_origin(new).answers
-    _check_kept(wanted, answers, version)
+    _check_kept(wanted, answers, template.name(version))
     # As Copier does: what the new version leaves out by a rule of its own is not taken away.
     kept = template.render(origin.version, origin.answers, exclude=template.configuration(version).get("_exclude", []))
     gone = names(kept) - names(new)
@@ -82,14 +82,14 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     return _plan(_Renders(project, old, new), gone, asked)
 
 
-def _check_answers(recorded: Origin, understood: Origin) -> None:
+def _check_answers(recorded: Origin, understood: Origin, version: str) -> None:
     """Copier would take the default for what it cannot read, and files that came with the answer would be lost."""
     for name, value in recorded.answers.items():
         if name not in understood.answers:
-            raise SetupError(f"{ANSWERS_FILE} answers {name}, which version {recorded.version} does not ask.")
+            raise SetupError(f"{ANSWERS_FILE} answers {name}, which version {version} does not ask.")
         if value != understood.answers[name]:
             raise SetupError(
-                f"{ANSWERS_FILE} answers {name} with {value!r}, of which version {recorded.version} understands "
+                f"{ANSWERS_FILE} answers {name} with {value!r}, of which version {version} understands "
                 f"{understood.answers[name]!r}: restore the file with git."
             )
     if recorded.checksum != understood.checksum:

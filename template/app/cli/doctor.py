@@ -32,11 +32,14 @@ def doctor(
     if the template is on this machine, whether there is a newer one. With --template it says which of the template's
     files you edited.
     """
+    from app.cli._python_version import describe_python
     from app.cli._settings_report import look_at_settings
     from app.cli._template_report import describe
     from app.core.config import ROOT, load_environment
 
     report = Report()
+    if told := describe_python(ROOT):
+        report.off(told)
     _look_at_env(report)
     load_environment()
     wrong = set[str]().union(*look_at_settings(report).values())

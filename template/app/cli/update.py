@@ -33,8 +33,9 @@ def update(
 ) -> None:
     """Bring what the template has improved into this project; what you wrote stays.
 
-    Without options it goes to the newest release. With --with or --without alone, it stays where it is and switches
-    features. What would happen is shown first, and nothing is done before you agree.
+    Without options it goes to the newest release, or to the newest commit where the template has no tags. With --with
+    or --without alone, it stays where it is and switches features. What would happen is shown first, and nothing is
+    done before you agree.
     """
     from app.cli._git import check_tree
     from app.cli._template import check_copier, opened, read_origin
@@ -47,10 +48,13 @@ def update(
     origin = read_origin(ROOT)
     with opened(origin) as template:
         version, changes = _choose(origin, template, to, on or [], off or [])
-        if version == origin.version and not changes:
-            typer.echo(f"The project is at {version} of {origin.source}{_no_more(to)}")
+        if template.commit(version) == template.commit(origin.version) and not changes:
+            typer.echo(f"The project is at {template.name(version)} of {origin.source}{_no_more(to)}")
             return
-        step = _Step(origin.version, version, "".join(_switches(on or [], off or [])))
+        old, new = template.name(origin.version), template.name(version)
+        step = _Step(old, new, "".join(_switches(on or [], off or [])))
+        if step.moves and not template.releases:
+            typer.echo(f"{origin.source} has no tags, and so no releases: this goes to its newest commit.")
         typer.echo(f"{step.way} of {origin.source}{step.switches}:\n")
         typer.echo("\n".join(compare(ROOT, origin, template, version, changes).describe()))
         _say_what_becomes_of_tables(off or [])
@@ -59,12 +63,17 @@ def update(
             typer.echo("Nothing was changed.")
             return
         _run(ROOT, template.commit(version), changes)
-        notes = by_hand(template.read(version, "CHANGELOG.md"), origin.version, version)
+        changelog = template.read(version, "CHANGELOG.md")
+        notes = by_hand(changelog, template.number(origin.version), template.number(version))
         _say_what_is_next(ROOT, origin, step, notes)
+        if step.moves:
+            typer.echo(f"What is new: {notes_of(origin, version)}")
 
 
 @dataclass(frozen=True)
 class _Step:
+    """From where an update goes to where, in words."""
+
     old: str
     new: str
     switches: str
@@ -103,7 +112,8 @@ def _choose(
     template.commit(origin.version)
     version = template.find(to) if to or not (on or off) else origin.version
     if template.is_older(version, origin.version):
-        raise SetupError(f"{version} is older than {origin.version}, which the project has: updates only go forward.")
+        there, here = template.name(version), template.name(origin.version)
+        raise SetupError(f"{there} is older than {here}, which the project has: updates only go forward.")
     return version, switched(origin, features_of(template.configuration(version)), on, off)
 
 
@@ -171,8 +181,6 @@ def _say_what_is_next(root: Path, origin: "Origin", step: _Step, notes: Iterator
         "  uv run pytest                  see that all is well\n"
         f"  git add . && git commit -m '{step.title}'"
     )
-    if step.moves:
-        typer.echo(f"What is new: {notes_of(origin, step.new)}")
 
 
 def by_hand(changelog: str, old: str, new: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ ANSWERS = f"""# Checksum: [[
 ]]
 [[ {COPIER}_answers | to_nice_yaml -]]
 """.replace("[[\n  ", "[[ ").replace("\n]]", " ]]")
+SOURCE = f"Made from [[ template_source | default({COPIER}_answers._src_path) ]]\n"
 BELL = '''"""a bell"""
 
 revision = "bell_0001"
@@ -76,6 +77,7 @@ FIRST: dict[str, str] = {
     "template/app/services/wheel.py": "SPOKES = 12\n",
     "template/docs/old.md": "old\n",
     "template/guide.md": "".join(LINES),
+    "template/source.md.jinja": SOURCE,
 }
 SECOND = {
     "copier.yml": QUESTIONS + "speed: {type: int, default: 3}\n",
@@ -113,7 +115,7 @@ def make_template(folder: Path) -> Path:
     folder.mkdir()
     git(folder, "init", "--quiet")
     for version, files in (("v0.1.0", FIRST), ("v0.2.0", SECOND), ("v0.3.0", THIRD)):
-        release(folder, version, files)
+        release(folder, version, {**files, "pyproject.toml": f'[project]\nversion = "{version.removeprefix("v")}"\n'})
     return folder
 
 

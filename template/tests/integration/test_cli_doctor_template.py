@@ -94,6 +94,13 @@ def test_a_template_that_is_gone(made: Project, template: Path) -> None:
     assert "cannot be reached" in made.fail("doctor", "--template")
 
 
+def test_another_python_than_the_project_is_made_for(made: Project) -> None:
+    assert "This environment runs Python" not in told(made)
+    with (made.folder / ".copier-answers.yml").open("a") as answers:
+        answers.write("python_version: '3.99'\n")
+    assert "and the project is made for 3.99: `uv sync --python 3.99` makes the environment anew\n" in told(made)
+
+
 def test_a_project_without_a_template_has_nothing_to_say(bare: InProcess) -> None:
     assert "template" not in told(bare)
     assert "which names the template" in bare.fail("doctor", "--template")
@@ -106,10 +113,18 @@ def test_the_newest_commit_counts_before_the_first_release(bare: InProcess, temp
     git(unreleased, "tag", "--delete", "v0.1.0", "v0.2.0", "v0.3.0")
     adopt(bare.folder, unreleased, "HEAD")
     bare.succeed("db", "upgrade")
+    old = git(unreleased, "describe", "--always").strip()
+    assert f"The project was made from version 0.1.0 (commit {old}) of {unreleased}\n" in told(bare)
     assert "The template has no newer version\n" in told(bare)
     (unreleased / "template" / "guide.md").write_text("of later\n")
+    (unreleased / "pyproject.toml").unlink()  # without a number, it is the commit alone
     commit(unreleased)
-    assert "The template has a newer version, " in told(bare)
+    new = git(unreleased, "describe", "--always").strip()
+    assert f"The template has a newer version, {new}: run the `update` command\n" in told(bare)
     commit(bare.folder)
     bare.succeed("update", "--yes")
     assert (bare.folder / "guide.md").read_text() == "of later\n"
+    assert f"The project was made from version {new} of {unreleased}\n" in told(bare)
+    recorded = bare.folder / ".copier-answers.yml"
+    recorded.write_text(recorded.read_text().replace(str(unreleased), f"file://{unreleased}"))
+    assert f"The project was made from commit {new} of file://{unreleased}\n" in told(bare)

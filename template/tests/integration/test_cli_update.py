@@ -248,6 +248,43 @@ def test_an_answer_that_the_new_release_does_not_have(made: Project, template: P
     assert "v0.4.0" in (made.folder / ANSWERS).read_text()
 
 
+def test_a_template_without_tags_is_called_by_its_numbers_and_commits(
+    made: Project, template: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "without-tags"
+    git(tmp_path, "clone", "--quiet", "--no-tags", str(template), str(bare))
+    commits = git(bare, "log", "--reverse", "--format=%h").split()
+    old, new = (f"{number} (commit {found})" for number, found in zip(("0.1.0", "0.3.0"), commits[::2], strict=True))
+    edit(made, ANSWERS, str(template), str(bare))
+    record(made, commits[0])
+    assert made.fail("update", "--to", "0.3.0") == (
+        f"There is no release 0.3.0 of {bare}; there is none, and `--to latest` is its newest commit."
+    )
+    said = made.succeed("update", "--with", "wheel", "--yes")
+    assert said.startswith(f"At {old} of {bare}, with wheel:\n")
+    commit(made.folder)
+    said = made.succeed("update", "--yes")
+    assert said.startswith(
+        f"{bare} has no tags, and so no releases: this goes to its newest commit.\nFrom {old} to {new} "
+    )
+    assert f"\nThe project is at {new}.\nBy hand, says the template:\n- Oil the wheel.\n" in said
+    assert f"git commit -m 'Update the template to {new}'\n" in said
+    assert guide(made) == [*NEWEST]
+    commit(made.folder)
+    assert made.succeed("update") == f"The project is at {new} of {bare}: there is nothing newer.\n"
+    record(made, git(bare, "rev-parse", "HEAD").strip())
+    assert made.succeed("update").endswith(": there is nothing newer.\n")
+    record(made, "f" * 12)
+    assert made.fail("update").startswith(f"This project was made from commit {'f' * 12}, which {bare} does not have.")
+
+
+def record(project: Project, version: str) -> None:
+    """Have the answers name another version, in quotes since a commit may look like a number."""
+    path = project.folder / ANSWERS
+    path.write_text(re.sub(r"(?m)^_commit: .*$", f"_commit: '{version}'", path.read_text()))
+    commit(project.folder)
+
+
 def test_a_feature_that_a_migration_of_ones_own_depends_on_stays(made: Project) -> None:
     text = (made.folder / "alembic" / "versions" / "bell" / "bell_0001_a_bell.py").read_text()
     text = text.replace("bell_0001", "0123456789ab").replace("None", '"project_0001"').replace("base_0001", "bell_0001")
