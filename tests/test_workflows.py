@@ -190,14 +190,13 @@ def pythons_of_ci(project: Path) -> Iterator[str]:
 
 
 def pythons_of_containers(project: Path) -> Iterator[str]:
-    """Give the Python of each image that is named, and the one that uv is told, of the image and the workspace."""
-    files = {name: (project / name).read_text(encoding="utf-8") for name in ("Dockerfile", COMPOSED)}
-    for text in files.values():
-        assert re.search(r"UV_PYTHON\b", text)
-        yield from re.findall(r"(?m)(?:^FROM python:|-python|UV_PYTHON[=:] ?\"?)(\d+\.\d+)", text)
-    assert len(re.findall(r"(?m)^FROM", files["Dockerfile"])) == len(
-        re.findall(r"(?m)^FROM python:", files["Dockerfile"])
-    )
+    """Give the Python of each stage of the image, of the workspace's image, and the one that uv is told there."""
+    stages = re.findall(r"(?m)^FROM (.*)$", (project / "Dockerfile").read_text(encoding="utf-8"))
+    workspace = yaml.safe_load((project / COMPOSED).read_text(encoding="utf-8"))["services"]["workspace"]
+    for image in (*stages, workspace["image"]):
+        [version] = re.findall(r"python[:-]?(\d+\.\d+)-", image)
+        yield version
+    yield workspace["environment"]["UV_PYTHON"]
 
 
 @pytest.mark.slow
