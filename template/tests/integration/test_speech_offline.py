@@ -23,9 +23,8 @@ from tests.integration.test_speech import SYNTHESIZE, VOICES, only_sqlite, usage
 from tests.integration.test_transcription import TRANSCRIBE
 from tests.recordings import tone, wav
 
-if os.environ.get("REQUIRE_SERVICES") != "1":
-    pytest.importorskip("espeakng_loader")
-    pytest.importorskip("pocketsphinx")
+pytest.importorskip("espeakng_loader")
+pytest.importorskip("pocketsphinx")
 
 SENTENCE = "Please open the door and turn on the light."
 
