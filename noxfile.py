@@ -61,10 +61,23 @@ def tests(session: nox.Session) -> None:
 
     Takes pytest's arguments, which leave the fresh project out; `-- -m fresh` is that alone.
     """
+    parser = argparse.ArgumentParser(prog="uvx nox -s tests --", add_help=False)
+    parser.add_argument("-m", dest="marked", help="of the quick tests, those with these marks; or `fresh`")
+    asked, rest = parser.parse_known_args(session.posargs)
+    quick = f"not ({' or '.join(APART)})"
     with _installed(session):
-        session.run("pytest", "-m", f"not ({' or '.join(APART)})", *IN_PARALLEL, *session.posargs)
-        if not session.posargs:
-            session.run("pytest", "-m", "fresh")
+        if asked.marked != "fresh":
+            chosen = f"{quick} and ({asked.marked})" if asked.marked else quick
+            session.run("pytest", "-m", chosen, *IN_PARALLEL, *rest)
+        if asked.marked == "fresh" or not session.posargs:
+            session.run("pytest", "-m", "fresh", *rest)
+
+
+@nox.session
+def harness(session: nox.Session) -> None:
+    """Plant defects, which the checks of projects must find, and run the other slow tests. Takes pytest's arguments."""
+    with _installed(session):
+        session.run("pytest", "-m", "deep and not (faults or load or updates)", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session

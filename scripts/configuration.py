@@ -23,8 +23,8 @@ This page is made from the settings classes of a project with every feature and 
 Where an answer decides a default (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`), it is in `app/defaults.env`.
 """
 TABLE = "| setting | value | default | meaning |\n|---|---|---|---|"
-OF_PROVIDERS = "text"
-"""What a setting takes that only a provider's own client reads."""
+SECRET = re.compile(r"_(API_KEY|ACCESS_KEY|TOKEN|TOKEN_BEDROCK|PASSWORD)\Z")
+"""How the names of secrets end that only a provider's own client, or Compose, reads."""
 WORDS = {"bool": "true or false", "SecretStr": "secret text", "URL": "address", "str": "text"}
 NUMBERS = {"int": "whole number", "float": "number", "Decimal": "number"}
 
@@ -107,7 +107,7 @@ def row(line: Line, field: Any) -> str:
     if not line.meaning:
         raise ValueError(f"{line.name} has no comment of its own in .env.example.")
     shown = line.default if field is None or not field.is_required() else ""
-    told = value(field) if field is not None else OF_PROVIDERS
+    told = value(field) if field is not None else "secret text" if SECRET.search(line.name) else "text"
     default = f"`{shown}`" if shown else "none"
     return f"| `{line.name}` | {told} | {default} | {line.meaning} |"
 

@@ -6,6 +6,7 @@ unless it is named. So the parts may be proven on different days, and one that w
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ def parts(root: Path) -> dict[str, tuple[str, ...]]:
     made = [f"-k=not ({' or '.join(f'v{version}-' for version in earlier)})"] if earlier else []
     return {
         "ci": (".ci/run",),
-        "harness": (*NOX, "tests", "--", "-m", "deep and not (faults or load or updates)"),
+        "harness": (*NOX, "harness"),
         "docs": (*NOX, "docs"),
         "faults": (*NOX, "faults"),
         "load": (*NOX, "load", "--", "--full"),
@@ -50,7 +51,7 @@ def prove(root: Path, part: str) -> bool:
     """Runs a part and writes its record. Returns whether it passed."""
     kept, began = records.folder(root), time.monotonic()
     forget_failures(kept / "proofs")
-    print(f"\n--- {part}: {' '.join(parts(root)[part][3:]) or '.ci/run'}", flush=True)
+    print(f"\n--- {part}: {said(root, part)}", flush=True)
     done = subprocess.run(parts(root)[part], cwd=root, env={**os.environ, "PROOFS": str(kept / "proofs")}, check=False)
     if done.returncode:
         print(f"--- {part} failed", flush=True)
@@ -77,9 +78,18 @@ def table(root: Path) -> str:
     lines = [f"The tree {records.fingerprint(root)}:"]
     for part in parts(root):
         passed = known.get(part)
-        told = f"passed {passed.passed_at} in {passed.seconds} s" if passed else "not passed"
-        lines.append(f"{part:<{width}}  {told}{f' (loop {passed.loop_seconds} s)' if passed else ''}")
+        told = (
+            f"passed {passed.passed_at} in {passed.seconds} s (loop {passed.loop_seconds} s)"
+            if passed
+            else "not passed"
+        )
+        lines.append(f"{part:<{width}}  {told}  {said(root, part)}")
     return "\n".join(lines)
+
+
+def said(root: Path, part: str) -> str:
+    """Says what a part runs."""
+    return shlex.join(parts(root)[part]).replace(shlex.join(NOX), "nox -s")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,5 +23,5 @@ def describe_python(root: Path) -> str | None:
     made_for = answered[1]
     return (
         f"This environment runs Python {here}, and the project is made for {made_for}: "
-        f"`uv sync --python {made_for}` makes the environment anew"
+        f"`uv sync --python {made_for}` makes the environment anew, with the extras that you name beside it"
     )

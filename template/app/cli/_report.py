@@ -17,6 +17,8 @@ class _Line:
     text: str
     setting: str = ""
     """Whose value the line says, if it does no more than that."""
+    about: tuple[str, ...] = ()
+    """The settings of which it says more than their value."""
 
 
 class Report:
@@ -29,12 +31,13 @@ class Report:
     def is_broken(self) -> bool:
         return any(line.word in _TO_BE_MENDED for line in self._lines)
 
-    def ok(self, text: str) -> None:
-        self._add("ok", text)
+    def ok(self, text: str, *about: str) -> None:
+        """Something is well. `about` names the settings of which this is the verdict."""
+        self._add("ok", text, about)
 
-    def off(self, text: str) -> None:
+    def off(self, text: str, *about: str) -> None:
         """Something optional is not there."""
-        self._add("off", text)
+        self._add("off", text, about)
 
     def missing(self, text: str) -> None:
         self._add("missing", text)
@@ -62,13 +65,14 @@ class Report:
             if not (line.setting and any(_judges(other, line.setting) for other in self._lines)):
                 typer.echo(f"{typer.style(f'{line.word:<9}', fg=_COLOURS[line.word])}{line.text}")
 
-    def _add(self, word: str, text: str) -> None:
-        if (line := _Line(word, text)) not in self._lines:
+    def _add(self, word: str, text: str, about: tuple[str, ...] = ()) -> None:
+        if (line := _Line(word, text, about=about)) not in self._lines:
             self._lines.append(line)
 
 
 def _judges(line: _Line, setting: str) -> bool:
-    """Whether it says of the setting that it must be mended, or begins with it and so says more than its value."""
+    """Whether it says of the setting that it must be mended, or more of it than its value."""
     if line.setting:
         return False
-    return bool(re.search(rf"\b{setting}\b" if line.word in _TO_BE_MENDED else rf"\A{setting}\b", line.text))
+    named = rf"\b{setting}\b" if line.word in _TO_BE_MENDED else rf"\A{setting}\b"
+    return setting in line.about or bool(re.search(named, line.text))

@@ -142,7 +142,9 @@ class Template:
         for release in releases:
             if release.removeprefix("v") == version.removeprefix("v"):
                 return release
-        known = few(sorted(releases, key=numbers, reverse=True)) or f"none, and `--to {NEWEST}` is its newest commit"
+        if not releases:
+            raise SetupError(f"{self._origin.source} has no releases: leave --to out to go to its newest commit.")
+        known = few(sorted(releases, key=numbers, reverse=True))
         raise SetupError(f"There is no release {version} of {self._origin.source}; there is {known}.")
 
     def number(self, version: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +12,17 @@ from app.cli._report import Report
 from app.core.errors import SetupError
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from app.core.config import Settings
     from app.core.telemetry.settings import TelemetrySettings
 
 _LOOK = re.compile(r"(?m)^async def look\(")
+_OF_TRACES = (
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"),
+    *("OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER"),
+)
+"""Settings that together decide where traces and metrics go."""
 
 app = typer.Typer()
 
@@ -86,13 +94,22 @@ async def _look_at_database(report: Report, settings: "Settings") -> None:
     from app.core.database import open_database
     from app.core.migrations import check_migrations
 
+    if _is_not_made_yet(settings.database_url):
+        report.missing(f"There is no database {settings.database_url.database} yet: run the `db upgrade` command")
+        return
     try:
         async with open_database(settings) as database:
-            report.ok(f"The database {shown(settings.database_url)} answers")
+            report.ok(f"The database {shown(settings.database_url)} answers", "DATABASE_URL")
             await check_migrations(database)
             report.ok("The database has every migration")
     except SetupError as error:
         report.problem(str(error))
+
+
+def _is_not_made_yet(url: "URL") -> bool:
+    """Whether it is a file that opening would make, in a folder that is there."""
+    path = Path(url.database or "")
+    return url.get_backend_name() == "sqlite" and path.parent.is_dir() and not path.exists()
 
 
 async def _look_at_redis(report: Report, settings: "Settings") -> None:
@@ -100,7 +117,7 @@ async def _look_at_redis(report: Report, settings: "Settings") -> None:
 
     try:
         async with open_redis(settings):
-            report.ok("Redis answers")
+            report.ok("Redis answers", "REDIS_URL")
     except SetupError as error:
         report.problem(str(error))
 
@@ -109,11 +126,11 @@ async def _look_at_mail(report: Report, settings: "Settings") -> None:
     from app.services.mail import MailFailure, SmtpMailer
 
     if settings.smtp_url is None:
-        report.off(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server")
+        report.off(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server", "MAILBOX_FOLDER")
         return
     try:
         await SmtpMailer(settings.smtp_url.get_secret_value()).check()
-        report.ok("The mail server answers")
+        report.ok("The mail server answers", "SMTP_URL")
     except MailFailure as error:
         report.problem(f"The mail server cannot be used ({error}): start it or correct SMTP_URL.")
 
@@ -125,7 +142,7 @@ async def _look_at_models(report: Report, settings: "Settings") -> None:
     if settings.ai_model == "demo":
         report.ok("The model is demo, which is offline: AI_MODEL names a real one")
     elif "AI_MODEL" not in problems:
-        report.ok(f"The model is {settings.ai_model} and its key is there")
+        report.ok(f"The model is {settings.ai_model} and its key is there", "AI_MODEL")
     for sentences in problems.values():
         for sentence in sentences:
             report.problem(sentence)
@@ -157,7 +174,7 @@ def _look_at_telemetry(report: Report, wrong: set[str]) -> None:
         _say_where_traces_go(report, wanted)
     if "SENTRY_DSN" not in settled:
         if wanted.sentry_dsn:
-            report.ok("Errors go to Sentry")
+            report.ok("Errors go to Sentry", "SENTRY_DSN")
         else:
             report.off("Errors go to the log alone: SENTRY_DSN names who else is told")
 
@@ -165,9 +182,10 @@ def _look_at_telemetry(report: Report, wrong: set[str]) -> None:
 def _say_where_traces_go(report: Report, wanted: "TelemetrySettings") -> None:
     if wanted.sends:
         what = "Traces and metrics" if wanted.sends_traces and wanted.sends_metrics else "Telemetry"
-        report.ok(f"{what} go to {wanted.otel_exporter_otlp_endpoint} as {wanted.otel_exporter_otlp_protocol}")
+        receiver = f"{wanted.otel_exporter_otlp_endpoint} as {wanted.otel_exporter_otlp_protocol}"
+        report.ok(f"{what} are sent to {receiver}", *_OF_TRACES)
     else:
-        report.off(f"Traces and metrics go nowhere: {_why_nowhere(wanted)}")
+        report.off(f"Traces and metrics go nowhere: {_why_nowhere(wanted)}", *_OF_TRACES)
 
 
 def _why_nowhere(wanted: "TelemetrySettings") -> str:

@@ -258,7 +258,7 @@ def test_a_template_without_tags_is_called_by_its_numbers_and_commits(
     edit(made, ANSWERS, str(template), str(bare))
     record(made, commits[0])
     assert made.fail("update", "--to", "0.3.0") == (
-        f"There is no release 0.3.0 of {bare}; there is none, and `--to latest` is its newest commit."
+        f"{bare} has no releases: leave --to out to go to its newest commit."
     )
     said = made.succeed("update", "--with", "wheel", "--yes")
     assert said.startswith(f"At {old} of {bare}, with wheel:\n")
