@@ -234,16 +234,9 @@ def test_the_doctor_misses_what_is_not_there_yet(project: Project) -> None:
 
 
 def test_the_doctor_says_of_a_setting_either_its_value_or_what_came_of_it(prepared: Project, tmp_path: Path) -> None:
-    said = prepared.run(
-        "doctor",
-        AI_MODEL="openai:gpt-test",
-        OPENAI_API_KEY="key",
-        MAILBOX_FOLDER=str(tmp_path),
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
-        OTEL_SDK_DISABLED="true",
-    ).stdout
-    for value in ("openai:gpt-test", str(tmp_path)):
-        assert said.count(f" {value}") == 1, said
+    receiver = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}
+    said = prepared.run("doctor", MAILBOX_FOLDER=str(tmp_path), **receiver).stdout
+    assert said.count(f" {tmp_path}") == 1, said
     assert verdicts(said, "DATABASE_URL") == []
     assert verdicts(said, "OTEL_EXPORTER_OTLP_ENDPOINT") == []
     assert verdicts(said, "OTEL_SDK_DISABLED") == ["off"]
