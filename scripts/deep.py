@@ -27,17 +27,17 @@ def parts(root: Path) -> dict[str, tuple[str, ...]]:
     updates = {f"updates-from-{version}": (*NOX, "updates", "--", f"-k=v{version}-") for version in earlier}
     made = [f"-k=not ({' or '.join(f'v{version}-' for version in earlier)})"] if earlier else []
     return {
-        "ci": (".ci/run",),
+        "tests": (*NOX, "lint", "typecheck", "tests"),
         "harness": (*NOX, "harness"),
         "docs": (*NOX, "docs"),
         "faults": (*NOX, "faults"),
-        "load": (*NOX, "load", "--", "--full"),
+        "load": (*NOX, "load"),
         "random": (*NOX, "variants", "--", "--random=100"),
         "environments": (*NOX, "environments"),
         "variants": (*NOX, "variants"),
         "updates": (*NOX, "updates", "--", *made),
         **updates,
-        "fuzz": (*NOX, "fuzz"),
+        "fuzz": (*NOX, "fuzz", "--", "--seconds=300"),
     }
 
 

@@ -12,7 +12,23 @@ from processes import ROOT, run, succeed
 from small import commit, git, needs_git, write
 
 pytestmark = needs_git
-PASSES = "#!/bin/sh\nexit 0\n"
+NOXFILE = """import nox
+
+
+@nox.session(venv_backend="none")
+def lint(session):
+    {does}
+
+
+@nox.session(venv_backend="none")
+def typecheck(session):
+    pass
+
+
+@nox.session(venv_backend="none")
+def tests(session):
+    pass
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +41,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def quick(small: Path) -> Path:
-    """A repository whose part `ci` takes no time."""
-    write(small, ".ci/run", PASSES)
-    (small / ".ci/run").chmod(0o755)
+    """A repository whose part `tests` takes no time."""
+    write(small, "noxfile.py", NOXFILE.format(does="pass"))
+    write(small, ".gitignore", ".nox/\n__pycache__/\n")
     commit(small)
     return small
 
@@ -57,24 +73,24 @@ def test_a_clone_is_the_same_tree(small: Path, tmp_path_factory: pytest.TempPath
 
 
 def test_a_part_that_passes_is_not_missing_any_more(quick: Path) -> None:
-    assert "ci" in deep.missing(quick)
-    assert deep.prove(quick, "ci")
-    assert "ci" not in deep.missing(quick)
-    assert "ci            passed 20" in deep.table(quick)
+    assert "tests" in deep.missing(quick)
+    assert deep.prove(quick, "tests")
+    assert "tests" not in deep.missing(quick)
+    assert "tests         passed 20" in deep.table(quick)
     write(quick, "template/new.py", "x = 1\n")
-    assert "ci" in deep.missing(quick)
+    assert "tests" in deep.missing(quick)
 
 
 def test_a_part_that_fails_leaves_no_record(quick: Path) -> None:
-    write(quick, ".ci/run", PASSES.replace("0", "1"))
-    assert not deep.prove(quick, "ci")
-    assert "ci" in deep.missing(quick)
+    write(quick, "noxfile.py", NOXFILE.format(does='session.error("It fails.")'))
+    assert not deep.prove(quick, "tests")
+    assert "tests" in deep.missing(quick)
 
 
 def test_a_tree_that_changes_meanwhile_leaves_no_record(quick: Path) -> None:
-    write(quick, ".ci/run", "#!/bin/sh\ntouch new.py\n")
-    assert not deep.prove(quick, "ci")
-    assert "ci" in deep.missing(quick)
+    write(quick, "noxfile.py", NOXFILE.format(does='session.run("touch", "new.py", external=True)'))
+    assert not deep.prove(quick, "tests")
+    assert "tests" in deep.missing(quick)
 
 
 def test_what_failed_is_tried_again_and_what_passed_is_known(tmp_path: Path) -> None:
@@ -92,7 +108,7 @@ def test_a_release_wants_every_part(small: Path) -> None:
     make = (sys.executable, "scripts/release.py", "0.1.0")
     refused = run(*make, cwd=small)
     assert refused.returncode == 1
-    assert "This tree has not passed ci, harness, docs, " in refused.stdout
+    assert "This tree has not passed tests, harness, docs, " in refused.stdout
     for part in deep.parts(small):
         records.write(records.folder(small), part, 1, 0.4)
     assert succeed(*make, cwd=small).startswith("Released 0.1.0.")
@@ -102,7 +118,7 @@ def test_a_release_wants_every_part(small: Path) -> None:
 def test_a_part_that_is_not_there_is_refused_with_the_names_of_those_that_are() -> None:
     done = run(sys.executable, "scripts/deep.py", "everything", cwd=ROOT)
     assert done.returncode == 2
-    assert "there is no part everything; name one of ci, harness, " in done.stdout
+    assert "there is no part everything; name one of tests, harness, " in done.stdout
 
 
 def test_a_history_that_is_cut_off_is_said(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

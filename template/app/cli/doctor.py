@@ -46,12 +46,12 @@ def doctor(
     from app.core.config import ROOT, load_environment
 
     report = Report()
-    if told := describe_python(ROOT):
-        report.off(told)
     _look_at_env(report)
     load_environment()
     wrong = set[str]().union(*look_at_settings(report).values())
     asyncio.run(_look_at_parts(report, wrong))
+    if told := describe_python(ROOT):
+        report.off(told)
     report.print()
     of_template = Report()
     for line in describe(ROOT, anywhere=template):
