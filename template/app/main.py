@@ -21,6 +21,7 @@ from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
 from app.core.slots import Slots
+from app.core.tasks import Supervisor
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
@@ -59,6 +60,7 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
     state, settings = app.state, app.state.settings
+    state.supervisor = supervisor = Supervisor()
     async with (
         open_telemetry(settings) as state.telemetry,
         open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
@@ -74,13 +76,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.budgets = open_budgets(settings)
         state.throttle = Throttle(state.redis, settings.redis_prefix)
         state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
-        state.checks = {"database": Check(partial(applied, state.database))}
+        state.checks = {
+            "database": Check(partial(applied, state.database)),
+            "background": Check(supervisor.check),
+        }
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
         alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
         async with (
-            open_heartbeat(state.database, state.is_server, alone=alone) as state.heartbeat,
+            open_heartbeat(state.database, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
             housekeeping(state.database),
         ):
             yield

@@ -11,16 +11,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.database_errors import is_unavailable
 from app.core.errors import AppError
 
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-_DEADLOCK = "40P01"
 
 log = structlog.stdlib.get_logger("app.errors")
 
@@ -65,7 +65,7 @@ def failure(error: Exception) -> Failure:
         case HTTPException():
             detail = _detail(error.status_code, error.detail)
             return Failure(error.status_code, _code(error.status_code), detail, error.headers or {})
-        case SQLAlchemyError() if _is_momentary(error):
+        case SQLAlchemyError() if is_unavailable(error):
             return _database_unavailable(error)
         case _:
             raise error
@@ -143,14 +143,6 @@ def _message(item: Any) -> str:
     if isinstance(item.get("input"), str):  # whose length Pydantic takes for a list's, where it is looked at last
         message = re.sub(r" item(s?) after validation", r" character\1", message)
     return message
-
-
-def _is_momentary(error: SQLAlchemyError) -> bool:
-    """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, PoolTimeoutError)
-    deadlock = getattr(error.orig, "sqlstate", None) == _DEADLOCK
-    return deadlock or error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
 
 
 def _database_unavailable(error: SQLAlchemyError) -> Failure:

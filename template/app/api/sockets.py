@@ -19,7 +19,7 @@ from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
 from app.api.socket_frames import Close, Closed, as_bytes, closing, parsed, ref_of, told
 from app.core.errors import AppError, Forbidden
 from app.core.slots import Renew, Slots, TooManyAtOnce
-from app.core.tasks import repeated
+from app.core.tasks import repeat
 from app.core.telemetry import meters
 from app.core.telemetry.spans import note_user
 from app.repositories.principal import Principal
@@ -144,7 +144,7 @@ class Listener:
     async def run(self, known: TypeAdapter[Any], handler: Handler, renew: Renew) -> Close:
         """Until the socket ends."""
         reading = asyncio.create_task(self._read(known, handler))
-        async with repeated("socket check", partial(self._check, renew), CHECK_SECONDS):
+        async with repeat("socket check", partial(self._check, renew), CHECK_SECONDS):
             try:
                 return await self._socket.ended
             finally:

@@ -1,8 +1,8 @@
 """One engine a process. `read()` and `write()` are the only ways to a session, `rows()` to a bare connection."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 import anyio
 from sqlalchemy import URL, Connection, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.config import Settings
+from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
 
 PING_AFTER_IDLE_SECONDS = 30
@@ -37,22 +38,31 @@ class Database:
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
         self._turn = anyio.Lock() if _is_sqlite(self.url) else nullcontext()
+        self._driver_errors = driver_errors(self.url)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
-        """A session whose every query is its own transaction and costs one round trip."""
-        async with self._readers() as session:
-            yield session
+        """A session whose every query is its own transaction and costs one round trip. Raises SQLAlchemyError."""
+        with self._translated():
+            async with self._readers() as session:
+                yield session
 
-    def rows(self) -> AsyncConnection:
+    @asynccontextmanager
+    async def rows(self) -> AsyncGenerator[AsyncConnection]:
         """The same for columns in place of objects: a part of the work, for what every request reads."""
-        return self._autocommit.connect()
+        with self._translated():
+            async with self._autocommit.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncSession]:
-        """A session in one transaction: committed when the block ends, rolled back when it raises."""
-        async with self._turn, self._writers.begin() as session:
-            yield session
+        """A session in one transaction: committed when the block ends, rolled back when it raises.
+
+        Raises SQLAlchemyError.
+        """
+        with self._translated():
+            async with self._turn, self._writers.begin() as session:
+                yield session
 
     async def check(self) -> None:
         """Raises SetupError when the database cannot be used."""
@@ -62,7 +72,7 @@ class Database:
             )
         try:
             await self.ping()
-        except (DBAPIError, OSError) as error:
+        except SQLAlchemyError as error:
             raise SetupError(_unreachable(self.url, error)) from None
 
     async def ping(self) -> None:
@@ -71,6 +81,14 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """Lets out one kind of error: SQLAlchemy hands on what a driver raises while it connects as it is."""
+        try:
+            yield
+        except self._driver_errors as error:
+            raise as_database_error(error) from error
 
 
 @asynccontextmanager
@@ -180,5 +198,5 @@ def _is_sqlite(url: URL) -> bool:
 
 def _unreachable(url: URL, error: Exception) -> str:
     where = url.set(query={}).render_as_string(hide_password=True)
-    reason = str(error.orig if isinstance(error, DBAPIError) else error).split("\n")[0].split(": ")[-1]
+    reason = str(getattr(error, "orig", error)).split("\n")[0].split(": ")[-1]
     return f"The database {where} cannot be used ({reason.strip('<>')}): start it, create it or correct DATABASE_URL."

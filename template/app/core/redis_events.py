@@ -15,6 +15,7 @@ from app.core.events import Chunk, Log, MemoryEvents
 from app.core.redis import connected
 from app.core.redis_mirrors import Mirrors
 from app.core.redis_sender import Sender
+from app.core.tasks import keep_running
 
 CONNECTIONS = 4
 """To read; one more writes."""
@@ -30,7 +31,8 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvent
         connected(url, CONNECTIONS, SECONDS) as reading,
     ):
         events = RedisEvents(Sender(writing, f"{prefix}:log"), Mirrors(reading, f"{prefix}:log"))
-        tasks = [asyncio.create_task(part.run()) for part in (events.sender, events.mirrors)]
+        parts = {"redis sender": events.sender.run, "redis reader": events.mirrors.run}
+        tasks = [asyncio.create_task(keep_running(name, run)) for name, run in parts.items()]
         try:
             yield events
         finally:

@@ -1,7 +1,8 @@
 """Replies of all users: those that a process speaks, and those that no process speaks any more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.models.base import now
 from app.models.message import Message, MessageStatus
 from app.repositories.process import alive
 from app.repositories.usage import Used
@@ -38,6 +40,9 @@ class Outcome:
         return asdict(self)
 
 
+BEGUN_WITHIN = timedelta(seconds=5)
+"""How long after it was stored a reply is surely among those that its process speaks."""
+
 _pending = Message.status == MessageStatus.pending
 
 
@@ -60,9 +65,13 @@ class ReplyRepository:
         asked = select(Message.id).where(_pending, Message.process_id == process_id, Message.stop_requested)
         return (await self._session.scalars(asked)).all()
 
-    async def abandoned(self, process_id: UUID) -> dict[UUID, str]:
-        """What is stored of pending replies whose processes are dead, of which the one that asks is none."""
-        found = select(Message.id, Message.content).where(self._abandoned(process_id))
+    async def abandoned(self, process_id: UUID) -> Sequence[UUID]:
+        """Pending replies whose processes are dead, and those of the one that asks, unless they have just begun."""
+        return (await self._session.scalars(select(Message.id).where(self._abandoned(process_id)))).all()
+
+    async def texts(self, ids: Collection[UUID]) -> dict[UUID, str]:
+        """What is stored of them."""
+        found = select(Message.id, Message.content).where(Message.id.in_(ids))
         return {row.id: row.content for row in await self._session.execute(found)}
 
     async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
@@ -76,5 +85,6 @@ class ReplyRepository:
         return replies
 
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
+        own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)
         dead = Message.process_id.is_distinct_from(process_id) & Message.process_id.not_in(alive())
-        return _pending & or_(Message.process_id.is_(None), dead)
+        return _pending & or_(Message.process_id.is_(None), own, dead)

@@ -38,20 +38,31 @@ class Claim:
     history: History
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A worker that asks for executions."""
+
+    process_id: UUID
+    run_ids: Collection[UUID]
+    """What it runs. A run of this process that is not among them has been lost, as with the answer to a commit."""
+    also_of_dead: bool
+    """Whether it can tell which other processes are dead."""
+
+
 class RunRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def claimable(self, process_id: UUID, limit: int, *, also_of_dead: bool) -> Sequence[UUID]:
-        """The oldest first: queued ones and, if asked for, those whose worker is dead."""
-        found = select(Execution.id).where(_claimable(process_id, also_of_dead)).order_by(Execution.id).limit(limit)
+    async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
+        """The oldest first: queued ones, those that the claimant has lost, and those whose worker is dead."""
+        found = select(Execution.id).where(_claimable(claimant)).order_by(Execution.id).limit(limit)
         return (await self._session.scalars(found)).all()
 
-    async def claim(self, process_id: UUID, ids: Collection[UUID], *, also_of_dead: bool) -> Sequence[Claim]:
+    async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
         """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
-        of = and_(Execution.id.in_(ids), _claimable(process_id, also_of_dead))
+        of = and_(Execution.id.in_(ids), _claimable(claimant))
         found = select(Execution).where(of).order_by(Execution.id).with_for_update(skip_locked=True)
-        claims = [await self._claim(process_id, row) for row in (await self._session.scalars(found)).all()]
+        claims = [await self._claim(claimant.process_id, row) for row in (await self._session.scalars(found)).all()]
         await self._session.flush()
         if known := [claim.execution.id for claim in claims if claim.execution.last_sequence]:
             await ReservationRepository(self._session).release(known)
@@ -59,7 +70,8 @@ class RunRepository:
 
     async def _claim(self, process_id: UUID, execution: Execution) -> Claim:
         run_id, history = uuid7(), await self._history(execution)
-        execution.losses += execution.status is ExecutionStatus.running
+        is_of_dead = execution.status is ExecutionStatus.running and execution.process_id != process_id
+        execution.losses += is_of_dead
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
         return Claim(execution, run_id, history)
@@ -165,10 +177,10 @@ class RunRepository:
         await self._session.execute(delete(Execution).where(*old))
 
 
-def _claimable(process_id: UUID, also_of_dead: bool) -> ColumnElement[bool]:
-    queued = Execution.status == ExecutionStatus.queued
-    if not also_of_dead:
-        return queued
-    running = Execution.status == ExecutionStatus.running
-    dead = Execution.process_id.is_distinct_from(process_id) & Execution.process_id.not_in(alive())
-    return or_(queued, and_(running, dead))
+def _claimable(claimant: Claimant) -> ColumnElement[bool]:
+    mine = Execution.process_id == claimant.process_id
+    abandoned = mine & Execution.run_id.not_in(claimant.run_ids)
+    if claimant.also_of_dead:
+        dead = Execution.process_id.is_distinct_from(claimant.process_id) & Execution.process_id.not_in(alive())
+        abandoned = or_(abandoned, dead)
+    return or_(Execution.status == ExecutionStatus.queued, and_(Execution.status == ExecutionStatus.running, abandoned))

@@ -1,6 +1,8 @@
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.config import Settings
@@ -72,9 +74,16 @@ class AuthService:
         is_key = token.startswith(API_KEY_START)
         principal = await (self._find_by_key(token) if is_key else self._find_by_session(token))
         if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
-            async with self._database.write() as session:  # now and then, so that reading does not write each time
-                await CredentialRepository(session).note_use(ApiKey if is_key else UserSession, principal.credential_id)
+            await self._note_use(ApiKey if is_key else UserSession, principal.credential_id)
         return principal
+
+    async def _note_use(self, kind: type[ApiKey | UserSession], credential_id: UUID) -> None:
+        """Now and then, so that reading does not write each time; and it must not fail because this does."""
+        try:
+            async with self._database.write() as session:
+                await CredentialRepository(session).note_use(kind, credential_id)
+        except SQLAlchemyError as error:
+            log.warning("use of a credential not stored", error=type(error).__name__)
 
     async def _find_by_session(self, token: str) -> Principal:
         user_id, session_id = self._tokens.read(token)

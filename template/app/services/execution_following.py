@@ -111,7 +111,7 @@ class ExecutionFollowing:
                 return current, await executions.events(current, after, AT_ONCE)
         except NotFound:
             return None
-        except (SQLAlchemyError, OSError) as error:
+        except SQLAlchemyError as error:
             log.warning("execution not read", execution_id=str(execution.id), error=type(error).__name__)
             await self._signals.wait(execution.id, LONGEST_PAUSE)
             return execution, []

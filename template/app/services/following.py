@@ -92,7 +92,7 @@ class Following:
         try:
             async with self._database.read() as session:
                 row = await ConversationRepository(session, self._user_id).find_reply(message.id)
-        except (SQLAlchemyError, OSError) as error:
+        except SQLAlchemyError as error:
             log.warning("reply not read", reply_id=str(message.id), error=type(error).__name__)
             return None
         newer = deleted(message) if row is None else stored(row)

@@ -187,8 +187,8 @@ class Journal:
                 async with self._database.write() as session:
                     await write(session)
                 return
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("not stored", execution_id=str(self._execution.id), error=type(error).__name__)
+            except SQLAlchemyError as error:
+                log.warning("execution write failed", execution_id=str(self._execution.id), error=type(error).__name__)
                 await asyncio.sleep(pause)
         log.error("execution given up", execution_id=str(self._execution.id))
         raise Lost

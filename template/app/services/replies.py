@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.database import Database
 from app.core.events import Events, Log
 from app.core.grace import Grace
-from app.core.tasks import repeated
+from app.core.tasks import Supervisor
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
 from app.models.message import MessageStatus
@@ -22,9 +22,10 @@ from app.repositories.conversation import ConversationRepository
 from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
+from app.services.abandoned import Abandoned
 from app.services.ai import AI, Answer, Line, ModelFailure
 from app.services.following import deleted, stored
-from app.services.heartbeat import Heartbeat
+from app.services.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.metering import count
 
 FEATURE = "chat"
@@ -93,6 +94,10 @@ class Replies:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def speaks(self, reply_id: UUID) -> bool:
+        """Whether this process is going to end the reply."""
+        return reply_id in self._sayings
+
     def stop(self, reply_id: UUID) -> None:
         """Ends a reply with the text that it has, if this process speaks it."""
         if saying := self._sayings.get(reply_id):
@@ -157,7 +162,7 @@ class Replies:
         for pause in self._pauses():
             try:
                 return await self._store(saying, outcome)
-            except (SQLAlchemyError, OSError) as error:
+            except SQLAlchemyError as error:
                 log.warning("reply not stored", reply_id=str(saying.turn.reply.id), error=type(error).__name__)
                 await asyncio.sleep(pause)
         log.error("reply given up", reply_id=str(saying.turn.reply.id))
@@ -194,11 +199,15 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_replies(
-    database: Database, events: Events, ai: AI, heartbeat: Heartbeat, grace: Grace
+    database: Database, events: Events, ai: AI, *, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
     replies = Replies(database, events, ai, heartbeat.id)
-    async with repeated("flush", replies.flush, FLUSH_SECONDS):
+    recovery = Abandoned(database, events, heartbeat, replies.speaks)
+    async with (
+        supervisor.repeat("recovery of replies", recovery.settle, BEAT_SECONDS),
+        supervisor.repeat("flush of replies", replies.flush, FLUSH_SECONDS),
+    ):
         finishing = asyncio.create_task(_finish(replies, grace))
         try:
             yield replies

@@ -17,7 +17,7 @@ from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
-from app.repositories.run import RunRepository
+from app.repositories.run import Claimant, RunRepository
 from app.services import heartbeat
 from app.services.approvals import expire
 from tests.agents import (
@@ -104,7 +104,7 @@ async def test_two_workers_that_claim_at_once_share(
 
         async def claim() -> list[UUID]:
             async with app.state.database.write() as session:
-                claimed = await RunRepository(session).claim(uuid4(), queued, also_of_dead=False)
+                claimed = await RunRepository(session).claim(Claimant(uuid4(), (), also_of_dead=False), queued)
                 return [claim.execution.id for claim in claimed]
 
         claimed = await asyncio.gather(*(claim() for _ in range(4)))

@@ -39,7 +39,9 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.signals = await stack.enter_async_context(open_signals(state.grace))
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
             means = Means(settings, state.database, state.events, state.agent_ai, toolbox, state.budgets, state.signals)
-            state.worker = await stack.enter_async_context(open_worker(means, state.heartbeat, state.grace))
+            state.worker = await stack.enter_async_context(
+                open_worker(means, state.heartbeat, state.supervisor, state.grace)
+            )
         yield
 
 

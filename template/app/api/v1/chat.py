@@ -12,7 +12,6 @@ from app.api.errors import problems
 from app.api.sse import KEEP_ALIVE, STREAM, LastEventId, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
-from app.services.abandoned import settling
 from app.services.allowance import Allowance
 from app.services.chat import ChatService, ChatSettings
 from app.services.following import Progress
@@ -27,10 +26,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.limits["message_characters"] = settings.message_max_characters
     limits = settings.messages_per_minute, settings.max_concurrent_replies
     state.allowance = Allowance(state.throttle, state.budgets, *limits)
-    async with (
-        settling(state.database, state.events, state.heartbeat),
-        open_replies(state.database, state.events, state.ai, state.heartbeat, state.grace) as state.replies,
-    ):
+    process = {"heartbeat": state.heartbeat, "supervisor": state.supervisor, "grace": state.grace}
+    async with open_replies(state.database, state.events, state.ai, **process) as state.replies:
         yield
 
 
