@@ -13,7 +13,7 @@ from app.api.health import router as health_router
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
 from app.core.config import Settings
-from app.core.database import open_database
+from app.core.database import open_database, open_reserved
 from app.core.events import open_events
 from app.core.grace import open_grace
 from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
@@ -26,7 +26,7 @@ from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
 from app.services.budgets import open_budgets
-from app.services.heartbeat import ALONE, open_heartbeat
+from app.services.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
 from app.services.housekeeping import housekeeping
 from app.services.letters import Letters
 from app.services.mail import open_outbox
@@ -85,7 +85,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.features, state.limits = [], {}
         alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
         async with (
-            open_heartbeat(state.database, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
+            open_reserved(state.database, settings, BEAT_TIMEOUT) as reserved,
+            open_heartbeat(reserved, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
             housekeeping(state.database),
         ):
             yield

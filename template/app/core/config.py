@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(default=20, ge=1, le=1_000)
     database_max_overflow: int = Field(default=0, ge=0, le=1_000)
+    database_statement_timeout: float = Field(default=30, ge=0, le=86_400)
+    database_lock_timeout: float = Field(default=5, ge=0, le=3_600)
     database_echo: bool = False
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None

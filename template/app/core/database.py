@@ -1,6 +1,7 @@
 """One engine a process. `read()` and `write()` are the only ways to a session, `rows()` to a bare connection."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
@@ -8,19 +9,27 @@ from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import anyio
 from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.core.concurrency import KeyedLimit
 from app.core.config import Settings
 from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
 
 PING_AFTER_IDLE_SECONDS = 30
-_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
+SHARE_OF_A_USER = 4
+"""One of so many parts of the connections is the most that writes of one user may hold at a time."""
+CANCEL_SECONDS = 2.0
+"""So much longer than the database itself may take, its answer is waited for; then the connection is given up."""
+
+_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 
 _closing: set[asyncio.Task[None]] = set()
 """Else the garbage collector could take them."""
@@ -38,6 +47,7 @@ class Database:
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
         self._turn = anyio.Lock() if _is_sqlite(self.url) else nullcontext()
+        self._shares = KeyedLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
         self._driver_errors = driver_errors(self.url)
 
     @asynccontextmanager
@@ -55,13 +65,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncSession]:
+    async def write(self, user_id: UUID | None = None) -> AsyncGenerator[AsyncSession]:
         """A session in one transaction: committed when the block ends, rolled back when it raises.
 
-        Raises SQLAlchemyError.
+        What changes the rows of one user names them: where these are locked, no more than a share of all connections
+        waits. Raises SQLAlchemyError.
         """
         with self._translated():
-            async with self._turn, self._writers.begin() as session:
+            async with self._shares.hold(user_id), self._turn, self._writers.begin() as session:
                 yield session
 
     async def check(self) -> None:
@@ -102,6 +113,23 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         await database.close()
 
 
+@asynccontextmanager
+async def open_reserved(database: Database, settings: Settings, seconds: float) -> AsyncGenerator[Database]:
+    """One connection of its own, for what must not wait for others. Statements on it may take so many seconds.
+
+    SQLite has one writer whichever connection it uses, so there it is the same database.
+    """
+    if _is_sqlite(settings.database_url):
+        yield database
+        return
+    alone = {"database_pool_size": 1, "database_max_overflow": 0, "database_statement_timeout": seconds}
+    reserved = Database(settings.model_copy(update=alone))
+    try:
+        yield reserved
+    finally:
+        await reserved.close()
+
+
 def _create_engine(settings: Settings) -> AsyncEngine:
     sqlite = _is_sqlite(settings.database_url)
     engine = create_async_engine(
@@ -111,12 +139,27 @@ def _create_engine(settings: Settings) -> AsyncEngine:
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         skip_autocommit_rollback=not sqlite,  # for which every connection there is in autocommit, whatever it does
-        connect_args={"async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql)},
+        connect_args={
+            "async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql),
+            **({} if sqlite else _time_limits(settings)),
+        },
     )
     _ping_after_idleness(engine)
+    _discard_silent_connections(engine)
     if sqlite:
-        _prepare_sqlite(engine)
+        _prepare_sqlite(engine, settings.database_lock_timeout)
     return engine
+
+
+def _time_limits(settings: Settings) -> dict[str, Any]:
+    """What the driver tells PostgreSQL, which counts in milliseconds. A limit of 0 is none."""
+    seconds = {
+        "statement_timeout": settings.database_statement_timeout,
+        "lock_timeout": settings.database_lock_timeout,
+    }
+    told = {name: str(math.ceil(limit * 1_000)) for name, limit in seconds.items() if limit}
+    longest = settings.database_statement_timeout
+    return {"server_settings": told, "command_timeout": longest + CANCEL_SECONDS if longest else None}
 
 
 async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
@@ -166,7 +209,16 @@ def _ping_after_idleness(engine: AsyncEngine) -> None:
             raise DisconnectionError from error
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _discard_silent_connections(engine: AsyncEngine) -> None:
+    """An answer that did not come in time could come to the next statement: its connection is not used again."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _discard(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, TimeoutError):
+            context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
+
+
+def _prepare_sqlite(engine: AsyncEngine, lock_timeout: float) -> None:
     """Write-ahead log, foreign keys, and transactions that take the write lock when they begin.
 
     A transaction that starts by reading and writes later fails at once when another wrote in between.
@@ -176,7 +228,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def _pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in _SQLITE_PRAGMAS:
+        for pragma in (*_SQLITE_PRAGMAS, f"busy_timeout={math.ceil(lock_timeout * 1_000)}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

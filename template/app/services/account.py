@@ -28,7 +28,7 @@ class AccountService:
         self._user = user
 
     async def update(self, data: UserUpdate) -> User:
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             users = UserRepository(session)
             return await users.update(await users.get(self._user.id, lock=True), changed(data))
 
@@ -47,7 +47,7 @@ class AccountService:
 
     async def delete(self) -> None:
         """And with it, in the database, everything that hangs on it. Raises LastSuperuser."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             users = UserRepository(session)
             if await users.lock_superusers() == [self._user.id]:
                 raise LastSuperuser

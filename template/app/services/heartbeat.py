@@ -17,6 +17,8 @@ from app.repositories import process
 from app.repositories.process import ProcessRepository
 
 BEAT_SECONDS = 1.0
+BEAT_TIMEOUT = 3.0
+"""Seconds after which a beat that hangs is given up, so that the next one comes in time."""
 ALONE = "cannot share replies: set REDIS_URL for both, or stop that one"
 
 log = structlog.stdlib.get_logger("app.heartbeat")

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from app.core import database as database_module
 from app.main import create_app
 from app.services import heartbeat
 from tests.conftest import PASSWORD, MakeSettings, client_for, end_other_connections
@@ -72,9 +71,8 @@ async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
     monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings, database_url: str
 ) -> None:
     """A cut connection on PostgreSQL, a held lock on SQLite."""
-    monkeypatch.setattr(database_module, "_SQLITE_PRAGMAS", ("foreign_keys=ON", "busy_timeout=10"))
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)  # which could be the one to find out
-    app = create_app(make_settings())
+    app = create_app(make_settings(database_lock_timeout=0.01))
     body = {"email": "ada@example.com", "password": PASSWORD}
     async with app.router.lifespan_context(app), client_for(app) as client:
         async with trouble(database_url):
