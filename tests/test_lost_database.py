@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from proxy import PHASES, Proxy, proxied
 from servers import Project, Server
 from services import database
 from test_faults import Reader, everything
-from test_faults_agents import FINAL, SETTINGS, TOOLS, assert_done_once, person
+from test_faults_agents import FINAL, SETTINGS, TOOLS, Person, person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 READERS, EXECUTIONS = 20, 10
@@ -71,13 +72,23 @@ async def _live_through(project: Project, happen: Callable[[Proxy], Awaitable[No
             assert await ada.reached(ids, *FINAL) == {"completed": EXECUTIONS}
         assert httpx2.codes.SERVICE_UNAVAILABLE in seen
         await becomes_ready(ada.client, server)
-        await assert_done_once(ada, ids)
+        await assert_called_once(ada, ids)
         stored = {reply["id"]: reply for _, reply in await everything(ada.client, server.url)}
         for reader in readers:
             assert reader.end["type"] == "message.completed"
             assert reader.text == reader.end["message"]["content"] == stored[reader.reply_id]["content"]
         assert await server.end(signal.SIGTERM) == 0
         assert "Traceback" not in server.log.result().decode()
+
+
+async def assert_called_once(person: Person, ids: list[str]) -> None:
+    """A tool that needs the database may fail meanwhile, which the model is told; it is not called again."""
+    for told in await asyncio.gather(*map(person.events, ids)):
+        assert [event["sequence"] for event in told] == list(range(1, len(told) + 1))
+        ended = Counter(event["tool_call_id"] for event in told if event["type"] in {"tool.returned", "tool.failed"})
+        assert ended == Counter(event["tool_call_id"] for event in told if event["type"] == "tool.called")
+        assert ended == {f"call_{number}": 1 for number in range(1, len(TOOLS) + 1)}
+        assert told[-1]["type"] == "execution.completed"
 
 
 @asynccontextmanager

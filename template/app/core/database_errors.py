@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _UNAVAILABLE = (
@@ -31,7 +31,7 @@ def as_database_error(error: Exception) -> OperationalError:
     return OperationalError(None, None, error, hide_parameters=True)
 
 
-def is_unavailable(error: SQLAlchemyError) -> bool:
+def is_unavailable(error: Exception) -> bool:
     """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
     if not isinstance(error, DBAPIError):
         return isinstance(error, PoolTimeoutError)

@@ -2,9 +2,11 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -14,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.database import Database
 from app.core.events import Events, Log
 from app.core.grace import Grace
+from app.core.retries import retry
 from app.core.tasks import Supervisor
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
@@ -31,9 +34,8 @@ from app.services.metering import count
 FEATURE = "chat"
 """Under which its usage is counted."""
 FLUSH_SECONDS = 1.0
-SETTLE_PAUSES = (0.1, 1.0, 3.0)
-"""Seconds before each new try to store a reply; the last one again and again."""
 
+T = TypeVar("T")
 Lines = Callable[[], Awaitable[Sequence[Line]]]
 """What a model is told, once it is the reply's turn."""
 
@@ -146,7 +148,8 @@ class Replies:
         """The one part of a reply that can be cancelled: what was said is always stored."""
         try:
             with saying.scope:
-                async with self._ai.answer(await saying.turn.lines(), saying.turn.model) as saying.answer:
+                lines = await self._retry(saying.turn.lines, saying, "read of a history")
+                async with self._ai.answer(lines, saying.turn.model) as saying.answer:
                     async for piece in saying.answer:
                         self._events.append(saying.turn.reply.id, storable(piece))
                 return saying.outcome(MessageStatus.completed, saying.answer.code)
@@ -159,19 +162,14 @@ class Replies:
 
         None when even that was not enough: another process, or the next one, finds what was flushed.
         """
-        for pause in self._pauses():
-            try:
-                return await self._store(saying, outcome)
-            except SQLAlchemyError as error:
-                log.warning("reply not stored", reply_id=str(saying.turn.reply.id), error=type(error).__name__)
-                await asyncio.sleep(pause)
-        log.error("reply given up", reply_id=str(saying.turn.reply.id))
-        return None
+        try:
+            return await self._retry(partial(self._store, saying, outcome), saying, "write of a reply")
+        except SQLAlchemyError:
+            log.exception("reply given up", reply_id=str(saying.turn.reply.id))
+            return None
 
-    def _pauses(self) -> Iterator[float]:
-        yield from SETTLE_PAUSES
-        while not self._closing:
-            yield SETTLE_PAUSES[-1]
+    async def _retry(self, work: Callable[[], Awaitable[T]], saying: _Saying, name: str) -> T:
+        return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(saying.turn.reply.id))
 
     async def _store(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
         """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""

@@ -6,6 +6,7 @@ import structlog
 from anyio import CancelScope, move_on_after
 from structlog.contextvars import bound_contextvars
 
+from app.core.database_errors import is_unavailable
 from app.core.errors import AppError
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
@@ -94,7 +95,10 @@ class Run:
         except Lost:
             raise
         # What nobody expected ends the execution, too, and what it says is not for the person who asked.
-        except Exception:
+        except Exception as error:
+            if is_unavailable(error):  # the next run, here or elsewhere, goes on from what was stored
+                log.warning("run ended by database", execution_id=str(self._execution.id), error=type(error).__name__)
+                return
             log.exception("execution failed", execution_id=str(self._execution.id))
             await self._fail("internal", "The execution failed inside this service.")
 

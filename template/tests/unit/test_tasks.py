@@ -34,9 +34,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("run", [repeat, Supervisor().repeat])
-async def test_a_loop_goes_on_whatever_its_work_raises(
-    run: Callable[..., repeat]
-) -> None:
+async def test_a_loop_goes_on_whatever_its_work_raises(run: Callable[..., repeat]) -> None:
     work = Work(*FAILURES)
     async with run("flush", work, 0.001), asyncio.timeout(20):
         await work.succeeded.wait()
