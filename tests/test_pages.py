@@ -37,7 +37,7 @@ PROGRAMS = {"my-bot": "app.cli", "alembic": "alembic"}
 UNTIL_IT_SERVES = (
     "SERVER=$!",
     "trap 'kill $SERVER; wait $SERVER || true' EXIT",
-    "grep --quiet --max-count=1 'startup complete' <(tail --pid=$SERVER --follow --lines=+1 served.txt)",
+    "grep --quiet --max-count=1 'running on http' <(tail --pid=$SERVER --follow --lines=+1 served.txt)",
 )
 NOT_RUN: dict[tuple[str, str], int] = {
     ("command-line", "a test of the project runs it"): 1,
