@@ -46,10 +46,14 @@ class ReplyRepository:
         self._session = session
 
     async def store_texts(self, texts: Mapping[UUID, str]) -> None:
-        """In one round trip. A reply that has ended keeps its last word."""
+        """In one round trip. A reply that has ended keeps its last word.
+
+        One that somebody else has locked is left as it is: who deletes several locks them in another order.
+        """
+        free = select(Message.id).where(Message.id == bindparam("of"), _pending).with_for_update(skip_locked=True)
         stored = (
             update(Message.__table__)  # pyright: ignore[reportArgumentType]
-            .where(Message.id == bindparam("of"), _pending)
+            .where(Message.id == free.scalar_subquery())
             .values(content=bindparam("text"))
         )
         connection = await self._session.connection()

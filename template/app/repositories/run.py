@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
+from app.repositories.base import delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -107,8 +108,8 @@ class RunRepository:
         return row and (row[0], row[1], row[2])
 
     async def hold_user(self, id: UUID) -> None:
-        """Before anything of theirs is locked: whoever deletes them goes the same way, and one of the two waits."""
-        await self._session.execute(select(User.id).where(User.id == id).with_for_update(read=True, key_share=True))
+        """See `hold_user`."""
+        await hold_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
         """From the first one down, and before the execution itself, as everybody does who changes several."""
@@ -159,10 +160,10 @@ class RunRepository:
         )
         return [(row[0], row[1], row[2]) for row in await self._session.execute(late)]
 
-    async def delete_finished(self, before: datetime) -> None:
-        """With their events. Those of subagents go with the execution that they belong to."""
+    async def delete_finished(self, before: datetime, limit: int) -> int:
+        """How many went, with their events. Those of subagents go with the execution that they belong to."""
         old = (Execution.finished_at < before, Execution.parent_id.is_(None))
-        await self._session.execute(delete(Execution).where(*old))
+        return await delete_of_users(self._session, Execution, *old, limit=limit)
 
 
 def _claimable(process_id: UUID, also_of_dead: bool) -> ColumnElement[bool]:
