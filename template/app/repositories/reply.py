@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus
+from app.models.user import User
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -60,8 +62,13 @@ class ReplyRepository:
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
 
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
-        """What the process speaks and has been asked to stop."""
-        asked = select(Message.id).where(_pending, Message.process_id == process_id, Message.stop_requested)
+        """What the process speaks and has been asked to stop, or speaks to people whose accounts were deactivated."""
+        asked = (
+            select(Message.id)
+            .join(Conversation, Conversation.id == Message.conversation_id)
+            .join(User, User.id == Conversation.user_id)
+            .where(_pending, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
+        )
         return (await self._session.scalars(asked)).all()
 
     async def abandoned(self, process_id: UUID) -> dict[UUID, str]:

@@ -37,6 +37,8 @@ class Claim:
     execution: Execution
     run_id: UUID
     history: History
+    user_is_active: bool
+    """Else all that is left to do is to end it."""
 
 
 class RunRepository:
@@ -51,19 +53,20 @@ class RunRepository:
     async def claim(self, process_id: UUID, ids: Collection[UUID], *, also_of_dead: bool) -> Sequence[Claim]:
         """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
         of = and_(Execution.id.in_(ids), _claimable(process_id, also_of_dead))
-        found = select(Execution).where(of).order_by(Execution.id).with_for_update(skip_locked=True)
-        claims = [await self._claim(process_id, row) for row in (await self._session.scalars(found)).all()]
+        found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
+        free = found.order_by(Execution.id).with_for_update(of=Execution, skip_locked=True)
+        claims = [await self._claim(process_id, *row) for row in (await self._session.execute(free)).all()]
         await self._session.flush()
         if known := [claim.execution.id for claim in claims if claim.execution.last_sequence]:
             await ReservationRepository(self._session).release(known)
         return claims
 
-    async def _claim(self, process_id: UUID, execution: Execution) -> Claim:
+    async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
         run_id, history = uuid7(), await self._history(execution)
         execution.losses += execution.status is ExecutionStatus.running
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
-        return Claim(execution, run_id, history)
+        return Claim(execution, run_id, history, user_is_active)
 
     async def _history(self, execution: Execution) -> History:
         if not execution.last_sequence:
@@ -141,9 +144,10 @@ class RunRepository:
         )
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
-        """The runs that a process may go on with."""
-        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running)
-        return [id for id in await self._session.scalars(select(Execution.run_id).where(*mine)) if id]
+        """The runs that a process may go on with: not those of people whose accounts were deactivated."""
+        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
+        runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
+        return [id for id in await self._session.scalars(runs) if id]
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
         """Those that are queued and those that run, by their status."""
@@ -151,11 +155,14 @@ class RunRepository:
         return {row[0]: row[1] for row in await self._session.execute(counted)}
 
     async def overdue(self, limit: int) -> Sequence[tuple[UUID, str, UUID]]:
-        """The executions that wait for approvals in vain, with the call and the user."""
+        """The executions that wait for approvals in vain, with the call and the user: for too long, or for somebody
+        whose account was deactivated.
+        """
         late = (
             select(Approval.execution_id, Approval.tool_call_id, Execution.user_id)
             .join(Execution, Execution.id == Approval.execution_id)
-            .where(Approval.status == ApprovalStatus.pending, Approval.expires_at <= now())
+            .join(User, User.id == Execution.user_id)
+            .where(Approval.status == ApprovalStatus.pending, or_(Approval.expires_at <= now(), ~User.is_active))
             .limit(limit)
         )
         return [(row[0], row[1], row[2]) for row in await self._session.execute(late)]
