@@ -47,15 +47,6 @@ class SpeechService:
         self._meter = meter
         self._user_id = user_id
 
-    async def voices(self) -> VoicesRead:
-        """None where nobody is there who could read aloud. Raises SpeechFailure."""
-        tts = self._voices.tts.there
-        if tts is None:
-            return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
-        voices = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
-        slowest, fastest = tts.speeds
-        return VoicesRead(voices=voices, formats=_formats(tts), slowest=slowest, fastest=fastest)
-
     @asynccontextmanager
     async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[Spoken]:
         """The text, read aloud until the context is left.
@@ -125,6 +116,16 @@ class SpeechService:
         if self._settings.transcription_folder:
             folder = Path(self._settings.transcription_folder, str(self._user_id))
             await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
+
+
+async def read_voices(voices: Voices) -> VoicesRead:
+    """None where nobody is there who could read aloud. Raises SpeechFailure."""
+    tts = voices.tts.there
+    if tts is None:
+        return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
+    known = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
+    slowest, fastest = tts.speeds
+    return VoicesRead(voices=known, formats=_formats(tts), slowest=slowest, fastest=fastest)
 
 
 def _formats(tts: TTS) -> list[AudioFormat]:
