@@ -21,12 +21,13 @@ from app.schemas.speech import (
     VoiceRead,
     VoicesRead,
 )
-from app.services.audio import Audio, NothingSaid, inspect
+from app.services.audio import Audio, BadAudio, NothingSaid, inspect
 from app.services.speech_provider import Voices
 from app.services.speech_settings import SpeechSettings
 from app.services.speech_usage import Job, Meter, listening, reading
 from app.services.stt import STT, Segment, Transcript
 from app.services.tts import TTS, pieces, wav_header
+from app.services.workers import TookTooLong
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ class SpeechService:
                 return await self._understand(stt, path, language)
 
     async def _understand(self, stt: STT, path: Path, language: str | None) -> TranscriptionRead:
-        audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
+        try:
+            audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
+        except (TookTooLong, MemoryError):
+            raise BadAudio("The audio takes too much to be decoded.") from None
         most = listening(self._settings, stt.name, audio.seconds)
         async with self._meter.counted(most) as job:
             found = await stt.transcribe(path, audio, language)
