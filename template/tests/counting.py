@@ -32,7 +32,7 @@ def statements(app: FastAPI) -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not re.search(r"^BEGIN|\bprocesses\b|AND messages.stop_requested|SET content", statement):
+        if not re.search(r"^BEGIN|\bprocesses\b|messages\.stop_requested( = 1)? OR|SET content", statement):
             found.append(statement)
 
     with listening(app, before_cursor_execute=note):

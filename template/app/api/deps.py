@@ -92,18 +92,25 @@ async def session_user(user: OptionalUser) -> Principal:
 
 async def known_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
     """Who is calling, verified or not. An API key must have the path's tag among its scopes, or `read` for a GET."""
-    tags: list[str] = getattr(connection.scope.get("route"), "tags", [])
     reading = {"read"} if connection.scope.get("method") == "GET" else set[str]()
-    return within_scopes(signed_in(user), {*tags, *reading})
+    return within_scopes(signed_in(user), _tags(connection) | reading)
 
 
 async def current_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
     return verified(await known_user(connection, user), connection.app.state.settings)
 
 
-SessionUser = Annotated[Principal, Depends(session_user)]
 KnownUser = Annotated[Principal, Depends(known_user)]
 CurrentUser = Annotated[Principal, Depends(current_user)]
+
+
+async def spending_user(connection: HTTPConnection, user: CurrentUser) -> Principal:
+    """For what is charged, also where it is a GET: of the scopes of an API key, `read` does not allow it."""
+    return within_scopes(user, _tags(connection))
+
+
+SessionUser = Annotated[Principal, Depends(session_user)]
+SpendingUser = Annotated[Principal, Depends(spending_user)]
 
 
 async def superuser(user: SessionUser, settings: SettingsDep) -> Principal:
@@ -121,6 +128,11 @@ def signed_in(user: Principal | None) -> Principal:
     return user
 
 
+def may_read(user: Principal) -> bool:
+    """What is about the person: an API key for something else is not told."""
+    return user.scopes is None or "read" in user.scopes
+
+
 def within_scopes(user: Principal, wanted: set[str]) -> Principal:
     """An API key must have one of them."""
     if user.scopes is not None and wanted.isdisjoint(user.scopes):
@@ -132,6 +144,10 @@ def verified(user: Principal, settings: Settings) -> Principal:
     if settings.verified_email_required and not user.email_verified:
         raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the letter again.")
     return user
+
+
+def _tags(connection: HTTPConnection) -> set[str]:
+    return set(getattr(connection.scope.get("route"), "tags", ()))
 
 
 IdempotencyKey = Annotated[

@@ -10,7 +10,7 @@ from app.core.errors import NotFound
 from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository
+from app.repositories.base import OwnedRepository, hold_user
 from app.repositories.reply import Outcome
 
 
@@ -87,6 +87,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
 
     async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
         """The last word of a reply. None when it has had one, or is gone."""
+        await hold_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
     def _is_reply(self, id: UUID) -> ColumnElement[bool]:

@@ -56,7 +56,8 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return found
 
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
-        """From the first ancestor down to it, as everybody does who changes several. Raises NotFound."""
+        """From the first ancestor down to it, as everybody does who changes several. Raises AccountGone, NotFound."""
+        await self.hold_owner()
         chain = [await self.get(id)]
         while (parent_id := chain[0].parent_id) is not None:
             chain.insert(0, await self.get(parent_id))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, ForeignKey, Table, literal, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, ForeignKey, Table, delete, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import Base
@@ -38,6 +38,13 @@ class PersonalDataRepository:
             last = [literal(after[key.name], key.type) for key in keys]
             rows = rows.where(tuple_(*keys) > tuple_(*last))
         return [dict(row) for row in (await self._session.execute(rows)).mappings()]
+
+    async def delete_some(self, table: Table, limit: int) -> int:
+        """How many of the rows went; fewer than `limit` when none is left."""
+        keys: Sequence[Column[Any]] = list(table.primary_key.columns)
+        some = select(*keys).where(self._belongs(table)).limit(limit)
+        gone = delete(table).where(tuple_(*keys).in_(some)).returning(keys[0])
+        return len((await self._session.scalars(gone)).all())
 
     def _belongs(self, table: Table) -> ColumnElement[bool]:
         if table is _users:

@@ -11,7 +11,9 @@ from sqlalchemy import ColumnElement, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import now
+from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus
+from app.models.user import User
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -51,18 +53,27 @@ class ReplyRepository:
         self._session = session
 
     async def store_texts(self, texts: Mapping[UUID, str]) -> None:
-        """In one round trip. A reply that has ended keeps its last word."""
+        """In one round trip. A reply that has ended keeps its last word.
+
+        One that somebody else has locked is left as it is: who deletes several locks them in another order.
+        """
+        free = select(Message.id).where(Message.id == bindparam("of"), _pending).with_for_update(skip_locked=True)
         stored = (
             update(Message.__table__)  # pyright: ignore[reportArgumentType]
-            .where(Message.id == bindparam("of"), _pending)
+            .where(Message.id == free.scalar_subquery())
             .values(content=bindparam("text"))
         )
         connection = await self._session.connection()
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
 
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
-        """What the process speaks and has been asked to stop."""
-        asked = select(Message.id).where(_pending, Message.process_id == process_id, Message.stop_requested)
+        """What the process speaks and has been asked to stop, or speaks to people whose accounts were deactivated."""
+        asked = (
+            select(Message.id)
+            .join(Conversation, Conversation.id == Message.conversation_id)
+            .join(User, User.id == Conversation.user_id)
+            .where(_pending, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
+        )
         return (await self._session.scalars(asked)).all()
 
     async def abandoned(self, process_id: UUID) -> Sequence[UUID]:

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
+from app.repositories.base import delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -36,6 +37,8 @@ class Claim:
     execution: Execution
     run_id: UUID
     history: History
+    user_is_active: bool
+    """Else all that is left to do is to end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +64,21 @@ class RunRepository:
     async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
         """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
         of = and_(Execution.id.in_(ids), _claimable(claimant))
-        found = select(Execution).where(of).order_by(Execution.id).with_for_update(skip_locked=True)
-        claims = [await self._claim(claimant.process_id, row) for row in (await self._session.scalars(found)).all()]
+        found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
+        free = found.order_by(Execution.id).with_for_update(of=Execution, skip_locked=True)
+        claims = [await self._claim(claimant.process_id, *row) for row in (await self._session.execute(free)).all()]
         await self._session.flush()
         if known := [claim.execution.id for claim in claims if claim.execution.last_sequence]:
             await ReservationRepository(self._session).release(known)
         return claims
 
-    async def _claim(self, process_id: UUID, execution: Execution) -> Claim:
+    async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
         run_id, history = uuid7(), await self._history(execution)
         is_of_dead = execution.status is ExecutionStatus.running and execution.process_id != process_id
         execution.losses += is_of_dead
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
-        return Claim(execution, run_id, history)
+        return Claim(execution, run_id, history, user_is_active)
 
     async def _history(self, execution: Execution) -> History:
         if not execution.last_sequence:
@@ -119,8 +123,8 @@ class RunRepository:
         return row and (row[0], row[1], row[2])
 
     async def hold_user(self, id: UUID) -> None:
-        """Before anything of theirs is locked: whoever deletes them goes the same way, and one of the two waits."""
-        await self._session.execute(select(User.id).where(User.id == id).with_for_update(read=True, key_share=True))
+        """See `hold_user`."""
+        await hold_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
         """From the first one down, and before the execution itself, as everybody does who changes several."""
@@ -152,9 +156,10 @@ class RunRepository:
         )
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
-        """The runs that a process may go on with."""
-        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running)
-        return [id for id in await self._session.scalars(select(Execution.run_id).where(*mine)) if id]
+        """The runs that a process may go on with: not those of people whose accounts were deactivated."""
+        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
+        runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
+        return [id for id in await self._session.scalars(runs) if id]
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
         """Those that are queued and those that run, by their status."""
@@ -162,19 +167,22 @@ class RunRepository:
         return {row[0]: row[1] for row in await self._session.execute(counted)}
 
     async def overdue(self, limit: int) -> Sequence[tuple[UUID, str, UUID]]:
-        """The executions that wait for approvals in vain, with the call and the user."""
+        """The executions that wait for approvals in vain, with the call and the user: for too long, or for somebody
+        whose account was deactivated.
+        """
         late = (
             select(Approval.execution_id, Approval.tool_call_id, Execution.user_id)
             .join(Execution, Execution.id == Approval.execution_id)
-            .where(Approval.status == ApprovalStatus.pending, Approval.expires_at <= now())
+            .join(User, User.id == Execution.user_id)
+            .where(Approval.status == ApprovalStatus.pending, or_(Approval.expires_at <= now(), ~User.is_active))
             .limit(limit)
         )
         return [(row[0], row[1], row[2]) for row in await self._session.execute(late)]
 
-    async def delete_finished(self, before: datetime) -> None:
-        """With their events. Those of subagents go with the execution that they belong to."""
+    async def delete_finished(self, before: datetime, limit: int) -> int:
+        """How many went, with their events. Those of subagents go with the execution that they belong to."""
         old = (Execution.finished_at < before, Execution.parent_id.is_(None))
-        await self._session.execute(delete(Execution).where(*old))
+        return await delete_of_users(self._session, Execution, *old, limit=limit)
 
 
 def _claimable(claimant: Claimant) -> ColumnElement[bool]:

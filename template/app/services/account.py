@@ -3,9 +3,11 @@ from typing import Any
 
 import structlog
 from pydantic import ConfigDict, TypeAdapter
+from sqlalchemy import Table
 
 from app.core.database import Database
 from app.models.user import User
+from app.repositories.credential import ApiKeyRepository, SessionRepository
 from app.repositories.personal_data import PersonalDataRepository, personal_tables
 from app.repositories.principal import Principal
 from app.repositories.user import UserRepository
@@ -14,6 +16,7 @@ from app.schemas.user import UserUpdate
 from app.services.users import LastSuperuser
 
 BATCH = 200
+DELETED_AT_ONCE = 1000
 
 _row = TypeAdapter[dict[str, Any]](dict[str, Any], config=ConfigDict(ser_json_bytes="base64"))
 
@@ -46,13 +49,36 @@ class AccountService:
         yield b"]}"
 
     async def delete(self) -> None:
-        """And with it, in the database, everything that hangs on it. Raises LastSuperuser."""
+        """And with it, in the database, everything that hangs on it. Raises LastSuperuser.
+
+        What hangs on it goes a part at a time, so that nobody waits long for a large account. Should the process die
+        meanwhile, who owns it logs in again and deletes the rest.
+        """
+        await self._leave()
+        for table in reversed(personal_tables()[1:]):
+            while await self._delete_some(table) == DELETED_AT_ONCE:
+                pass
+        async with self._database.write(self._user.id) as session:
+            users = UserRepository(session)
+            if user := await users.find(self._user.id, lock=True):
+                await users.delete(user)
+        log.info("account deleted", user_id=str(self._user.id))
+
+    async def _leave(self) -> None:
+        """From now on nobody gets in, and the last superuser may be somebody else. Raises LastSuperuser."""
         async with self._database.write(self._user.id) as session:
             users = UserRepository(session)
             if await users.lock_superusers() == [self._user.id]:
                 raise LastSuperuser
-            await users.delete(await users.get(self._user.id, lock=True))
-        log.info("account deleted", user_id=str(self._user.id))
+            await users.update(await users.get(self._user.id, lock=True), {"is_superuser": False})
+            await SessionRepository(session, self._user.id).end_all()
+            await ApiKeyRepository(session, self._user.id).delete_all()
+
+    async def _delete_some(self, table: Table) -> int:
+        """It holds the account first, as everybody does who writes what hangs on it."""
+        async with self._database.write() as session:
+            await UserRepository(session).find(self._user.id, lock=True)
+            return await PersonalDataRepository(session, self._user.id).delete_some(table, DELETED_AT_ONCE)
 
     async def _rows(self, table: Any) -> AsyncIterator[dict[str, Any]]:
         last = None

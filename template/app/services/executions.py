@@ -106,6 +106,7 @@ class ExecutionService:
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
+        await executions.hold_owner(alone=True)  # else two that count at once would not see each other
         if key:
             asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)

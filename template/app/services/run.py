@@ -36,11 +36,18 @@ class Exhausted(AppError):
     code = "limit_reached"
 
 
+class AccountInactive(AppError):
+    """Whoever asked for it may ask for nothing any more."""
+
+    code = "account_inactive"
+
+
 class Run:
     def __init__(self, means: Means, claim: Claim) -> None:
         self._means = means
         self._execution = claim.execution
         self._history = claim.history
+        self._user_is_active = claim.user_is_active
         self._journal = Journal(means.database, means.events, claim.execution, claim.run_id)
         self._scope = CancelScope()
 
@@ -104,6 +111,8 @@ class Run:
 
     async def _advance(self) -> None:
         """To its end; where the process stops, to its next step, from which another run goes on."""
+        if not self._user_is_active:
+            raise AccountInactive("The account was deactivated.")
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
         if self._execution.losses > MOST_LOSSES:

@@ -23,6 +23,7 @@ TURN_SECONDS = 0.5
 """Between two looks at what other processes did: what they queued, and what they cancelled."""
 EXPIRE_SECONDS = 5.0
 FORGET_SECONDS = 3600.0
+FORGOTTEN_AT_ONCE = 100
 
 log = structlog.stdlib.get_logger("app.executions")
 
@@ -118,6 +119,7 @@ async def open_worker(
 
 async def forget(database: Database, days: int) -> None:
     """Executions that ended so many days ago; 0 keeps them for ever."""
-    if days:
+    before, left = now() - timedelta(days=days), bool(days)
+    while left:
         async with database.write() as session:
-            await RunRepository(session).delete_finished(now() - timedelta(days=days))
+            left = await RunRepository(session).delete_finished(before, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE

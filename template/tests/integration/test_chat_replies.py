@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from app.models.user import User
 from app.services.ai import Line
 from tests.chats import CONVERSATIONS, Endless, Scripted, messages, stream
 from tests.conftest import end_other_connections
@@ -89,3 +90,23 @@ async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncC
     app.state.replies._ai = Deleting()
     *_, end = await stream(alice, "hello")
     assert (end.type, end.data["code"]) == ("message.failed", "conversation_deleted")
+
+
+async def test_replies_to_somebody_whose_account_is_deactivated_stop(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    """Also those that wait for their turn."""
+    app.state.replies._ai = model = Endless()
+    first = asyncio.create_task(stream(alice, "hello"))
+    await model.thinks.wait()
+    [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
+    second = asyncio.create_task(stream(alice, "and again", conversation_id=conversation["id"]))
+    while len(app.state.replies._sayings) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    async with app.state.database.write() as session:
+        await session.execute(update(User).values(is_active=False))
+    await app.state.replies.flush()
+    async with asyncio.timeout(20):
+        ends = [told[-1] for told in await asyncio.gather(first, second)]
+    assert [(end.type, end.data["message"]["content"]) for end in ends] == [
+        ("message.stopped", "so far"),
+        ("message.stopped", ""),
+    ]

@@ -21,6 +21,9 @@ from app.services.signals import open_signals
 from app.services.tool_list import publish
 from app.services.toolbox import ToolSettings, open_tools
 from app.services.worker import open_worker
+from app.services.workers import open_workers
+
+TOOL_PROCESSES = 2
 
 
 @asynccontextmanager
@@ -38,7 +41,17 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             await stack.enter_async_context(measuring(state.database, state.telemetry))
         state.signals = await stack.enter_async_context(open_signals(state.grace))
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
-            means = Means(settings, state.database, state.events, state.agent_ai, toolbox, state.budgets, state.signals)
+            workers = await stack.enter_async_context(open_workers(TOOL_PROCESSES))
+            means = Means(
+                settings,
+                state.database,
+                state.events,
+                state.agent_ai,
+                toolbox,
+                state.budgets,
+                state.signals,
+                workers,
+            )
             state.worker = await stack.enter_async_context(
                 open_worker(means, state.heartbeat, state.supervisor, state.grace)
             )
