@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import formataddr, formatdate, make_msgid
+from email.parser import HeaderParser
+from email.policy import default as POLICY
+from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -36,8 +39,8 @@ class MailFailure(Exception):
 
 
 class Mailer(Protocol):
-    async def deliver(self, message: EmailMessage) -> None:
-        """Raises MailFailure."""
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        """Sends it to this recipient, whatever its headers say. Raises MailFailure."""
         ...
 
 
@@ -56,11 +59,11 @@ class SmtpMailer:
             "timeout": SMTP_SECONDS,
         }
 
-    async def deliver(self, message: EmailMessage) -> None:
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
         from aiosmtplib import SMTPException, send
 
         try:
-            await send(message, **self._options)
+            await send(message, sender=sender, recipients=[recipient], **self._options)
         except (SMTPException, OSError, ValueError) as error:
             raise MailFailure(type(error).__name__) from None
 
@@ -82,7 +85,7 @@ class FolderMailer:
         self._folder = folder
         self._show_text = show_text
 
-    async def deliver(self, message: EmailMessage) -> None:
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
         try:
             path = await to_thread.run_sync(self._write, message)
         except OSError as error:
@@ -103,8 +106,7 @@ class Outbox:
 
     def __init__(self, mailer: Mailer, settings: Settings) -> None:
         self._mailer = mailer
-        self._sender = formataddr((settings.app_name, settings.mail_from))
-        self._domain = settings.mail_from.rpartition("@")[2]
+        self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -115,9 +117,12 @@ class Outbox:
     async def send(self, mail: Mail) -> None:
         """Tries again for a while; what cannot be delivered is logged and given up."""
         message = self._message(mail)
+        if _addresses(message, "To") != [mail.to] or _addresses(message, "From") != [self._sender]:
+            log.error("mail refused", subject=mail.subject, error="its headers would name other addresses")
+            return
         for pause in (*PAUSES, None):
             try:
-                await self._mailer.deliver(message)
+                await self._mailer.deliver(message, self._sender, mail.to)
                 return
             except MailFailure as error:
                 log.warning("mail not delivered", subject=mail.subject, error=str(error), again_in=pause)
@@ -142,12 +147,29 @@ class Outbox:
             log.error("work after an answer failed", exc_info=error)
 
     def _message(self, mail: Mail) -> EmailMessage:
-        message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self._sender, mail.to, mail.subject
-        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._domain)
+        message = EmailMessage(POLICY.clone(utf8=not mail.to.isascii()))
+        message["From"], message["To"] = _address(self._sender, self._app_name), _address(mail.to)
+        message["Subject"] = _undecoded(mail.subject)
+        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=message["From"].addresses[0].domain)
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(mail.text)
         return message
+
+
+def _address(address: str, name: str = "") -> Address:
+    user, _, domain = address.rpartition("@")
+    return Address(_undecoded(name), user, domain)
+
+
+def _undecoded(text: str) -> str:
+    """Without what begins an encoded word, which the library decodes wherever it stands."""
+    return text.replace("=?", "= ?")
+
+
+def _addresses(message: EmailMessage, header: str) -> list[str]:
+    """As whoever gets the message reads them."""
+    read = HeaderParser(policy=POLICY).parsestr(bytes(message).decode())
+    return [address.addr_spec for address in read[header].addresses]
 
 
 @asynccontextmanager
