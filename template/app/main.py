@@ -1,5 +1,5 @@
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from fastapi import FastAPI
@@ -67,15 +67,15 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
         open_database(settings) as state.database,
         open_ai(settings, state.telemetry) as state.ai,
-        open_outbox(settings, state.grace) as state.outbox,
         open_redis(settings) as state.redis,
+        nullcontext(Throttle(state.redis, settings.redis_prefix)) as state.throttle,
+        open_outbox(settings, state.grace, state.throttle) as state.outbox,
         open_events(settings) as state.events,
     ):
         await check_migrations(state.database)
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
-        state.throttle = Throttle(state.redis, settings.redis_prefix)
         state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
         state.checks = {
             "database": Check(partial(applied, state.database)),

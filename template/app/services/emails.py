@@ -31,9 +31,9 @@ class EmailService:
 
     async def resend(self, user: Principal) -> None:
         """Raises TooManyRequests."""
-        await self._gate.mail(user.email)
+        await self._gate.mail()
         if not user.email_verified:
-            self._letters.verify(user.id, user.email)
+            await self._letters.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
@@ -44,8 +44,8 @@ class EmailService:
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
         await self._gate.guessed_password(user.email)
-        await self._gate.mail(data.email)
-        self._letters.change(user.id, data.email)
+        await self._gate.mail()
+        await self._letters.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
         """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
@@ -66,4 +66,4 @@ class EmailService:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
         if email != before:
-            self._letters.tell(before, "The e-mail address of your account was changed.")
+            await self._letters.tell(before, "The e-mail address of your account was changed.")

@@ -53,12 +53,12 @@ class PasswordService:
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
         log.info("password changed", user_id=str(user.id))
-        self._letters.tell(user.email, _CHANGED)
+        await self._letters.tell(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
         """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
-        await self._gate.mail(email)
-        self._letters.reset(email)
+        await self._gate.mail()
+        await self._letters.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
         """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
@@ -77,4 +77,4 @@ class PasswordService:
             await tokens.void()
         await self._gate.guessed_password(user.email)
         log.info("password reset", user_id=str(user_id))
-        self._letters.tell(user.email, _CHANGED)
+        await self._letters.tell(user.email, _CHANGED)

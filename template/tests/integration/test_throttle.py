@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from app.core import throttle
 from app.core.errors import SetupError
-from app.core.throttle import _network
+from app.core.throttle import network
 from app.main import create_app
 from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
@@ -176,7 +176,7 @@ async def test_only_a_trusted_proxy_says_who_calls(
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "counted"),
     [
         ("192.0.2.1", "192.0.2.1"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
@@ -185,8 +185,8 @@ async def test_only_a_trusted_proxy_says_who_calls(
         ("testclient", "testclient"),
     ],
 )
-def test_an_ipv6_network_is_one_caller(address: str, network: str) -> None:
-    assert _network(address) == network
+def test_an_ipv6_network_is_one_caller(address: str, counted: str) -> None:
+    assert network(address) == counted
 
 
 @pytest.fixture

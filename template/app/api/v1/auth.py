@@ -65,7 +65,7 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 async def register(data: UserCreate, users: Users, letters: LettersDep, gate: GateDep) -> User:
     await gate.register()
     user = await users.register(data)
-    letters.verify(user.id, user.email)
+    await letters.welcome(user.id, user.email)
     return user
 
 
