@@ -76,7 +76,7 @@ class AccountService:
 
     async def _delete_some(self, table: Table) -> int:
         """It holds the account first, as everybody does who writes what hangs on it."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             await UserRepository(session).find(self._user.id, lock=True)
             return await PersonalDataRepository(session, self._user.id).delete_some(table, DELETED_AT_ONCE)
 

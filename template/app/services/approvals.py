@@ -73,6 +73,6 @@ async def expire(database: Database, signals: Signals) -> None:
         overdue = await RunRepository(session).overdue(EXPIRED_AT_ONCE)
     for execution_id, tool_call_id, user_id in overdue:
         with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
-            async with database.write() as session:
+            async with database.write(user_id) as session:
                 chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
             signals.tell(*(execution.id for execution in chain))

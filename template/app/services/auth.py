@@ -106,7 +106,7 @@ class AuthService:
 
     async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
         """A session, unless what was verified has been changed meanwhile."""
-        async with self._database.write() as session:
+        async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.find(user.id, lock=True)
             if current is None or not current.is_active or current.hashed_password != user.hashed_password:

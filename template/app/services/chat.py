@@ -108,7 +108,7 @@ class ChatService:
 
         Whichever process speaks it sees in its row that it should stop.
         """
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             pending = Message.status == MessageStatus.pending
             row = await conversations.update_reply(reply_id, pending, stop_requested=True)
@@ -118,7 +118,7 @@ class ChatService:
 
     async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
         """Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
             return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
@@ -126,7 +126,7 @@ class ChatService:
     async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, Lines | None]:
         """Without lines the reply has begun before."""
         message_id, reply_id = uuid7(), uuid7()
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             first_id = await self._claim(session, data, key, reply_id) if key else reply_id
             if first_id != reply_id:

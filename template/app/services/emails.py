@@ -52,7 +52,7 @@ class EmailService:
         await self._gate.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
-            async with self._database.write() as session:
+            async with self._database.write(user_id) as session:
                 users, tokens = UserRepository(session), EmailTokenRepository(session, user_id)
                 user = await users.find(user_id, lock=True)
                 email = await tokens.consume(id, EmailPurpose(purpose))

@@ -99,7 +99,7 @@ class Letters:
     async def _link(self, user_id: UUID, email: str, purpose: EmailPurpose) -> Letter | None:
         """Void what was sent for the same purpose before: only the newest letter counts."""
         expires_at = now() + timedelta(minutes=self._minutes)
-        async with self._database.write() as session:
+        async with self._database.write(user_id) as session:
             if await UserRepository(session).find(user_id, lock=True) is None:
                 return None  # who asked has left since
             tokens = EmailTokenRepository(session, user_id)

@@ -44,7 +44,7 @@ class PasswordService:
             raise WrongPassword
         await self._gate.guessed_password(user.email)
         hashed = await self._passwords.hash(data.new_password)
-        async with self._database.write() as session:
+        async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.get(user.id, lock=True)
             if current.hashed_password != known:  # by another request meanwhile
@@ -65,7 +65,7 @@ class PasswordService:
         await self._gate.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
         hashed = await self._passwords.hash(data.password)
-        async with self._database.write() as session:
+        async with self._database.write(user_id) as session:
             user = await UserRepository(session).find(user_id, lock=True)
             tokens = EmailTokenRepository(session, user_id)
             email = await tokens.consume(id, EmailPurpose.reset)

@@ -174,7 +174,7 @@ class Replies:
     async def _store(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
         """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""
         reply = saying.turn.reply
-        async with self._database.write() as session:
+        async with self._database.write(saying.turn.user_id) as session:
             conversations = ConversationRepository(session, saying.turn.user_id)
             settled = await conversations.settle(reply.id, outcome)
             if settled is None and (ended := await conversations.find_reply(reply.id)):

@@ -173,7 +173,7 @@ class Run:
         if not budgets.active:
             return
         amount = budgets.at_most(prompt.model, [Line("user", text) for text in texts(prompt)])
-        async with self._means.database.write() as session:
+        async with self._means.database.write(self._execution.user_id) as session:
             balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
             budgets.check(balance, amount)
 
