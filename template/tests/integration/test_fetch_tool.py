@@ -211,9 +211,7 @@ async def test_a_site_that_says_nothing_has_no_more_time_than_any_tool(anywhere:
             await box.call("fetch_page", context(), json.dumps({"url": url}))
 
 
-async def test_a_page_that_keeps_a_parser_busy_ends_with_its_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_that_keeps_a_parser_busy_ends_with_its_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """And with it the process that reads it."""
     fetch_page = fetch_tool(FetchSettings(), allow_local=True)
     assert await refused(fetch_page, url=f"{site.url}/deep") == TOO_COMPLEX
