@@ -105,13 +105,7 @@ async def blocked(workers: Workers, fifo: Path) -> AsyncGenerator[asyncio.Task[b
     os.mkfifo(fifo)
     task = asyncio.create_task(workers.do(Path.read_bytes, fifo))
     async with asyncio.timeout(60):
-        while not task.done():
-            try:
-                writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:  # nobody reads yet
-                await asyncio.sleep(0.01)
-            else:
-                break
+        writer = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)  # once somebody reads
     try:
         yield task
     finally:

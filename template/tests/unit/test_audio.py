@@ -85,7 +85,7 @@ def test_more_samples_than_anybody_records_are_refused(path: Path) -> None:
 @pytest.mark.parametrize("format", CODECS)
 def test_whatever_is_in_a_file_it_is_audio_or_refused(format: str, path: Path) -> None:
     """Bytes of its first part are other ones, are gone, or are twice there."""
-    chance = random.Random(format)
+    chance = random.Random(format)  # noqa: S311
     for _ in range(25):
         path.write_bytes(spoiled(recording(format, 0.3), chance))
         try:
