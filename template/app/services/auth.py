@@ -42,10 +42,11 @@ class AuthService:
     async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
         address = normalize_email(email)
-        await self.gate.log_in(address or email)  # as it is stored, so that no other way to write it counts anew
+        account = address or email
+        await self.gate.log_in(account)  # as it is stored, so that no other way to write it counts anew
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
-        known = await self._passwords.verify(password, user.hashed_password if user else None)
+        known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
@@ -102,7 +103,8 @@ class AuthService:
 
     async def _renewed_hash(self, user: User, password: str) -> str | None:
         """Where the settings ask for another cost than the stored hash has."""
-        return await self._passwords.hash(password) if self._passwords.is_outdated(user.hashed_password) else None
+        outdated = self._passwords.is_outdated(user.hashed_password)
+        return await self._passwords.hash(password, user.email) if outdated else None
 
     async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
         """A session, unless what was verified has been changed meanwhile."""

@@ -40,7 +40,7 @@ class EmailService:
         await self._gate.guess_password(user.email)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
-        if not await self._passwords.verify(data.password, known):
+        if not await self._passwords.verify(data.password, known, user.email):
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
         await self._gate.guessed_password(user.email)

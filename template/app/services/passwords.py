@@ -39,11 +39,11 @@ class PasswordService:
         await self._gate.guess_password(user.email)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
-        if not await self._passwords.verify(data.current_password, known):
+        if not await self._passwords.verify(data.current_password, known, user.email):
             log.warning("password not changed", user_id=str(user.id))
             raise WrongPassword
         await self._gate.guessed_password(user.email)
-        hashed = await self._passwords.hash(data.new_password)
+        hashed = await self._passwords.hash(data.new_password, user.email)
         async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.get(user.id, lock=True)
@@ -64,7 +64,7 @@ class PasswordService:
         """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
         await self._gate.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
-        hashed = await self._passwords.hash(data.password)
+        hashed = await self._passwords.hash(data.password, str(user_id))
         async with self._database.write(user_id) as session:
             user = await UserRepository(session).find(user_id, lock=True)
             tokens = EmailTokenRepository(session, user_id)

@@ -49,7 +49,7 @@ class UserService:
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False, email_verified: bool = False) -> User:
         """Raises EmailTaken. Whether someone is a superuser is never read from what a client sent."""
-        hashed = await self._passwords.hash(data.password)
+        hashed = await self._passwords.hash(data.password, data.email)
         try:
             async with self._database.write() as session:
                 user = await UserRepository(session).create(

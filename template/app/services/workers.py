@@ -17,7 +17,7 @@ from anyio import CancelScope
 from structlog.contextvars import get_contextvars
 
 from app.core.errors import Busy
-from app.core.turns import Turns
+from app.core.places import Places
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Workers:
     """So many processes at most, which begin when they are first needed, and are shared fairly."""
 
     def __init__(self, number: int) -> None:
-        self._turns = Turns(number)
+        self._turns = Places(number)
         self._idle: list[_Worker] = []
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:

@@ -11,7 +11,7 @@ from structlog.contextvars import bound_contextvars
 
 from app.core import turns
 from app.core.errors import Busy
-from app.core.turns import Turns
+from app.core.places import Places
 from app.services import workers as module
 from app.services.workers import TookTooLong, Workers, open_workers
 
@@ -45,7 +45,7 @@ async def settled(*holders: Holder) -> list[bool]:
 
 
 async def test_nobody_takes_the_last_place_who_has_another() -> None:
-    turns = Turns(2)
+    turns = Places(2)
     first, second, another = (Holder(turns, who) for who in ("alice", "alice", "bob"))
     assert await settled(first, second, another) == [True, False, True]
     await another.go()
@@ -56,7 +56,7 @@ async def test_nobody_takes_the_last_place_who_has_another() -> None:
 
 
 async def test_one_place_is_for_everybody() -> None:
-    turns = Turns(1)
+    turns = Places(1)
     holders = [Holder(turns, who) for who in ("alice", "alice", "bob")]
     for number, holder in enumerate(holders):
         assert await settled(*holders) == [place <= number for place in range(3)]
@@ -64,7 +64,7 @@ async def test_one_place_is_for_everybody() -> None:
 
 
 async def test_who_has_the_fewest_is_next() -> None:
-    turns = Turns(3)
+    turns = Places(3)
     one, two, bobs = (Holder(turns, who) for who in ("alice", "alice", "bob"))
     waiting = [Holder(turns, who) for who in ("alice", "bob", "carol")]
     assert await settled(one, two, bobs, *waiting) == [True, True, True, False, False, False]
@@ -75,7 +75,7 @@ async def test_who_has_the_fewest_is_next() -> None:
 
 
 async def test_who_leaves_the_queue_takes_no_place_along() -> None:
-    turns = Turns(1)
+    turns = Places(1)
     first, second, third = (Holder(turns, who) for who in ("alice", "bob", "carol"))
     await settled()
     second._task.cancel()
@@ -89,7 +89,7 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
 
 async def test_a_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "MOST_WAITING", 1)
-    places = Turns(1)
+    places = Places(1)
     holders = [Holder(places, "alice") for _ in range(2)]
     await settled()
     with pytest.raises(Busy):
