@@ -78,8 +78,9 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
     turns = Places(1)
     first, second, third = (Holder(turns, who) for who in ("alice", "bob", "carol"))
     await settled()
-    second._task.cancel()
-    await first.go()  # at the same moment
+    first._go.set()
+    second._task.cancel()  # before it is seen that the place is free
+    await first._task
     assert await settled(second, third) == [False, True]
     await third.leave()
     last = Holder(turns, "alice")
