@@ -107,6 +107,13 @@ class AccessTokens:
             raise Unauthenticated("The access token has expired; refresh it or log in again.")
         return user_id, session_id
 
+    def recognize(self, token: str) -> tuple[UUID, UUID] | None:
+        """User id and session id of a token that was once issued, though it may have expired."""
+        try:
+            return _session(self._key, token)[:2]
+        except (jwt.PyJWTError, ValueError):
+            return None
+
 
 class InvalidToken(Invalid):
     code = "invalid_token"

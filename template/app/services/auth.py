@@ -39,22 +39,30 @@ class AuthService:
         self._passwords = passwords
         self.gate = gate
 
-    async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
+    async def login(
+        self, email: str, password: str, user_agent: str | None, previous_token: str | None = None
+    ) -> Tokens:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
         address = normalize_email(email)
         account = address or email
-        await self.gate.log_in(account)  # as it is stored, so that no other way to write it counts anew
+        await self.gate.log_in()
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
+        device = self._known_device(user, previous_token)
+        await self.gate.guess_password(account, device)  # as it is stored, so that no other way to write it counts anew
         known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self.gate.guessed_password(user.email)
+        await self.gate.guessed_password(user.email, device)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
-        """Raises Unauthenticated, after the session was ended for good when the token had been used long before."""
+        """Raises Unauthenticated, after the session was ended for good when the token had been used long before.
+
+        Raises TooManyRequests.
+        """
+        await self.gate.refresh()
         hashed = fingerprint(token)
         async with self._database.write() as session:
             tokens = RefreshTokenRepository(session)
@@ -100,6 +108,11 @@ class AuthService:
         if principal is None:
             raise Unauthenticated("The API key is not valid.")
         return principal
+
+    def _known_device(self, user: User | None, previous_token: str | None) -> UUID | None:
+        """The session that a token of this person was given in, however long ago."""
+        claims = self._tokens.recognize(previous_token) if previous_token else None
+        return claims[1] if user and claims and claims[0] == user.id else None
 
     async def _renewed_hash(self, user: User, password: str) -> str | None:
         """Where the settings ask for another cost than the stored hash has."""

@@ -37,13 +37,13 @@ class EmailService:
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email)
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.password, known, user.email):
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email)
+        await self._gate.guessed_password(user.email, user.credential_id)
         await self._gate.mail()
         await self._letters.change(user.id, data.email)
 

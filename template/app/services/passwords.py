@@ -36,13 +36,13 @@ class PasswordService:
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
         """Ends the person's other sessions. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email)
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.current_password, known, user.email):
             log.warning("password not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email)
+        await self._gate.guessed_password(user.email, user.credential_id)
         hashed = await self._passwords.hash(data.new_password, user.email)
         async with self._database.write(user.id) as session:
             users = UserRepository(session)

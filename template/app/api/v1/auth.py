@@ -39,6 +39,8 @@ FORM_BYTES = 65_536
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
+KNOWN_DEVICE = "An access token of an earlier log-in, which may have expired: it keeps others' wrong guesses apart"
+
 
 async def password_service(
     settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
@@ -74,8 +76,9 @@ async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     auth: Auth,
     user_agent: Annotated[str | None, Header()] = None,
+    previous_token: Annotated[str | None, Header(alias="X-Previous-Token", description=KNOWN_DEVICE)] = None,
 ) -> Tokens:
-    return await auth.login(form.username, form.password, user_agent)
+    return await auth.login(form.username, form.password, user_agent, previous_token)
 
 
 @router.post("/refresh")
