@@ -19,11 +19,11 @@ from app.services.workers import TookTooLong, Workers, open_workers
 class Holder:
     """Somebody who takes a place, and keeps it until told to go."""
 
-    def __init__(self, turns: Turns, who: str) -> None:
+    def __init__(self, turns: Places, who: str) -> None:
         self.has_it, self._go = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._hold(turns, who))
 
-    async def _hold(self, turns: Turns, who: str) -> None:
+    async def _hold(self, turns: Places, who: str) -> None:
         async with turns.taken(who):
             self.has_it.set()
             await self._go.wait()
