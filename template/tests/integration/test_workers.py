@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from app.core import turns
+from app.core import places as places_module
 from app.core.errors import Busy
 from app.core.places import Places
 from app.services import workers as module
@@ -89,7 +89,7 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
 
 
 async def test_a_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "MOST_WAITING", 1)
+    monkeypatch.setattr(places_module, "MOST_WAITING", 1)
     places = Places(1)
     holders = [Holder(places, "alice") for _ in range(2)]
     await settled()
