@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 
 import structlog
@@ -23,12 +22,13 @@ async def retry(
 
     Raises SQLAlchemyError when nobody is patient any more, after each of the pauses was made once.
     """
-    for tries in count():
+    tries = 0
+    while True:
         try:
             return await work()
         except SQLAlchemyError as error:
             if tries >= len(PAUSES) and not is_patient():
                 raise
             log.warning("database work failed", work=name, error=type(error).__name__, **subject)
-            await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
-    raise AssertionError
+        await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1

@@ -36,24 +36,17 @@ class Loop:
     @contextmanager
     def attempt(self) -> Generator[None]:
         """Logs whatever one round raises, so that the next one follows."""
+        was_failing, self.is_failing = self.is_failing, True
         try:
             yield
         except SQLAlchemyError as error:
-            self._fail()
             log.warning("loop failed", loop=self.name, error=type(error).__name__)
         except Exception:
-            self._fail()
             log.exception("loop failed", loop=self.name)
         else:
-            self._succeed()
-
-    def _fail(self) -> None:
-        self.is_failing = True
-
-    def _succeed(self) -> None:
-        if self.is_failing:
-            log.info("loop recovered", loop=self.name)
-        self.succeeded_at, self.is_failing = monotonic(), False
+            self.succeeded_at, self.is_failing = monotonic(), False
+            if was_failing:
+                log.info("loop recovered", loop=self.name)
 
 
 class Supervisor:
