@@ -53,7 +53,7 @@ class Passwords:
         """Raises Busy when too many wait already."""
         return await self._in_turn(account, self._argon2.hash, password)
 
-    async def verify(self, password: str, hashed: str | None, account: str) -> bool:
+    async def verify(self, password: str, hashed: str | None, account: str = "") -> bool:
         """Without a hash to compare with, takes as long and answers False, so that time tells nothing. Raises Busy."""
         if hashed is None:
             await self.hash(password, account)
