@@ -10,6 +10,7 @@ from app import __version__
 from app.api.errors import Problems, add_error_handlers
 from app.api.health import Alive, Check, is_probe
 from app.api.health import router as health_router
+from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
 from app.core.config import Settings
@@ -88,6 +89,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The one that is added last sees a request first."""
+    app.add_middleware(JsonLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(Problems)
     app.add_middleware(

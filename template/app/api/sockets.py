@@ -16,7 +16,8 @@ from pydantic_core import to_json
 from starlette.websockets import WebSocketState
 
 from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
-from app.api.socket_frames import Close, Closed, as_bytes, closing, parsed, ref_of, told
+from app.api.json_limit import TooManyValues
+from app.api.socket_frames import Close, Closed, as_bytes, closing, json_of, parsed, ref_of, told
 from app.core.errors import AppError, Forbidden
 from app.core.slots import Renew, Slots, TooManyAtOnce
 from app.core.tasks import repeated
@@ -245,8 +246,8 @@ class Door:
     async def _first_frame(self) -> str:
         try:
             async with asyncio.timeout(AUTH_SECONDS):
-                return frames.Auth.model_validate_json(as_bytes(await self.receive() or "")).token
-        except (TimeoutError, ValidationError):
+                return frames.Auth.model_validate_json(json_of(await self.receive())).token
+        except (TimeoutError, TooManyValues, ValidationError):
             raise Closed(4401, "unauthenticated") from None
 
     def _is_from_an_allowed_page(self) -> bool:

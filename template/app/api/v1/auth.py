@@ -34,6 +34,9 @@ from app.services.emails import EmailService
 from app.services.passwords import PasswordService
 from app.services.sessions import SessionService
 
+FORM_BYTES = 65_536
+"""Ample for two fields. A form is parsed in Python, a byte at a time where it is made for that."""
+
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
@@ -66,7 +69,7 @@ async def register(data: UserCreate, users: Users, letters: LettersDep, gate: Ga
     return user
 
 
-@router.post("/login")
+@router.post("/login", max_body_size=FORM_BYTES)
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     auth: Auth,
