@@ -88,6 +88,10 @@ async def repeat(name: str, work: Work, seconds: float, *, first: float | None =
         yield
 
 
+repeated = repeat
+"""The name that it had before 0.1.2; it goes with 0.3."""
+
+
 async def keep_running(name: str, work: Work) -> None:
     """Runs `work`, which lasts as long as the process, again whenever it fails."""
     loop = Loop(name, RETRY_SECONDS)
