@@ -19,7 +19,7 @@ from test_faults_agents import FINAL, SETTINGS, TOOLS, Person, person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 READERS, EXECUTIONS = 20, 10
-SECONDS = 6.0
+SECONDS = 8.0
 """Longer than a process that does not beat is taken to live."""
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
 

@@ -9,7 +9,7 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-OVERDUE_SECONDS = 10.0
+OVERDUE_SECONDS = 5.0
 """A loop that has not succeeded for so long, or for three of its periods, is shown as down."""
 RETRY_SECONDS = 10.0
 """The longest pause before a loop that failed is tried again."""
