@@ -68,10 +68,10 @@ async def _live_through(project: Project, happen: Callable[[Proxy], Awaitable[No
         await asyncio.wait_for(asyncio.gather(*(reader.speaks.wait() for reader in readers)), 60)
         async with watched(ada.client, server) as seen:
             await happen(proxy)
+            await becomes_ready(ada.client, server)
             await asyncio.wait_for(reading, 60)
             assert await ada.reached(ids, *FINAL) == {"completed": EXECUTIONS}
         assert httpx2.codes.SERVICE_UNAVAILABLE in seen
-        await becomes_ready(ada.client, server)
         await assert_called_once(ada, ids)
         stored = {reply["id"]: reply for _, reply in await everything(ada.client, server.url)}
         for reader in readers:

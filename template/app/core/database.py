@@ -144,7 +144,7 @@ def _create_engine(settings: Settings) -> AsyncEngine:
             **({} if sqlite else _time_limits(settings)),
         },
     )
-    _ping_after_idleness(engine)
+    _ping_after_idleness(engine, sqlite=sqlite)
     _discard_silent_connections(engine)
     if sqlite:
         _prepare_sqlite(engine, settings.database_lock_timeout)
@@ -191,8 +191,11 @@ async def _open_postgresql(*arguments: Any, **options: Any) -> Any:
     return await import_module("asyncpg").connect(*arguments, **options | {"timeout": 10})
 
 
-def _ping_after_idleness(engine: AsyncEngine) -> None:
-    """A busy connection is known to be alive; only one that rested is tried before it is used."""
+def _ping_after_idleness(engine: AsyncEngine, *, sqlite: bool) -> None:
+    """A busy connection is known to be alive; only one that rested is tried before it is used.
+
+    The driver knows of one that the server has closed, which is not used at all.
+    """
     dialect = engine.sync_engine.dialect
 
     @event.listens_for(engine.sync_engine, "checkin")
@@ -201,6 +204,9 @@ def _ping_after_idleness(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def _ping(connection: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+        driver: Any = entry.driver_connection
+        if not sqlite and driver.is_closed():
+            raise DisconnectionError
         if monotonic() - entry.info.get("rests_since", monotonic()) < PING_AFTER_IDLE_SECONDS:
             return
         try:

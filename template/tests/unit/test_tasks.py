@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -34,7 +35,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("run", [repeat, Supervisor().repeat])
-async def test_a_loop_goes_on_whatever_its_work_raises(run: Callable[..., repeat]) -> None:
+async def test_a_loop_goes_on_whatever_its_work_raises(run: Callable[..., AbstractAsyncContextManager[None]]) -> None:
     work = Work(*FAILURES)
     async with run("flush", work, 0.001), asyncio.timeout(20):
         await work.succeeded.wait()
