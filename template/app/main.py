@@ -20,7 +20,7 @@ from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestCo
 from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
-from app.core.slots import Slots
+from app.core.slots import open_slots
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
@@ -73,7 +73,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.letters = Letters(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
         state.throttle = Throttle(state.redis, settings.redis_prefix)
-        state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
         state.checks = {"database": Check(partial(applied, state.database))}
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
@@ -81,6 +80,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
         async with (
             open_heartbeat(state.database, state.is_server, alone=alone) as state.heartbeat,
+            open_slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user) as state.sockets,
             housekeeping(state.database),
         ):
             yield

@@ -1,15 +1,16 @@
 """Replies of all users: those that a process speaks, and those that no process speaks any more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.message import Message, MessageStatus
+from app.repositories.base import constant
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -38,7 +39,15 @@ class Outcome:
         return asdict(self)
 
 
-_pending = Message.status == MessageStatus.pending
+@dataclass(frozen=True, slots=True)
+class ReplyState:
+    """What differs when there is news of a reply."""
+
+    status: MessageStatus
+    length: int
+
+
+_pending = Message.status == constant(MessageStatus.pending)
 
 
 class ReplyRepository:
@@ -54,6 +63,12 @@ class ReplyRepository:
         )
         connection = await self._session.connection()
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
+
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
+        """Those that are there."""
+        columns = (Message.id, Message.status, func.length(Message.content))
+        found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
+        return {row[0]: ReplyState(row[1], row[2]) for row in found}
 
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
         """What the process speaks and has been asked to stop."""

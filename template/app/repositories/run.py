@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
+from app.repositories.base import constant
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -36,6 +37,19 @@ class Claim:
     execution: Execution
     run_id: UUID
     history: History
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionState:
+    """What differs when there is news of an execution."""
+
+    last_sequence: int
+    run_id: UUID | None
+    status: ExecutionStatus
+
+
+def state_of(execution: Execution) -> ExecutionState:
+    return ExecutionState(execution.last_sequence, execution.run_id, execution.status)
 
 
 class RunRepository:
@@ -100,11 +114,11 @@ class RunRepository:
         if rows:
             await self._session.execute(insert(ExecutionEvent), rows)
 
-    async def state(self, id: UUID) -> tuple[int, UUID | None, ExecutionStatus] | None:
-        """The last sequence, the run and the status. None when the execution is gone."""
-        found = select(Execution.last_sequence, Execution.run_id, Execution.status).where(Execution.id == id)
-        row = (await self._session.execute(found)).one_or_none()
-        return row and (row[0], row[1], row[2])
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
+        """Those that are there."""
+        columns = (Execution.id, Execution.last_sequence, Execution.run_id, Execution.status)
+        found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
+        return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
     async def hold_user(self, id: UUID) -> None:
         """Before anything of theirs is locked: whoever deletes them goes the same way, and one of the two waits."""
@@ -141,7 +155,7 @@ class RunRepository:
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
         """The runs that a process may go on with."""
-        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running)
+        mine = (Execution.process_id == process_id, Execution.status == constant(ExecutionStatus.running))
         return [id for id in await self._session.scalars(select(Execution.run_id).where(*mine)) if id]
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
@@ -166,9 +180,9 @@ class RunRepository:
 
 
 def _claimable(process_id: UUID, also_of_dead: bool) -> ColumnElement[bool]:
-    queued = Execution.status == ExecutionStatus.queued
+    queued = Execution.status == constant(ExecutionStatus.queued)
     if not also_of_dead:
         return queued
-    running = Execution.status == ExecutionStatus.running
+    running = Execution.status == constant(ExecutionStatus.running)
     dead = Execution.process_id.is_distinct_from(process_id) & Execution.process_id.not_in(alive())
     return or_(queued, and_(running, dead))
