@@ -40,6 +40,7 @@ class Project:
             "REQUESTS_PER_MINUTE": "0",
             "MESSAGES_PER_MINUTE": "0",
             "MAX_CONCURRENT_REPLIES": "0",
+            "SOCKETS_PER_USER": "0",
             "LOG_LEVEL": "INFO",
             **settings,
         }

@@ -47,6 +47,7 @@ def served(render: Render, database_url: str, **more: str) -> Iterator[tuple[int
         "REQUESTS_PER_MINUTE": "0",
         "MESSAGES_PER_MINUTE": "0",
         "MAX_CONCURRENT_REPLIES": "0",
+        "SOCKETS_PER_USER": "0",
         **more,
     }
     command = [sys.executable, "-m", "app.cli"]

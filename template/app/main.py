@@ -21,7 +21,7 @@ from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestCo
 from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
-from app.core.slots import Slots
+from app.core.slots import open_slots
 from app.core.tasks import Supervisor
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
@@ -76,7 +76,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
-        state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
         state.checks = {
             "database": Check(partial(applied, state.database)),
             "background": Check(supervisor.check),
@@ -88,6 +87,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with (
             open_reserved(state.database, settings, BEAT_TIMEOUT) as reserved,
             open_heartbeat(reserved, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
+            open_slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user) as state.sockets,
             housekeeping(state.database),
         ):
             yield

@@ -42,10 +42,15 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvent
 
 
 class RedisEvents:
+    outlives_its_process = True
+
     def __init__(self, sender: Sender, mirrors: Mirrors) -> None:
         self._own = MemoryEvents()
         self.sender = sender
         self.mirrors = mirrors
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._own
 
     def open(self, key: UUID, text: str = "") -> Log:
         log = self._own.open(key, text)
@@ -62,6 +67,10 @@ class RedisEvents:
 
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
         return (self._own if key in self._own else self.mirrors).follow(key, offset)
+
+    def nudge(self, key: UUID) -> None:
+        self._own.nudge(key)
+        self.mirrors.nudge(key)
 
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
         try:

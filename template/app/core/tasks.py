@@ -27,7 +27,8 @@ class Loop:
     name: str
     period: float
     succeeded_at: float = field(default_factory=monotonic)
-    is_failing: bool = False
+    failure: type[Exception] | None = None
+    """What the last round raised."""
 
     @property
     def is_overdue(self) -> bool:
@@ -35,18 +36,18 @@ class Loop:
 
     @contextmanager
     def attempt(self) -> Generator[None]:
-        """Logs whatever one round raises, so that the next one follows."""
-        was_failing, self.is_failing = self.is_failing, True
+        """Lets the next round follow whatever this one raises, which is logged unless the one before raised the same."""
         try:
             yield
-        except SQLAlchemyError as error:
-            log.warning("loop failed", loop=self.name, error=type(error).__name__)
-        except Exception:
-            log.exception("loop failed", loop=self.name)
+        except Exception as error:
+            if type(error) is not self.failure:
+                traceback = not isinstance(error, SQLAlchemyError)
+                log.warning("loop failed", loop=self.name, error=type(error).__name__, exc_info=traceback)
+            self.failure = type(error)
         else:
-            self.succeeded_at, self.is_failing = monotonic(), False
-            if was_failing:
+            if self.failure:
                 log.info("loop recovered", loop=self.name)
+            self.succeeded_at, self.failure = monotonic(), None
 
 
 class Supervisor:
@@ -117,7 +118,7 @@ async def _run(loop: Loop, work: Work, pause: float, leaving: asyncio.Event) -> 
     while not await _set_within(leaving, pause):
         with loop.attempt():
             await work()
-        pause = min(loop.period, RETRY_SECONDS) if loop.is_failing else loop.period
+        pause = min(loop.period, RETRY_SECONDS) if loop.failure else loop.period
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

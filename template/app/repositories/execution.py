@@ -32,7 +32,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
 
     async def count_open(self) -> int:
         """Those of subagents are parts of others."""
-        return await self.count(Execution.status.not_in(FINAL), Execution.parent_id.is_(None))
+        return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None))
 
     async def events(self, execution: Execution, after: int, limit: int) -> Sequence[ExecutionEvent]:
         found = (

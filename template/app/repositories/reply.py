@@ -7,13 +7,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus
 from app.models.user import User
+from app.repositories.base import constant
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -45,7 +46,16 @@ class Outcome:
 BEGUN_WITHIN = timedelta(seconds=5)
 """How long after it was stored a reply is surely among those that its process speaks."""
 
-_pending = Message.status == MessageStatus.pending
+
+@dataclass(frozen=True, slots=True)
+class ReplyState:
+    """What differs when there is news of a reply."""
+
+    status: MessageStatus
+    length: int
+
+
+_pending = Message.status == constant(MessageStatus.pending)
 
 
 class ReplyRepository:
@@ -65,6 +75,12 @@ class ReplyRepository:
         )
         connection = await self._session.connection()
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
+
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
+        """Those that are there."""
+        columns = (Message.id, Message.status, func.length(Message.content))
+        found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
+        return {row[0]: ReplyState(row[1], row[2]) for row in found}
 
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
         """What the process speaks and has been asked to stop, or speaks to people whose accounts were deactivated."""

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.repositories.base import delete_of_users, hold_user
+from app.repositories.base import constant, delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -50,6 +50,19 @@ class Claimant:
     """What it runs. A run of this process that is not among them has been lost, as with the answer to a commit."""
     also_of_dead: bool
     """Whether it can tell which other processes are dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionState:
+    """What differs when there is news of an execution."""
+
+    last_sequence: int
+    run_id: UUID | None
+    status: ExecutionStatus
+
+
+def state_of(execution: Execution) -> ExecutionState:
+    return ExecutionState(execution.last_sequence, execution.run_id, execution.status)
 
 
 class RunRepository:
@@ -116,11 +129,11 @@ class RunRepository:
         if rows:
             await self._session.execute(insert(ExecutionEvent), rows)
 
-    async def state(self, id: UUID) -> tuple[int, UUID | None, ExecutionStatus] | None:
-        """The last sequence, the run and the status. None when the execution is gone."""
-        found = select(Execution.last_sequence, Execution.run_id, Execution.status).where(Execution.id == id)
-        row = (await self._session.execute(found)).one_or_none()
-        return row and (row[0], row[1], row[2])
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
+        """Those that are there."""
+        columns = (Execution.id, Execution.last_sequence, Execution.run_id, Execution.status)
+        found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
+        return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
     async def hold_user(self, id: UUID) -> None:
         """See `hold_user`."""
@@ -157,7 +170,7 @@ class RunRepository:
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
         """The runs that a process may go on with: not those of people whose accounts were deactivated."""
-        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
+        mine = (Execution.process_id == process_id, Execution.status == constant(ExecutionStatus.running), User.is_active)
         runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
         return [id for id in await self._session.scalars(runs) if id]
 
@@ -186,9 +199,11 @@ class RunRepository:
 
 
 def _claimable(claimant: Claimant) -> ColumnElement[bool]:
+    queued = Execution.status == constant(ExecutionStatus.queued)
+    running = Execution.status == constant(ExecutionStatus.running)
     mine = Execution.process_id == claimant.process_id
     abandoned = mine & Execution.run_id.not_in(claimant.run_ids)
     if claimant.also_of_dead:
         dead = Execution.process_id.is_distinct_from(claimant.process_id) & Execution.process_id.not_in(alive())
         abandoned = or_(abandoned, dead)
-    return or_(Execution.status == ExecutionStatus.queued, and_(Execution.status == ExecutionStatus.running, abandoned))
+    return or_(queued, and_(running, abandoned))

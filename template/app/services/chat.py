@@ -19,7 +19,7 @@ from app.repositories.idempotency import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
 from app.services.ai import BYTES_PER_TOKEN, Line
 from app.services.allowance import Allowance
-from app.services.following import Following, Progress, Reply, stored
+from app.services.following import Following, Progress, Reply, ReplyWatch, stored
 from app.services.history import within
 from app.services.replies import Lines, Replies, Turn
 
@@ -58,6 +58,7 @@ class ChatService:
         database: Database,
         events: Events,
         replies: Replies,
+        watch: ReplyWatch,
         *,
         allowance: Allowance,
         user_id: UUID,
@@ -67,7 +68,7 @@ class ChatService:
         self._replies = replies
         self._allowance = allowance
         self._user_id = user_id
-        self._following = Following(database, events, user_id)
+        self._following = Following(database, events, watch, user_id)
 
     async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
         """Stores the message and a pending reply, and lets the reply begin.

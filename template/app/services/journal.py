@@ -19,7 +19,7 @@ from app.core.retries import retry
 from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import NewEvent, append
-from app.repositories.run import RunRepository
+from app.repositories.run import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRepository, Used
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
@@ -158,7 +158,8 @@ class Journal:
     async def _check_stored(self, runs: RunRepository, sequence: int, values: dict[str, Any]) -> None:
         """An earlier try, whose answer was lost, may have stored all of it. Raises Lost."""
         run_id, status = values.get("run_id", self._run_id), values.get("status", ExecutionStatus.running)
-        if await runs.state(self._execution.id) != (sequence, run_id, status):
+        id = self._execution.id
+        if (await runs.states([id])).get(id) != ExecutionState(sequence, run_id, status):
             raise Lost
 
     async def _give_back(self, session: AsyncSession) -> None:

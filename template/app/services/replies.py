@@ -33,7 +33,8 @@ from app.services.metering import count
 
 FEATURE = "chat"
 """Under which its usage is counted."""
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
+"""Between two times that what was said is stored; the second where it is kept nowhere else meanwhile."""
 
 T = TypeVar("T")
 Lines = Callable[[], Awaitable[Sequence[Line]]]
@@ -111,11 +112,11 @@ class Replies:
         if not self._sayings:
             return
         grown = {id: saying.log.text for id, saying in self._sayings.items() if len(saying.log.text) > saying.flushed}
-        async with self._database.write() as session:
-            replies = ReplyRepository(session)
-            if grown:
-                await replies.store_texts(grown)
-            asked = await replies.to_stop(self.process_id)
+        if grown:
+            async with self._database.write() as session:
+                await ReplyRepository(session).store_texts(grown)
+        async with self._database.read() as session:
+            asked = await ReplyRepository(session).to_stop(self.process_id)
         for id in grown.keys() & self._sayings.keys():
             self._sayings[id].flushed = len(grown[id])
         for reply_id in asked:
@@ -201,10 +202,11 @@ async def open_replies(
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
     replies = Replies(database, events, ai, heartbeat.id)
+    flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
     recovery = Abandoned(database, events, heartbeat, replies.speaks)
     async with (
         supervisor.repeat("recovery of replies", recovery.settle, BEAT_SECONDS),
-        supervisor.repeat("flush of replies", replies.flush, FLUSH_SECONDS),
+        supervisor.repeat("flush of replies", replies.flush, flush_seconds),
     ):
         finishing = asyncio.create_task(_finish(replies, grace))
         try:

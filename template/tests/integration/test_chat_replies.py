@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from sqlalchemy import text, update
 
 from app.models.user import User
+from app.services import replies
 from app.services.ai import Line
-from tests.chats import CONVERSATIONS, Endless, Scripted, messages, stream
-from tests.conftest import end_other_connections
+from tests.chats import CONVERSATIONS, Endless, Scripted, all_messages, messages, stream, until
+from tests.conftest import MakeSettings, client_for, end_other_connections, running, sign_in
 
 
 async def test_an_error_inside_the_service_ends_the_reply_and_keeps_its_text(
@@ -42,6 +43,26 @@ async def test_no_connection_is_held_while_the_model_speaks(alice: httpx2.AsyncC
     app.state.replies._ai = Watching()
     await stream(alice, "hello")
     assert seen == [0, 0]
+
+
+async def test_without_redis_what_was_said_is_stored_in_a_moment(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process that is killed takes with it what readers have seen."""
+    assert replies.ONLY_FLUSH_SECONDS <= 0.25
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", 3600)
+    async with running(make_settings()) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        app.state.replies._ai = model = Endless()
+        reading = asyncio.create_task(stream(alice, "hello"))
+        await model.thinks.wait()
+
+        async def is_stored() -> bool:
+            return (await all_messages(alice))[1]["content"] == "so far"
+
+        await until(is_stored)
+        model.go_on.set()
+        await reading
 
 
 async def test_a_shutdown_interrupts_a_reply_and_keeps_its_text(alice: httpx2.AsyncClient, app: FastAPI) -> None:
