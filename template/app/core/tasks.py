@@ -36,7 +36,7 @@ class Loop:
 
     @contextmanager
     def attempt(self) -> Generator[None]:
-        """Lets the next round follow whatever this one raises, which is logged unless the one before raised the same."""
+        """Lets the next round follow whatever this one raises: logged, unless the round before raised the same."""
         try:
             yield
         except Exception as error:

@@ -170,7 +170,11 @@ class RunRepository:
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
         """The runs that a process may go on with: not those of people whose accounts were deactivated."""
-        mine = (Execution.process_id == process_id, Execution.status == constant(ExecutionStatus.running), User.is_active)
+        mine = (
+            Execution.process_id == process_id,
+            Execution.status == constant(ExecutionStatus.running),
+            User.is_active,
+        )
         runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
         return [id for id in await self._session.scalars(runs) if id]
 
