@@ -148,4 +148,6 @@ def requests(room: int) -> Iterator[tuple[str, str, dict[str, str]]]:
     }
     for name, value in long.items():
         yield name, "", {name: value.strip()}
+    yield "escapes in a cookie", "", {"Cookie": 'a="' + "\\1" * (room // 2 - 10) + '"'}
+    yield "quotes in a cookie", "", {"Cookie": 'a="' + '\\"' * (room // 2 - 10)}
     yield "many headers", "", {f"X-{number}": "" for number in range(100)}

@@ -17,7 +17,7 @@ from app.core.config import Settings
 from app.core.database import open_database, open_reserved
 from app.core.events import open_events
 from app.core.grace import open_grace
-from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
+from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
@@ -112,5 +112,6 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+    app.add_middleware(CookieLimit)
     app.add_middleware(Alive)
     app.add_middleware(PlainStartupErrors)

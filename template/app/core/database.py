@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +46,8 @@ class Database:
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
-        self._turn = anyio.Lock() if _is_sqlite(self.url) else nullcontext()
+        self._writing = anyio.Lock() if _is_sqlite(self.url) else None
+        self._lock_timeout = settings.database_lock_timeout or None
         self._shares = KeyedLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
         self._driver_errors = driver_errors(self.url)
 
@@ -72,7 +73,7 @@ class Database:
         waits. Raises SQLAlchemyError.
         """
         with self._translated():
-            async with self._shares.hold(user_id), self._turn, self._writers.begin() as session:
+            async with self._shares.hold(user_id), self._turn(), self._writers.begin() as session:
                 yield session
 
     async def check(self) -> None:
@@ -92,6 +93,19 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Waits for as long as for any other lock. Raises TimeoutError."""
+        if self._writing is None:
+            yield
+            return
+        with anyio.fail_after(self._lock_timeout):
+            await self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _translated(self) -> Generator[None]:

@@ -252,7 +252,7 @@ async def test_idle_readers_of_another_process_ask_the_database_for_nothing(repl
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         nonlocal looks
         looks += "length(messages.content)" in statement and "messages.id IN" in statement
-        if looks > 5 and "messages.created_at" in statement:
+        if looks > 5 and "messages.rating" in statement:
             reads.append(statement)
 
     async def looked() -> bool:

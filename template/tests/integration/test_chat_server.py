@@ -91,5 +91,5 @@ async def test_streams_and_sockets_are_counted_together_and_until_they_are_left(
                 answers = [await stack.enter_async_context(client.stream("GET", path)) for path in paths]
                 return all(answer.status_code == 200 for answer in answers)
 
-        await asyncio.wait_for(until(all_are_left), 10)
+        await asyncio.wait_for(until(all_are_left), 30)
         assert len(await all_messages(client)) == 2  # what was refused was not stored

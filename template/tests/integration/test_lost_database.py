@@ -142,6 +142,16 @@ async def test_a_lock_is_not_waited_for_longer_than_the_setting_says(
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_writers_in_a_row_wait_no_longer_than_one(make_settings: MakeSettings, database_url: str) -> None:
+    """Else each would wait as long as all before it."""
+    async with running(make_settings(database_lock_timeout=0.5)) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        async with unwritable(app.state.database, database_url), asyncio.timeout(4):
+            changing = (alice.patch("/api/v1/users/me", json={"full_name": "A name"}) for _ in range(20))
+            assert {answer.status_code for answer in await asyncio.gather(*changing)} == {503}
+
+
 @asynccontextmanager
 async def locked(url: str, email: str) -> AsyncGenerator[Callable[[], Awaitable[int]]]:
     """Holds the row of a user. Yields what counts the connections that wait for a lock."""
