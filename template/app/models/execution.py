@@ -11,6 +11,7 @@ from app.models.base import SECRET, Base, Owned
 from app.models.usage import DOLLARS
 
 OPEN = sa.text("status IN ('queued', 'running')")
+"""What is looked for among these says so: databases cannot tell that their index is enough from another condition."""
 UNFINISHED = sa.text("finished_at IS NULL")
 
 

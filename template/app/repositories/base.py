@@ -1,10 +1,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, bindparam, delete, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, Uuid, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,11 +40,6 @@ async def delete_of_users(
     rows = select(kind.id).join(User, User.id == kind.user_id).where(*where).limit(limit)
     free = rows.with_for_update(read=True, key_share=True, of=User, skip_locked=True)
     return len((await session.scalars(delete(kind).where(kind.id.in_(free)).returning(kind.id))).all())
-
-
-def constant(value: StrEnum) -> ColumnElement[str]:
-    """Returns it as text of the statement: for a parameter, a plan that is used again leaves out partial indexes."""
-    return literal_column(f"'{value.value}'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import now
 from app.models.conversation import Conversation
-from app.models.message import Message, MessageStatus
+from app.models.message import PENDING, Message, MessageStatus
 from app.models.user import User
-from app.repositories.base import constant
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -55,9 +54,6 @@ class ReplyState:
     length: int
 
 
-_pending = Message.status == constant(MessageStatus.pending)
-
-
 class ReplyRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -67,7 +63,7 @@ class ReplyRepository:
 
         One that somebody else has locked is left as it is: who deletes several locks them in another order.
         """
-        free = select(Message.id).where(Message.id == bindparam("of"), _pending).with_for_update(skip_locked=True)
+        free = select(Message.id).where(Message.id == bindparam("of"), PENDING).with_for_update(skip_locked=True)
         stored = (
             update(Message.__table__)  # pyright: ignore[reportArgumentType]
             .where(Message.id == free.scalar_subquery())
@@ -88,7 +84,7 @@ class ReplyRepository:
             select(Message.id)
             .join(Conversation, Conversation.id == Message.conversation_id)
             .join(User, User.id == Conversation.user_id)
-            .where(_pending, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
+            .where(PENDING, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
         )
         return (await self._session.scalars(asked)).all()
 
@@ -114,4 +110,4 @@ class ReplyRepository:
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
         own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)
         dead = Message.process_id.is_distinct_from(process_id) & Message.process_id.not_in(alive())
-        return _pending & or_(Message.process_id.is_(None), own, dead)
+        return and_(PENDING, or_(Message.process_id.is_(None), own, dead))

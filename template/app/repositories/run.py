@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.repositories.base import constant, delete_of_users, hold_user
+from app.repositories.base import delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -71,8 +71,9 @@ class RunRepository:
 
     async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
         """The oldest first: queued ones, those that the claimant has lost, and those whose worker is dead."""
-        found = select(Execution.id).where(_claimable(claimant)).order_by(Execution.id).limit(limit)
-        return (await self._session.scalars(found)).all()
+        claimable = select(Execution.id).where(_claimable(claimant)).cte("claimable")
+        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all that were ever queued in this order
+        return (await self._session.scalars(select(found).order_by(found).limit(limit))).all()
 
     async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
         """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
@@ -170,11 +171,7 @@ class RunRepository:
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
         """The runs that a process may go on with: not those of people whose accounts were deactivated."""
-        mine = (
-            Execution.process_id == process_id,
-            Execution.status == constant(ExecutionStatus.running),
-            User.is_active,
-        )
+        mine = (OPEN, Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
         runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
         return [id for id in await self._session.scalars(runs) if id]
 
@@ -203,11 +200,11 @@ class RunRepository:
 
 
 def _claimable(claimant: Claimant) -> ColumnElement[bool]:
-    queued = Execution.status == constant(ExecutionStatus.queued)
-    running = Execution.status == constant(ExecutionStatus.running)
+    queued = Execution.status == ExecutionStatus.queued
+    running = Execution.status == ExecutionStatus.running
     mine = Execution.process_id == claimant.process_id
     abandoned = mine & Execution.run_id.not_in(claimant.run_ids)
     if claimant.also_of_dead:
         dead = Execution.process_id.is_distinct_from(claimant.process_id) & Execution.process_id.not_in(alive())
         abandoned = or_(abandoned, dead)
-    return or_(queued, and_(running, abandoned))
+    return and_(OPEN, or_(queued, and_(running, abandoned)))

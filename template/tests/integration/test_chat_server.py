@@ -81,7 +81,9 @@ async def test_streams_and_sockets_are_counted_together_and_until_they_are_left(
         async with client.stream("POST", STREAM, json=body) as response:
             heard = arriving(response)
             reply_id = (await anext(heard)).data["reply_id"]
-            async with served(server.url, "/api/v1/chat/ws", client):
+            async with served(server.url, "/api/v1/chat/ws", client) as connection:
+                await connection.send('{"type": "ping"}')
+                assert await connection.recv() == '{"type":"pong"}'
                 for refused in (await client.post(STREAM, json=body), await client.get(f"{SEND}/{reply_id}/stream")):
                     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
 

@@ -1,6 +1,7 @@
 """Many who follow an execution: what they cost, and what each of them hears."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -172,8 +173,9 @@ async def test_streams_are_counted_until_they_are_left(start_server: StartServer
         async with alice.stream("GET", path) as response:
             heard = arriving(response)
             assert (await anext(heard)).type == "execution.started"
-            refused = await alice.get(path)
-            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
+            async with alice.stream("GET", path) as refused:
+                assert refused.status_code == 429
+                assert json.loads(await refused.aread())["code"] == "too_many_at_once"
         await asyncio.wait_for(until(partial(is_let_in, alice, path)), 10)
 
 

@@ -104,7 +104,7 @@ async def test_an_export_asks_as_often_as_it_has_pages(app: FastAPI, alice: http
 
 @pytest.mark.usefixtures("conversation")
 async def test_what_a_process_looks_for_again_and_again_is_found_by_an_index(app: FastAPI, database: Database) -> None:
-    with executed(app, "messages.status") as found:
+    with executed(app, "FROM messages") as found:
         async with app.state.database.read() as session:
             replies = ReplyRepository(session)
             await replies.to_stop(uuid7())
