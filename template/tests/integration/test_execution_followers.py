@@ -16,12 +16,14 @@ from app.api.v1.executions import following_of
 from app.core import watch
 from app.core.config import Settings
 from app.core.database import Database
+from app.core.tasks import Supervisor
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append
 from app.schemas.execution_event import ModelStarted
 from app.services import execution_following
 from app.services.execution_following import ExecutionFollowing, Progress
 from app.services.execution_log import new
+from app.services.heartbeat import open_heartbeat
 from tests.agents import EXECUTIONS, agent, asking, events, execute, reached, stored
 from tests.conftest import client_for, running, sign_in
 from tests.counting import listening
@@ -93,6 +95,13 @@ async def crowd(app: FastAPI, alice: httpx2.AsyncClient) -> AsyncGenerator[Crowd
     await asyncio.wait(gathered.tasks)
 
 
+@pytest.fixture
+async def elsewhere_id(database: Database) -> AsyncGenerator[UUID]:
+    """Another process that lives."""
+    async with open_heartbeat(database, Supervisor(), is_server=False) as heartbeat:
+        yield heartbeat.id
+
+
 async def happens_elsewhere(database: Database, execution: Execution, **values: object) -> None:
     async with database.write() as session:
         row = await ExecutionRepository(session, execution.user_id).get(execution.id)
@@ -102,23 +111,23 @@ async def happens_elsewhere(database: Database, execution: Execution, **values: 
 
 @pytest.mark.parametrize("runs", [False, True])
 async def test_idle_followers_ask_the_database_for_nothing(
-    app: FastAPI, alice: httpx2.AsyncClient, database: Database, runs: bool
+    app: FastAPI, elsewhere_id: UUID, alice: httpx2.AsyncClient, database: Database, runs: bool
 ) -> None:
     async with crowd(app, alice) as followers:
         if runs:  # by a process that this one never hears of
-            elsewhere = {"status": ExecutionStatus.running, "run_id": uuid4(), "process_id": app.state.heartbeat.id}
+            elsewhere = {"status": ExecutionStatus.running, "run_id": uuid4(), "process_id": elsewhere_id}
             await happens_elsewhere(database, followers.execution, **elsewhere)
             await followers.reads_until(lambda looks: all(followers.heard))
         assert await followers.reads_until(lambda looks: looks > 5) == []
 
 
 async def test_what_happens_in_another_process_is_read_once_for_all(
-    app: FastAPI, alice: httpx2.AsyncClient, database: Database
+    app: FastAPI, elsewhere_id: UUID, alice: httpx2.AsyncClient, database: Database
 ) -> None:
     async with crowd(app, alice) as followers:
         last = followers.execution.last_sequence
         for number in (1, 2):
-            elsewhere = {"run_id": uuid4(), "status": ExecutionStatus.running, "process_id": app.state.heartbeat.id}
+            elsewhere = {"run_id": uuid4(), "status": ExecutionStatus.running, "process_id": elsewhere_id}
             reading = asyncio.create_task(
                 followers.reads_until(lambda _, number=number: all(len(heard) == number for heard in followers.heard))
             )

@@ -12,7 +12,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Execution, ExecutionEvent, ExecutionStatus
-from app.repositories.run import RunRepository
+from app.repositories.run import Claimant, RunRepository
 from tests.agents import EXECUTIONS, agent, ended, execute
 from tests.conftest import running
 from tests.counting import assert_little_is_read, executed
@@ -73,6 +73,6 @@ async def test_what_a_worker_looks_for_again_and_again_is_found_by_an_index(app:
             runs = RunRepository(session)
             await runs.of_process(uuid4())
             for also_of_dead in (False, True):
-                await runs.claimable(uuid4(), 10, also_of_dead=also_of_dead)
+                await runs.claimable(Claimant(uuid4(), (), also_of_dead=also_of_dead), 10)
             await runs.states([uuid4()])
     await assert_little_is_read(database, found)
