@@ -180,3 +180,10 @@ def single(folder: Path) -> Iterator[Project]:
     """A server on SQLite, without Redis."""
     with database("sqlite") as url:
         yield Project(folder, DATABASE_URL=url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def alone(request: pytest.FixtureRequest, folder: Path) -> Iterator[Project]:
+    """A server without Redis, on either."""
+    with database(request.param) as url:
+        yield Project(folder, DATABASE_URL=url)

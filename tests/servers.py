@@ -40,6 +40,7 @@ class Project:
             "REQUESTS_PER_MINUTE": "0",
             "MESSAGES_PER_MINUTE": "0",
             "MAX_CONCURRENT_REPLIES": "0",
+            "SOCKETS_PER_USER": "0",
             "LOG_LEVEL": "INFO",
             **settings,
         }
@@ -51,6 +52,7 @@ class Project:
         said = ("running on http://", "Application startup complete")
         async with self._started("serve", f"--port={port}", *options, said=said, settings=settings) as server:
             server.url = f"http://127.0.0.1:{port}"
+            await listens(port)
             yield server
 
     @asynccontextmanager
@@ -85,6 +87,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+async def listens(port: int) -> None:
+    """Of several workers the parent says where they listen before any of them does."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
 
 
 async def says(log: asyncio.StreamReader, words: Sequence[str]) -> None:

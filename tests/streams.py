@@ -13,7 +13,12 @@ from uuid import uuid4
 
 from processes import environment
 
-LIMITS = {"TOKENS_PER_DAY": "1000000000", "DOLLARS_PER_MONTH": "100000", "LOG_LEVEL": "INFO"}
+LIMITS = {
+    "TOKENS_PER_DAY": "1000000000",
+    "DOLLARS_PER_MONTH": "100000",
+    "SOCKETS_PER_USER": "100000",
+    "LOG_LEVEL": "INFO",
+}
 """On, and never reached."""
 DEMO_WORDS = 39
 """Of the demo model's answer to `hello`."""

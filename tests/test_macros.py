@@ -171,17 +171,11 @@ def test_spdx(license: str, expression: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("providers", "features", "extras"),
-    [
-        (["openai", "anthropic"], ["chat"], "[anthropic,openai]"),
-        (["ollama", "openai"], [], "[openai]"),
-        (["ollama"], ["chat", "agents"], "[openai,web-fetch]"),
-        ([], ["agents"], "[web-fetch]"),
-        ([], ["chat"], ""),
-    ],
+    ("providers", "extras"),
+    [(["openai", "anthropic"], "[anthropic,openai]"), (["ollama", "openai"], "[openai]"), ([], "")],
 )
-def test_extras(providers: list[str], features: list[str], extras: str) -> None:
-    assert rule("ai_extras", providers, features) == extras
+def test_extras(providers: list[str], extras: str) -> None:
+    assert rule("ai_extras", providers) == extras
 
 
 def manual(source: str) -> str:

@@ -38,6 +38,8 @@ UNTIL_IT_SERVES = (
     "SERVER=$!",
     "trap 'kill $SERVER; wait $SERVER || true' EXIT",
     "grep --quiet --max-count=1 'startup complete' <(tail --pid=$SERVER --follow --lines=+1 served.txt)",
+    "until URL=$(grep --only-matching --max-count=1 'http://127.0.0.1:[0-9]*' served.txt)",
+    "(: < /dev/tcp/127.0.0.1/${URL##*:}) 2> /dev/null; do sleep 0.1; done",
 )
 NOT_RUN: dict[tuple[str, str], int] = {
     ("command-line", "a test of the project runs it"): 1,

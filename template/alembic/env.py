@@ -178,8 +178,15 @@ def check_foreign_keys(connection: sa.Connection) -> None:
         raise CommandError(f"Rows of {', '.join(sorted(broken))} would refer to nothing; nothing was changed.")
 
 
+def unlimited(settings: Settings) -> Settings:
+    """A migration takes as long as it takes, and waits for one that another process has begun."""
+    if settings.database_url.get_backend_name() == "sqlite":
+        return settings
+    return settings.model_copy(update={"database_statement_timeout": 0, "database_lock_timeout": 0})
+
+
 async def online(settings: Settings) -> None:
-    async with open_database(settings) as database, database.engine.connect() as connection:
+    async with open_database(unlimited(settings)) as database, database.engine.connect() as connection:
         await connection.run_sync(migrate)
 
 

@@ -1,5 +1,5 @@
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from fastapi import FastAPI
@@ -10,22 +10,24 @@ from app import __version__
 from app.api.errors import Problems, add_error_handlers
 from app.api.health import Alive, Check, is_probe
 from app.api.health import router as health_router
+from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
 from app.core.config import Settings
-from app.core.database import open_database
+from app.core.database import open_database, open_reserved
 from app.core.events import open_events
 from app.core.grace import open_grace
-from app.core.middleware import REQUEST_ID_HEADER, PlainStartupErrors, RequestContext, SecurityHeaders
+from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
-from app.core.slots import Slots
+from app.core.slots import open_slots
+from app.core.tasks import Supervisor
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.services.ai_model import open_ai
 from app.services.budgets import open_budgets
-from app.services.heartbeat import ALONE, open_heartbeat
+from app.services.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
 from app.services.housekeeping import housekeeping
 from app.services.letters import Letters
 from app.services.mail import open_outbox
@@ -59,28 +61,33 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
     state, settings = app.state, app.state.settings
+    state.supervisor = supervisor = Supervisor()
     async with (
         open_telemetry(settings) as state.telemetry,
         open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
         open_database(settings) as state.database,
         open_ai(settings, state.telemetry) as state.ai,
-        open_outbox(settings, state.grace) as state.outbox,
         open_redis(settings) as state.redis,
+        nullcontext(Throttle(state.redis, settings.redis_prefix)) as state.throttle,
+        open_outbox(settings, state.grace, state.throttle) as state.outbox,
         open_events(settings) as state.events,
     ):
         await check_migrations(state.database)
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
-        state.throttle = Throttle(state.redis, settings.redis_prefix)
-        state.sockets = Slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user)
-        state.checks = {"database": Check(partial(applied, state.database))}
+        state.checks = {
+            "database": Check(partial(applied, state.database)),
+            "background": Check(supervisor.check),
+        }
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
         alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
         async with (
-            open_heartbeat(state.database, state.is_server, alone=alone) as state.heartbeat,
+            open_reserved(state.database, settings, BEAT_TIMEOUT) as reserved,
+            open_heartbeat(reserved, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
+            open_slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user) as state.sockets,
             housekeeping(state.database),
         ):
             yield
@@ -88,6 +95,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The one that is added last sees a request first."""
+    app.add_middleware(JsonLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(Problems)
     app.add_middleware(
@@ -104,5 +112,6 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+    app.add_middleware(CookieLimit)
     app.add_middleware(Alive)
     app.add_middleware(PlainStartupErrors)

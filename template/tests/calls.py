@@ -10,14 +10,16 @@ from pydantic import SecretStr
 from app.core.config import Settings
 from app.core.database import Database
 from app.services.toolbox import Tool, ToolContext, ToolError
+from app.services.workers import Workers
 from tests.conftest import SECRET_KEY
 
 NO_DATABASE = Database(Settings(secret_key=SecretStr(SECRET_KEY)))
 """Nothing connects to it."""
+WORKERS = Workers(2)
 
 
 def context(database: Database = NO_DATABASE, user_id: UUID | None = None, *, key: str = "key") -> ToolContext:
-    return ToolContext(user_id or uuid4(), UUID(int=1), key, database)
+    return ToolContext(user_id or uuid4(), UUID(int=1), key, database, WORKERS)
 
 
 async def call(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -> str:

@@ -1,16 +1,29 @@
-"""What requests ask the database for."""
+"""What requests ask the database for, and how much it reads to answer."""
 
+import asyncio
+import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx2
 from fastapi import FastAPI
 from sqlalchemy import event
 from structlog.contextvars import get_contextvars
+
+from app.core.database import Database
+
+FEW = 200
+"""Rows that one statement may look at."""
+
+OF_A_ROW = 120
+"""Instructions that SQLite needs to answer with one."""
+Executed = tuple[str, Any]
 
 
 @contextmanager
@@ -32,7 +45,7 @@ def statements(app: FastAPI) -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not re.search(r"^BEGIN|\bprocesses\b|AND messages.stop_requested|SET content", statement):
+        if not re.search(r"^BEGIN|\bprocesses\b|messages\.stop_requested( = 1)? OR|SET content", statement):
             found.append(statement)
 
     with listening(app, before_cursor_execute=note):
@@ -77,3 +90,79 @@ def counting(app: FastAPI, cost: Cost, request_id: str) -> Iterator[None]:
 
     with listening(app, before_cursor_execute=execute, checkout=take, checkin=give_back):
         yield
+
+
+@contextmanager
+def executed(app: FastAPI, about: str) -> Iterator[list[Executed]]:
+    """The statements that have this in them, with their values; no more than one of a text."""
+    found: dict[str, Any] = {}
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, many: bool) -> None:
+        if about in statement and not statement.startswith("INSERT") and not many:
+            found[statement] = values
+
+    told: list[Executed] = []
+    with listening(app, before_cursor_execute=note):
+        yield told
+    told += found.items()
+
+
+async def assert_little_is_read(database: Database, found: Sequence[Executed]) -> None:
+    """By the plans of these statements, on PostgreSQL those that hold for all values."""
+    assert found
+    for statement, values in found:
+        assert await explained(database, statement, values) == [], statement
+
+
+async def explained(database: Database, statement: str, values: Any) -> list[str]:
+    """What is wrong with how the database finds what it is asked for."""
+    if database.url.get_backend_name() == "postgresql":
+        return [str(step) for step in await _planned(database, statement, values) if looked_at(step) > FEW]
+    instructions = await asyncio.to_thread(_run, str(database.url.database), statement, values)
+    return [f"{instructions} instructions"] if instructions > FEW * OF_A_ROW else []
+
+
+def _run(file: str, statement: str, values: Sequence[Any]) -> int:
+    """How many instructions SQLite needs for it. Nothing is changed."""
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    with closing(sqlite3.connect(file)) as connection:
+        connection.set_progress_handler(tick, 100)
+        connection.execute(statement, values).fetchall()
+    return 100 * ticks
+
+
+def looked_at(step: dict[str, Any]) -> int:
+    return (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
+
+
+async def _planned(database: Database, statement: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    async with _transaction(database) as connection:
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE asked AS {statement}")
+        told = ", ".join("NULL" if value is None else "'{}'".format(str(value).replace("'", "''")) for value in values)
+        execute = f"EXECUTE asked({told})" if values else "EXECUTE asked"
+        [plan] = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}"))
+    return list(_steps(plan["Plan"]))
+
+
+@asynccontextmanager
+async def _transaction(database: Database) -> AsyncGenerator[Any]:
+    """One that is rolled back."""
+    url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(url)
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for step in plan.get("Plans", []):
+        yield from _steps(step)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiosmtpd.smtp import SMTP, Envelope
 class Mailbox:
     def __init__(self, refusals: int = 0) -> None:
         self.messages: list[EmailMessage] = []
+        self.envelopes: list[Envelope] = []
         self.url = ""
         self.open = asyncio.Event()
         self.open.set()
@@ -26,15 +28,17 @@ class Mailbox:
             self._refusals -= 1
             return "451 come back later"
         assert isinstance(envelope.content, bytes)
+        self.envelopes.append(envelope)
         self.messages.append(parsed(envelope.content))
         return "250 kept"
 
 
 @asynccontextmanager
-async def mailbox(refusals: int = 0) -> AsyncGenerator[Mailbox]:
+async def mailbox(refusals: int = 0, *, smtputf8: bool = False) -> AsyncGenerator[Mailbox]:
     """Refuses the first few for the moment."""
     box = Mailbox(refusals)
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(box), "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(box, enable_SMTPUTF8=smtputf8), "127.0.0.1", 0)
     box.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield box
@@ -46,6 +50,12 @@ def parsed(content: bytes) -> EmailMessage:
     message = message_from_bytes(content, policy=policy.default)
     assert isinstance(message, EmailMessage)
     return message
+
+
+def addresses(content: bytes, header: str) -> list[str]:
+    """Of a header, as the standard library reads it."""
+    read = HeaderParser(policy=policy.default).parsestr(content.decode())
+    return [address.addr_spec for address in read[header].addresses]
 
 
 def kept(folder: Path) -> list[EmailMessage]:

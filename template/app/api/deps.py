@@ -4,19 +4,23 @@ All of it is `async`, although little of it waits: FastAPI runs other functions 
 they do.
 """
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, Query, Request
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer
 
+from app.api.disconnects import while_connected
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import EmailNotVerified, Forbidden, MissingScope, SessionRequired, Unauthenticated
 from app.core.security import Passwords
 from app.core.telemetry.spans import note_user
-from app.core.throttle import Gate
+from app.core.throttle import Gate, network
+from app.core.turns import Client
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.repositories.principal import Principal
 from app.services.auth import AuthService
@@ -35,7 +39,8 @@ async def database(connection: HTTPConnection) -> Database:
 
 
 async def passwords(connection: HTTPConnection) -> Passwords:
-    return connection.app.state.passwords
+    waiting = partial(while_connected, connection) if isinstance(connection, Request) else nullcontext
+    return connection.app.state.passwords.of(Client(network(_address(connection)), waiting))
 
 
 async def letters(connection: HTTPConnection) -> Letters:
@@ -44,7 +49,11 @@ async def letters(connection: HTTPConnection) -> Letters:
 
 async def gate(connection: HTTPConnection) -> Gate:
     state = connection.app.state
-    return Gate(state.throttle, state.settings, connection.client.host if connection.client else "")
+    return Gate(state.throttle, state.settings, _address(connection))
+
+
+def _address(connection: HTTPConnection) -> str:
+    return connection.client.host if connection.client else ""
 
 
 SettingsDep = Annotated[Settings, Depends(settings)]
@@ -57,7 +66,7 @@ LettersDep = Annotated[Letters, Depends(letters)]
 async def auth_service(connection: HTTPConnection) -> AuthService:
     """One dependency in place of four: every request that is signed in comes here."""
     state = connection.app.state
-    return AuthService(state.settings, state.database, state.passwords, await gate(connection))
+    return AuthService(state.settings, state.database, await passwords(connection), await gate(connection))
 
 
 async def user_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> UserService:
@@ -92,18 +101,25 @@ async def session_user(user: OptionalUser) -> Principal:
 
 async def known_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
     """Who is calling, verified or not. An API key must have the path's tag among its scopes, or `read` for a GET."""
-    tags: list[str] = getattr(connection.scope.get("route"), "tags", [])
     reading = {"read"} if connection.scope.get("method") == "GET" else set[str]()
-    return within_scopes(signed_in(user), {*tags, *reading})
+    return within_scopes(signed_in(user), _tags(connection) | reading)
 
 
 async def current_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
     return verified(await known_user(connection, user), connection.app.state.settings)
 
 
-SessionUser = Annotated[Principal, Depends(session_user)]
 KnownUser = Annotated[Principal, Depends(known_user)]
 CurrentUser = Annotated[Principal, Depends(current_user)]
+
+
+async def spending_user(connection: HTTPConnection, user: CurrentUser) -> Principal:
+    """For what is charged, also where it is a GET: of the scopes of an API key, `read` does not allow it."""
+    return within_scopes(user, _tags(connection))
+
+
+SessionUser = Annotated[Principal, Depends(session_user)]
+SpendingUser = Annotated[Principal, Depends(spending_user)]
 
 
 async def superuser(user: SessionUser, settings: SettingsDep) -> Principal:
@@ -121,6 +137,11 @@ def signed_in(user: Principal | None) -> Principal:
     return user
 
 
+def may_read(user: Principal) -> bool:
+    """What is about the person: an API key for something else is not told."""
+    return user.scopes is None or "read" in user.scopes
+
+
 def within_scopes(user: Principal, wanted: set[str]) -> Principal:
     """An API key must have one of them."""
     if user.scopes is not None and wanted.isdisjoint(user.scopes):
@@ -132,6 +153,10 @@ def verified(user: Principal, settings: Settings) -> Principal:
     if settings.verified_email_required and not user.email_verified:
         raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the letter again.")
     return user
+
+
+def _tags(connection: HTTPConnection) -> set[str]:
+    return set(getattr(connection.scope.get("route"), "tags", ()))
 
 
 IdempotencyKey = Annotated[

@@ -11,16 +11,24 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.database_errors import is_unavailable
 from app.core.errors import AppError
 
-_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-_DEADLOCK = "40P01"
+MAX_ERRORS = 20
+_FIELD_CHARACTERS, _MESSAGE_CHARACTERS = 100, 200
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    422: "validation_error",
+}
 
 log = structlog.stdlib.get_logger("app.errors")
 
@@ -38,7 +46,7 @@ class Problem(BaseModel):
     code: str
     request_id: str
     errors: list[FieldError] | None = None
-    """One for each field that validation refused."""
+    """One for each field that validation refused, but no more than 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +69,11 @@ def failure(error: Exception) -> Failure:
         case AppError():
             return Failure(error.status, error.code, str(error), error.headers)
         case RequestValidationError():
-            return Failure(422, "validation_error", "The request is not valid.", errors=_fields(error.errors()))
+            return _invalid(error.errors())
         case HTTPException():
             detail = _detail(error.status_code, error.detail)
             return Failure(error.status_code, _code(error.status_code), detail, error.headers or {})
-        case SQLAlchemyError() if _is_momentary(error):
+        case SQLAlchemyError() if is_unavailable(error):
             return _database_unavailable(error)
         case _:
             raise error
@@ -134,23 +142,22 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     return _problem(request, failure(error))
 
 
-def _fields(errors: Iterable[Any]) -> list[FieldError]:
-    return [FieldError(field=".".join(str(part) for part in item["loc"]), message=_message(item)) for item in errors]
+def _invalid(errors: Sequence[Any]) -> Failure:
+    """Names the first ones, each cut short: names, and values that messages quote, are as long as a client likes."""
+    named = [FieldError(field=_field(item["loc"]), message=_message(item)) for item in errors[:MAX_ERRORS]]
+    more = f" The first {MAX_ERRORS} of {len(errors)} errors are named." if len(errors) > MAX_ERRORS else ""
+    return Failure(422, "validation_error", f"The request is not valid.{more}", errors=named)
+
+
+def _field(loc: Iterable[Any]) -> str:
+    return ".".join(str(part)[:_FIELD_CHARACTERS] for part in loc)[:_FIELD_CHARACTERS]
 
 
 def _message(item: Any) -> str:
-    message: str = item["msg"].removeprefix("Value error, ")
+    message: str = item["msg"][:_MESSAGE_CHARACTERS].removeprefix("Value error, ")
     if isinstance(item.get("input"), str):  # whose length Pydantic takes for a list's, where it is looked at last
         message = re.sub(r" item(s?) after validation", r" character\1", message)
     return message
-
-
-def _is_momentary(error: SQLAlchemyError) -> bool:
-    """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, PoolTimeoutError)
-    deadlock = getattr(error.orig, "sqlstate", None) == _DEADLOCK
-    return deadlock or error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
 
 
 def _database_unavailable(error: SQLAlchemyError) -> Failure:

@@ -9,9 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.api.errors import UNEXPECTED, Failure, failure
+from app.api.json_limit import TooManyValues, ValueCounter
 from app.schemas.frame import Ref
-
-ERROR_CHARACTERS = 300
 
 log = structlog.stdlib.get_logger("app.sockets")
 
@@ -37,18 +36,25 @@ class _Named(BaseModel):
 def ref_of(text: str | None) -> str | None:
     """Also of a frame that is not valid otherwise."""
     try:
-        return _Named.model_validate_json(as_bytes(text or "")).ref
-    except ValidationError:
+        return _Named.model_validate_json(json_of(text)).ref
+    except (TooManyValues, ValidationError):
         return None
 
 
 def parsed(known: TypeAdapter[Any], text: str | None) -> Any:
-    """Raises RequestValidationError."""
+    """Raises TooManyValues, RequestValidationError."""
     try:
-        return known.validate_json(as_bytes(text or ""))
+        return known.validate_json(json_of(text))
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        raise RequestValidationError([{**item, "msg": item["msg"][:ERROR_CHARACTERS]} for item in errors]) from None
+        raise RequestValidationError(errors) from None
+
+
+def json_of(text: str | None) -> bytes:
+    """Raises TooManyValues."""
+    frame = as_bytes(text or "")
+    ValueCounter().add(frame)
+    return frame
 
 
 def as_bytes(text: str) -> bytes:

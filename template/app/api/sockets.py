@@ -16,10 +16,11 @@ from pydantic_core import to_json
 from starlette.websockets import WebSocketState
 
 from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
-from app.api.socket_frames import Close, Closed, as_bytes, closing, parsed, ref_of, told
+from app.api.json_limit import TooManyValues
+from app.api.socket_frames import Close, Closed, as_bytes, closing, json_of, parsed, ref_of, told
 from app.core.errors import AppError, Forbidden
-from app.core.slots import Renew, Slots, TooManyAtOnce
-from app.core.tasks import repeated
+from app.core.slots import Slots, TooManyAtOnce
+from app.core.tasks import repeat
 from app.core.telemetry import meters
 from app.core.telemetry.spans import note_user
 from app.repositories.principal import Principal
@@ -141,10 +142,10 @@ class Listener:
         self._socket = socket
         self._handling: asyncio.Task[None] | None = None
 
-    async def run(self, known: TypeAdapter[Any], handler: Handler, renew: Renew) -> Close:
+    async def run(self, known: TypeAdapter[Any], handler: Handler) -> Close:
         """Until the socket ends."""
         reading = asyncio.create_task(self._read(known, handler))
-        async with repeated("socket check", partial(self._check, renew), CHECK_SECONDS):
+        async with repeat("socket check", self._check, CHECK_SECONDS):
             try:
                 return await self._socket.ended
             finally:
@@ -179,9 +180,8 @@ class Listener:
         else:
             await handler(frame)
 
-    async def _check(self, renew: Renew) -> None:
-        if await self._may_go_on():
-            await renew()
+    async def _check(self) -> None:
+        await self._may_go_on()
 
     async def _may_go_on(self) -> bool:
         try:
@@ -226,9 +226,9 @@ class Door:
             user = await caller.identify()
             note_user(user.id)
             await self.gate.request(user.id)
-            async with self._slots.held(str(user.id)) as renew:
+            async with self._slots.held(str(user.id)):
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
-                return await Listener(self, caller, socket).run(known, await enter(socket), renew)
+                return await Listener(self, caller, socket).run(known, await enter(socket))
         except Exception as error:  # what is one of HTTP's answers elsewhere is a code to close with here
             return closing(error)
 
@@ -245,8 +245,8 @@ class Door:
     async def _first_frame(self) -> str:
         try:
             async with asyncio.timeout(AUTH_SECONDS):
-                return frames.Auth.model_validate_json(as_bytes(await self.receive() or "")).token
-        except (TimeoutError, ValidationError):
+                return frames.Auth.model_validate_json(json_of(await self.receive())).token
+        except (TimeoutError, TooManyValues, ValidationError):
             raise Closed(4401, "unauthenticated") from None
 
     def _is_from_an_allowed_page(self) -> bool:

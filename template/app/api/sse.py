@@ -1,13 +1,14 @@
 """Server-sent events. A plain StreamingResponse: FastAPI's own costs two tasks and two streams a response more."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Depends, Header, Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from app.api.deps import CurrentUser
 from app.core.telemetry.meters import meter, open_one
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -27,6 +28,15 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 LastEventId = Annotated[int | None, Header(ge=0, le=2**31 - 1, description="The `id` of the last event that arrived")]
 """Where a reader that comes back goes on."""
+
+
+async def _held(request: Request, user: CurrentUser) -> AsyncGenerator[None]:
+    async with request.app.state.sockets.held(str(user.id)):
+        yield
+
+
+STREAM_SLOT = Depends(_held)
+"""Of a route that streams: one of the streams and sockets that a user may have open at once, until it ends."""
 
 
 def event(type: str, id: int, data: str) -> bytes:

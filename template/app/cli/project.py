@@ -162,6 +162,7 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
         log_config=None,
         access_log=False,
         proxy_headers=False,  # the application looks at them, where TRUSTED_PROXIES says so
+        http="app.core.server:HttpProtocol",
         ws="app.core.server:WebSocketProtocol",
         ws_max_size=settings.socket_max_frame_bytes,
         ws_per_message_deflate=False,  # a few words do not get smaller, and each socket would keep a compressor

@@ -27,6 +27,9 @@ _DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 
+_ATOM = r"[A-Za-z0-9#$&'*+/=^_`{|}~-]+"
+"""Of an address; without the marks of source routes and encoded words."""
+
 
 def _secret(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value().strip().encode()) < 32:
@@ -91,8 +94,14 @@ def _networks(value: list[str]) -> list[str]:
         raise ValueError("name addresses or networks, such as 10.0.0.1 or 10.0.0.0/8, separated by commas") from None
 
 
+def _one_line(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+        raise ValueError("it must be one line without control characters")
+    return value
+
+
 def _sender(value: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+@[A-Za-z0-9.-]+", value):
+    if not re.fullmatch(rf"{_ATOM}(\.{_ATOM})*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
         raise ValueError("this is not an e-mail address")
     return value
 
@@ -150,7 +159,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, arbitrary_types_allowed=True)
 
-    app_name: str = "App"
+    app_name: Annotated[str, AfterValidator(_one_line)] = "App"
     app_description: str = ""
     environment: Literal["local", "staging", "production"] = "local"
     secret_key: Annotated[SecretStr, AfterValidator(_secret)]
@@ -160,6 +169,8 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(default=20, ge=1, le=1_000)
     database_max_overflow: int = Field(default=0, ge=0, le=1_000)
+    database_statement_timeout: float = Field(default=30, ge=0, le=86_400)
+    database_lock_timeout: float = Field(default=5, ge=0, le=3_600)
     database_echo: bool = False
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None

@@ -1,25 +1,35 @@
 """One engine a process. `read()` and `write()` are the only ways to a session, `rows()` to a bare connection."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import anyio
 from sqlalchemy import URL, Connection, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.core.concurrency import KeyedLimit
 from app.core.config import Settings
+from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
 
 PING_AFTER_IDLE_SECONDS = 30
-_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000")
+SHARE_OF_A_USER = 4
+"""One of so many parts of the connections is the most that writes of one user may hold at a time."""
+CANCEL_SECONDS = 2.0
+"""So much longer than the database itself may take, its answer is waited for; then the connection is given up."""
+
+_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 
 _closing: set[asyncio.Task[None]] = set()
 """Else the garbage collector could take them."""
@@ -36,23 +46,35 @@ class Database:
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
-        self._turn = anyio.Lock() if _is_sqlite(self.url) else nullcontext()
+        self._writing = anyio.Lock() if _is_sqlite(self.url) else None
+        self._lock_timeout = settings.database_lock_timeout or None
+        self._shares = KeyedLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
+        self._driver_errors = driver_errors(self.url)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
-        """A session whose every query is its own transaction and costs one round trip."""
-        async with self._readers() as session:
-            yield session
-
-    def rows(self) -> AsyncConnection:
-        """The same for columns in place of objects: a part of the work, for what every request reads."""
-        return self._autocommit.connect()
+        """A session whose every query is its own transaction and costs one round trip. Raises SQLAlchemyError."""
+        with self._translated():
+            async with self._readers() as session:
+                yield session
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncSession]:
-        """A session in one transaction: committed when the block ends, rolled back when it raises."""
-        async with self._turn, self._writers.begin() as session:
-            yield session
+    async def rows(self) -> AsyncGenerator[AsyncConnection]:
+        """The same for columns in place of objects: a part of the work, for what every request reads."""
+        with self._translated():
+            async with self._autocommit.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self, user_id: UUID | None = None) -> AsyncGenerator[AsyncSession]:
+        """A session in one transaction: committed when the block ends, rolled back when it raises.
+
+        What changes the rows of one user names them: where these are locked, no more than a share of all connections
+        waits. Raises SQLAlchemyError.
+        """
+        with self._translated():
+            async with self._shares.hold(user_id), self._turn(), self._writers.begin() as session:
+                yield session
 
     async def check(self) -> None:
         """Raises SetupError when the database cannot be used."""
@@ -62,7 +84,7 @@ class Database:
             )
         try:
             await self.ping()
-        except (DBAPIError, OSError) as error:
+        except SQLAlchemyError as error:
             raise SetupError(_unreachable(self.url, error)) from None
 
     async def ping(self) -> None:
@@ -71,6 +93,27 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Waits for as long as for any other lock. Raises TimeoutError."""
+        if self._writing is None:
+            yield
+            return
+        with anyio.fail_after(self._lock_timeout):
+            await self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """Lets out one kind of error: SQLAlchemy hands on what a driver raises while it connects as it is."""
+        try:
+            yield
+        except self._driver_errors as error:
+            raise as_database_error(error) from error
 
 
 @asynccontextmanager
@@ -84,6 +127,23 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         await database.close()
 
 
+@asynccontextmanager
+async def open_reserved(database: Database, settings: Settings, seconds: float) -> AsyncGenerator[Database]:
+    """One connection of its own, for what must not wait for others. Statements on it may take so many seconds.
+
+    SQLite has one writer whichever connection it uses, so there it is the same database.
+    """
+    if _is_sqlite(settings.database_url):
+        yield database
+        return
+    alone = {"database_pool_size": 1, "database_max_overflow": 0, "database_statement_timeout": seconds}
+    reserved = Database(settings.model_copy(update=alone))
+    try:
+        yield reserved
+    finally:
+        await reserved.close()
+
+
 def _create_engine(settings: Settings) -> AsyncEngine:
     sqlite = _is_sqlite(settings.database_url)
     engine = create_async_engine(
@@ -93,12 +153,27 @@ def _create_engine(settings: Settings) -> AsyncEngine:
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         skip_autocommit_rollback=not sqlite,  # for which every connection there is in autocommit, whatever it does
-        connect_args={"async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql)},
+        connect_args={
+            "async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql),
+            **({} if sqlite else _time_limits(settings)),
+        },
     )
-    _ping_after_idleness(engine)
+    _ping_after_idleness(engine, sqlite=sqlite)
+    _discard_silent_connections(engine)
     if sqlite:
-        _prepare_sqlite(engine)
+        _prepare_sqlite(engine, settings.database_lock_timeout)
     return engine
+
+
+def _time_limits(settings: Settings) -> dict[str, Any]:
+    """What the driver tells PostgreSQL, which counts in milliseconds. A limit of 0 is none."""
+    seconds = {
+        "statement_timeout": settings.database_statement_timeout,
+        "lock_timeout": settings.database_lock_timeout,
+    }
+    told = {name: str(math.ceil(limit * 1_000)) for name, limit in seconds.items() if limit}
+    longest = settings.database_statement_timeout
+    return {"server_settings": told, "command_timeout": longest + CANCEL_SECONDS if longest else None}
 
 
 async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
@@ -130,8 +205,11 @@ async def _open_postgresql(*arguments: Any, **options: Any) -> Any:
     return await import_module("asyncpg").connect(*arguments, **options | {"timeout": 10})
 
 
-def _ping_after_idleness(engine: AsyncEngine) -> None:
-    """A busy connection is known to be alive; only one that rested is tried before it is used."""
+def _ping_after_idleness(engine: AsyncEngine, *, sqlite: bool) -> None:
+    """A busy connection is known to be alive; only one that rested is tried before it is used.
+
+    The driver knows of one that the server has closed, which is not used at all.
+    """
     dialect = engine.sync_engine.dialect
 
     @event.listens_for(engine.sync_engine, "checkin")
@@ -140,6 +218,9 @@ def _ping_after_idleness(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def _ping(connection: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+        driver: Any = entry.driver_connection
+        if not sqlite and driver.is_closed():
+            raise DisconnectionError
         if monotonic() - entry.info.get("rests_since", monotonic()) < PING_AFTER_IDLE_SECONDS:
             return
         try:
@@ -148,7 +229,16 @@ def _ping_after_idleness(engine: AsyncEngine) -> None:
             raise DisconnectionError from error
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _discard_silent_connections(engine: AsyncEngine) -> None:
+    """An answer that did not come in time could come to the next statement: its connection is not used again."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _discard(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, TimeoutError):
+            context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
+
+
+def _prepare_sqlite(engine: AsyncEngine, lock_timeout: float) -> None:
     """Write-ahead log, foreign keys, and transactions that take the write lock when they begin.
 
     A transaction that starts by reading and writes later fails at once when another wrote in between.
@@ -158,7 +248,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def _pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in _SQLITE_PRAGMAS:
+        for pragma in (*_SQLITE_PRAGMAS, f"busy_timeout={math.ceil(lock_timeout * 1_000)}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -180,5 +270,5 @@ def _is_sqlite(url: URL) -> bool:
 
 def _unreachable(url: URL, error: Exception) -> str:
     where = url.set(query={}).render_as_string(hide_password=True)
-    reason = str(error.orig if isinstance(error, DBAPIError) else error).split("\n")[0].split(": ")[-1]
+    reason = str(getattr(error, "orig", error)).split("\n")[0].split(": ")[-1]
     return f"The database {where} cannot be used ({reason.strip('<>')}): start it, create it or correct DATABASE_URL."

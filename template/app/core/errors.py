@@ -47,6 +47,13 @@ class Unauthenticated(AppError):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class AccountGone(Unauthenticated):
+    """It was deleted after the request was let in."""
+
+    def __init__(self) -> None:
+        super().__init__("This account does not exist any more.")
+
+
 class BudgetExhausted(AppError):
     """A budget of the person's does not suffice until it renews, in so many seconds."""
 

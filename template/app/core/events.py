@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from app.core.config import Settings
 
 SILENT_SECONDS = 15.0
 """After so long without news a follower hears that there is none."""
-ELSEWHERE_SECONDS = 3.0
-"""The same, where news may have been lost on their way from another process."""
 KEEP_SECONDS = 60.0
 """How long a log that has ended can still be followed here. The stored row has it all."""
 
@@ -28,24 +27,27 @@ class Chunk:
     """What `close` was given; the last chunk of every log, and the only one that has it."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Log:
     """A text that grows, and how it ended."""
 
-    patience: float
-    """Seconds without news after which its followers hear so."""
     text: str = ""
     end: str | None = None
+    nudges: int = 0
     _waiting: set[asyncio.Future[bool]] = field(default_factory=set[asyncio.Future[bool]])
 
     def add(self, text: str, end: str | None = None) -> None:
         self.text += text
         self.end = self.end if end is None else end
-        for change in self._waiting:
-            _resolve(change, True)
-        self._waiting.clear()
+        self._wake()
+
+    def nudge(self) -> None:
+        """Its followers hear at once that there is no news here: there is some elsewhere."""
+        self.nudges += 1
+        self._wake()
 
     async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
+        nudges = self.nudges
         while True:
             if len(self.text) > offset:
                 text, offset = self.text[offset:], len(self.text)
@@ -53,7 +55,8 @@ class Log:
             elif self.end is not None:
                 yield Chunk(offset, end=self.end)
                 return
-            elif not await self._change():
+            elif nudges != self.nudges or not await self._change():
+                nudges = self.nudges
                 yield Chunk(offset)
 
     async def _change(self) -> bool:
@@ -61,12 +64,17 @@ class Log:
         loop = asyncio.get_running_loop()
         change = loop.create_future()
         self._waiting.add(change)
-        timer = loop.call_later(self.patience, _resolve, change, False)
+        timer = loop.call_later(SILENT_SECONDS, _resolve, change, False)
         try:
             return await change
         finally:
             timer.cancel()
             self._waiting.discard(change)
+
+    def _wake(self) -> None:
+        for change in self._waiting:
+            _resolve(change, True)
+        self._waiting.clear()
 
 
 def _resolve(future: asyncio.Future[bool], value: bool) -> None:
@@ -77,9 +85,16 @@ def _resolve(future: asyncio.Future[bool], value: bool) -> None:
 class Events(Protocol):
     """Append-only texts, each with one writer and any number of followers, which may be in other processes.
 
-    Nothing here waits for a network, and none of it fails with one: whoever follows must look at what is stored when
-    there is no news, since it may have been lost.
+    Nothing here waits for a network, and none of it fails with one: news may be lost, so whoever follows what is
+    written elsewhere must also watch what is stored.
     """
+
+    outlives_its_process: bool
+    """Whether what was said can still be read when the process that said it was killed."""
+
+    def __contains__(self, key: object, /) -> bool:
+        """Whether this process writes it."""
+        ...
 
     def open(self, key: UUID, text: str = "") -> Log: ...
 
@@ -94,6 +109,10 @@ class Events(Protocol):
         """
         ...
 
+    def nudge(self, key: UUID) -> None:
+        """To those who follow it here: what is stored has changed."""
+        ...
+
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
         """What is known of logs whose writers are gone."""
         ...
@@ -102,14 +121,21 @@ class Events(Protocol):
 class MemoryEvents:
     """Logs of this process."""
 
+    outlives_its_process = False
+
     def __init__(self) -> None:
         self._logs: dict[UUID, Log] = {}
+        self._absent = WeakValueDictionary[UUID, Log]()
+        """What is followed here, and written elsewhere: each as long as somebody follows it."""
 
-    def __contains__(self, key: UUID) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._logs
 
     def open(self, key: UUID, text: str = "") -> Log:
-        log = self._logs[key] = Log(SILENT_SECONDS, text)
+        """Those who follow it already go on with it."""
+        log = self._logs[key] = self._logs.get(key) or self._absent.pop(key, None) or Log()
+        if len(text) > len(log.text):
+            log.add(text[len(log.text) :])
         return log
 
     def append(self, key: UUID, text: str) -> None:
@@ -120,8 +146,13 @@ class MemoryEvents:
         asyncio.get_running_loop().call_later(KEEP_SECONDS, self._logs.pop, key, None)
 
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
-        log = self._logs.get(key) or Log(ELSEWHERE_SECONDS)
+        log = self._logs.get(key) or self._absent.setdefault(key, Log())
         return log.follow(offset)
+
+    def nudge(self, key: UUID) -> None:
+        for logs in (self._logs, self._absent):
+            if log := logs.get(key):
+                log.nudge()
 
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
         return {}

@@ -15,6 +15,7 @@ from app.core.events import Chunk, Log, MemoryEvents
 from app.core.redis import connected
 from app.core.redis_mirrors import Mirrors
 from app.core.redis_sender import Sender
+from app.core.tasks import keep_running
 
 CONNECTIONS = 4
 """To read; one more writes."""
@@ -30,7 +31,8 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvent
         connected(url, CONNECTIONS, SECONDS) as reading,
     ):
         events = RedisEvents(Sender(writing, f"{prefix}:log"), Mirrors(reading, f"{prefix}:log"))
-        tasks = [asyncio.create_task(part.run()) for part in (events.sender, events.mirrors)]
+        parts = {"redis sender": events.sender.run, "redis reader": events.mirrors.run}
+        tasks = [asyncio.create_task(keep_running(name, run)) for name, run in parts.items()]
         try:
             yield events
         finally:
@@ -40,10 +42,15 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvent
 
 
 class RedisEvents:
+    outlives_its_process = True
+
     def __init__(self, sender: Sender, mirrors: Mirrors) -> None:
         self._own = MemoryEvents()
         self.sender = sender
         self.mirrors = mirrors
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._own
 
     def open(self, key: UUID, text: str = "") -> Log:
         log = self._own.open(key, text)
@@ -60,6 +67,10 @@ class RedisEvents:
 
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
         return (self._own if key in self._own else self.mirrors).follow(key, offset)
+
+    def nudge(self, key: UUID) -> None:
+        self._own.nudge(key)
+        self.mirrors.nudge(key)
 
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
         try:

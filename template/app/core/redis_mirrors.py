@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from redis.exceptions import RedisError
 
-from app.core.events import ELSEWHERE_SECONDS, Chunk, Log
+from app.core.events import Chunk, Log
 from app.core.redis_log import AGAIN_SECONDS, ANEW, Client, decoded
 
 IDLE_SECONDS = 1.0
@@ -34,7 +34,7 @@ class Mirrors:
         self._stopping = False
 
     async def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
-        log = self._logs.setdefault(key, Log(ELSEWHERE_SECONDS))
+        log = self._logs.setdefault(key, Log())
         self._readers[key] += 1
         try:
             if self._readers[key] == 1:
@@ -47,6 +47,10 @@ class Mirrors:
             self._readers[key] -= 1
             if not self._readers[key]:
                 del self._readers[key], self._logs[key]
+
+    def nudge(self, key: UUID) -> None:
+        if log := self._logs.get(key):
+            log.nudge()
 
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
         return {key: text for key, (text, _end) in (await self._read(keys)).items()}

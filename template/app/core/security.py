@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -16,7 +17,8 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.core.config import Settings
-from app.core.errors import Busy, Invalid, Unauthenticated
+from app.core.errors import Invalid, Unauthenticated
+from app.core.turns import Client, Turns
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
@@ -29,7 +31,7 @@ T = TypeVar("T")
 
 
 class Passwords:
-    """Argon2 in a few threads of its own: a hash costs a quarter of a second and 64 MiB, and must not starve others."""
+    """Argon2 in a few threads of its own, in fair turns: a hash costs a quarter of a second and 64 MiB."""
 
     def __init__(self, settings: Settings) -> None:
         # One lane: what is hashed at once is decided here, and the other threads must not wait for it.
@@ -38,31 +40,33 @@ class Passwords:
         self._argon2 = PasswordHash((hasher,))
         self._hasher = hasher
         self._threads = CapacityLimiter(HASHING_THREADS)
-        self._asked = 0
+        self._turns = Turns(HASHING_THREADS, WAITING_HASHES)
+        self._client = Client()
 
-    async def hash(self, password: str) -> str:
+    def of(self, client: Client) -> "Passwords":
+        """The same threads, in which the turns are this client's."""
+        mine = copy(self)
+        mine._client = client
+        return mine
+
+    async def hash(self, password: str, account: str = "") -> str:
         """Raises Busy when too many wait already."""
-        return await self._in_turn(self._argon2.hash, password)
+        return await self._in_turn(account, self._argon2.hash, password)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, hashed: str | None, account: str = "") -> bool:
         """Without a hash to compare with, takes as long and answers False, so that time tells nothing. Raises Busy."""
         if hashed is None:
-            await self.hash(password)
+            await self.hash(password, account)
             return False
-        return await self._in_turn(self._argon2.verify, password, hashed)
+        return await self._in_turn(account, self._argon2.verify, password, hashed)
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether the settings ask for another cost than this hash was made with."""
         return self._hasher.check_needs_rehash(hashed)
 
-    async def _in_turn(self, work: Callable[..., T], *arguments: str) -> T:
-        if self._asked >= HASHING_THREADS + WAITING_HASHES:
-            raise Busy("Too many people are logging in at the moment; try again.")
-        self._asked += 1
-        try:
+    async def _in_turn(self, account: str, work: Callable[..., T], *arguments: str) -> T:
+        async with self._turns.taken(self._client, account):
             return await to_thread.run_sync(work, *arguments, limiter=self._threads)
-        finally:
-            self._asked -= 1
 
 
 def is_common(password: str) -> bool:
@@ -102,6 +106,13 @@ class AccessTokens:
         if expires_at <= time():
             raise Unauthenticated("The access token has expired; refresh it or log in again.")
         return user_id, session_id
+
+    def recognize(self, token: str) -> tuple[UUID, UUID] | None:
+        """User id and session id of a token that was once issued, though it may have expired."""
+        try:
+            return _session(self._key, token)[:2]
+        except (jwt.PyJWTError, ValueError):
+            return None
 
 
 class InvalidToken(Invalid):

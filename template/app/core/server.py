@@ -1,9 +1,192 @@
-"""WebSockets of uvicorn, without what a peer that is up to no good could hold for good: a connection, or memory."""
+"""Protocols of uvicorn, without what a peer that is up to no good could hold for good: a connection, or memory."""
 
+import os
+from asyncio import TimerHandle, Transport
+from typing import ClassVar
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
 CLOSE_SECONDS = 5.0
+CHECK_SECONDS = 2.0
+HEAD_BYTES, HEAD_FIELDS = 32_768, 128
+"""WebSockets may have as many fields."""
+HEAD_SECONDS, BODY_SECONDS, BODY_BYTES_PER_SECOND = 10.0, 20.0, 1_000
+"""The head must come within so many, and the body, which has a second more for each 1,000 bytes of it."""
+STALL_SECONDS = 30.0
+LOG_SECONDS = 60.0
+
+log = structlog.stdlib.get_logger("app.server")
+
+
+def connection_limit() -> int:
+    """Leaves some of the files that the process may open for databases, providers and the rest."""
+    most = 10_000
+    if os.name != "posix":
+        return most
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return most
+    return min(most, files - max(files // 4, min(files // 2, 128)))
+
+
+class _HeadTooLarge(Exception):
+    """Goes through the parser, which ends a request by any exception."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Ends a connection whose client owes a request, or takes no answer, for too long.
+
+    When there are as many connections as can be, the one that has waited longest for a request makes room.
+    """
+
+    limit: ClassVar[int] = connection_limit()
+    _waiting: ClassVar[dict["HttpProtocol", None]] = {}
+    """Those without a request, the one that has been so for longest first."""
+    _logged_at: ClassVar[float] = float("-inf")
+    _timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if len(self.connections) >= self.limit and not self._make_room():
+            self.transport = transport
+            self._refuse(503)
+            return
+        super().connection_made(transport)
+        self._unsent, self._taken_at = 0, self.loop.time()
+        self._expect_head()
+        self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._leave()
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None and self._is_answered():
+            self._expect_head()
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._grow_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Also of what follows a body."""
+        self._grow_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._waiting.pop(self, None)
+        self._deadline, self._unparsed = self.loop.time() + BODY_SECONDS, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        if self._deadline is not None and not self._is_answered():
+            self._deadline += len(body) / BODY_BYTES_PER_SECOND
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        if self._is_answered():  # before it was whole: uvicorn's own timer has been ended by the rest of it
+            self._expect_head()
+        else:
+            self._deadline = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._deadline is None:
+            self._waiting[self] = None
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        self._taken_at = self.loop.time()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._is_head_too_large():
+            self._refuse(431)
+        else:
+            super().send_400_response(msg)
+
+    def _make_room(self) -> bool:
+        now = self.loop.time()
+        if now - HttpProtocol._logged_at > LOG_SECONDS:
+            HttpProtocol._logged_at = now
+            log.warning("connection limit reached", limit=self.limit, waiting=len(self._waiting))
+        for oldest in self._waiting:
+            oldest._leave()
+            oldest.transport.abort()
+            return True
+        return False
+
+    def _leave(self) -> None:
+        self._waiting.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expect_head(self) -> None:
+        self._waiting.pop(self, None)
+        self._waiting[self] = None
+        self._deadline: float | None = self.loop.time() + HEAD_SECONDS
+        self._unparsed = self._head_bytes = 0
+
+    def _grow_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._is_head_too_large():
+            raise _HeadTooLarge
+
+    def _is_head_too_large(self) -> bool:
+        return self._head_bytes > HEAD_BYTES or len(self.headers or ()) >= HEAD_FIELDS
+
+    def _is_answered(self) -> bool:
+        return not self.cycle or self.cycle.response_complete
+
+    def _check(self) -> None:
+        self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
+        now = self.loop.time()
+        if self._is_stalled(now):
+            log.info("response timed out", client=self.client)
+            self.transport.abort()
+        elif self._is_overdue(now) and not self.transport.is_closing():
+            log.info("request timed out", client=self.client)
+            self._refuse(408)
+
+    def _is_overdue(self, now: float) -> bool:
+        if self._deadline is None:
+            return False
+        if self.flow.read_paused:  # it is the application that does not read
+            self._deadline = now + BODY_SECONDS
+        return now > self._deadline
+
+    def _is_stalled(self, now: float) -> bool:
+        """While it writes, the application may add as much as is taken."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent or not (self.flow.write_paused or self.transport.is_closing()):
+            self._taken_at = now
+        self._unsent = unsent
+        return now - self._taken_at > STALL_SECONDS
+
+    def _refuse(self, status: int) -> None:
+        """Where an answer has begun, or nothing was asked, the connection just ends."""
+        is_asked = status != 408 or self not in self._waiting or self._unparsed
+        if is_asked and (self._is_answered() or not self.cycle.response_started):
+            self.transport.write(STATUS_LINE[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+        self.transport.close()
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

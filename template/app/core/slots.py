@@ -1,7 +1,7 @@
 """How many of something a user may hold at once: counted in Redis for all processes, or in this one."""
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -9,9 +9,12 @@ from uuid import uuid4
 import structlog
 
 from app.core.errors import AppError
+from app.core.tasks import repeat
 
+RENEW_SECONDS = 30.0
 LEASE_SECONDS = 90
 """What is not renewed for so long counts no more: its process is dead."""
+AT_ONCE = 500
 
 _TAKE = """
 local now = tonumber(redis.call('TIME')[1])
@@ -23,6 +26,12 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 """By Redis's clock: those of several machines may differ."""
+
+_RENEW = """
+local till = tonumber(redis.call('TIME')[1]) + ARGV[1]
+for place = 2, #ARGV do redis.call('ZADD', KEYS[1], till, ARGV[place]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
 
 Client = Any
 """Of redis-py, whose own types are incomplete."""
@@ -43,10 +52,12 @@ class Slots:
         self._key = key
         self._limit = limit
         self._own = Counter[str]()
+        self._held: dict[str, str] = {}
+        """Whose each slot is."""
 
     @asynccontextmanager
     async def held(self, who: str) -> AsyncGenerator[Renew]:
-        """Within it one more is held, as long as what it yields is called every now and then. Raises TooManyAtOnce."""
+        """Within it one more is held, if it is renewed: by `renew`, or by what is yielded. Raises TooManyAtOnce."""
         slot = str(uuid4())
 
         async def renew() -> None:
@@ -56,12 +67,36 @@ class Slots:
         try:
             if self._limit and (self._own[who] > self._limit or not await self._take(who, slot)):
                 raise TooManyAtOnce(f"You have {self._limit} open already, which is as many as there may be.")
+            self._held[slot] = who
             yield renew
         finally:
             self._own[who] -= 1
             if not self._own[who]:
                 del self._own[who]
+            self._held.pop(slot, None)
             await self._give_back(who, slot)
+
+    async def renew(self) -> None:
+        """All that this process holds, some hundreds of users in a round trip."""
+        slots = defaultdict[str, list[str]](list)
+        for slot, who in self._held.items():
+            slots[who].append(slot)
+        users = list(slots)
+        for start in range(0, len(users), AT_ONCE):
+            some = users[start : start + AT_ONCE]
+            await self._renew({who: slots[who] for who in some})
+
+    async def _renew(self, slots: Mapping[str, Sequence[str]]) -> None:
+        if self._redis is None or not self._limit:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for who, held in slots.items():
+            pipeline.eval(_RENEW, 1, f"{self._key}:{who}", LEASE_SECONDS, *held)
+        await self._ask("execute", on=pipeline)
+        for who, held in slots.items():
+            for slot in held:
+                if slot not in self._held:  # it was given back meanwhile
+                    await self._give_back(who, slot)
 
     async def _take(self, who: str, slot: str) -> bool:
         told = await self._ask("eval", _TAKE, 1, f"{self._key}:{who}", slot, self._limit or 2**31, LEASE_SECONDS)
@@ -70,14 +105,22 @@ class Slots:
     async def _give_back(self, who: str, slot: str) -> None:
         await self._ask("zrem", f"{self._key}:{who}", slot)
 
-    async def _ask(self, command: str, *arguments: Any) -> Any:
+    async def _ask(self, command: str, *arguments: Any, on: Client = None) -> Any:
         """None without Redis."""
         if self._redis is None or not self._limit:
             return None
         from redis.exceptions import RedisError
 
         try:
-            return await getattr(self._redis, command)(*arguments)
+            return await getattr(on or self._redis, command)(*arguments)
         except (RedisError, OSError) as error:
             log.warning("redis is down, each process counts for itself", error=type(error).__name__)
             return None
+
+
+@asynccontextmanager
+async def open_slots(redis: Client | None, key: str, limit: int) -> AsyncGenerator[Slots]:
+    """Renewed for as long as it is open."""
+    slots = Slots(redis, key, limit)
+    async with repeat("slots", slots.renew, RENEW_SECONDS):
+        yield slots

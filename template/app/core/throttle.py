@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REDIS_AGAIN_SECONDS = 5.0
 MINUTE, HOUR = 60, 3600
+ADDRESSES_THAT_LOCK = 5
+"""How many must guess until an account is closed to all of them."""
 
 log = structlog.stdlib.get_logger("app.security")
 
@@ -106,37 +108,51 @@ class Gate:
 
     def __init__(self, throttle: Throttle, settings: Settings, address: str) -> None:
         self._throttle = throttle
-        self._address = _network(address)
+        self._address = network(address)
         self._settings = settings
 
-    async def log_in(self, email: str) -> None:
-        await self._hit(Rule("logins", self._settings.login_attempts_per_minute, MINUTE), self._address)
-        await self.guess_password(email)
+    async def log_in(self) -> None:
+        await self._hit(self._by_address("logins"), self._address)
 
-    async def guess_password(self, email: str) -> None:
-        """Counted before it is known whether it is wrong: many at once are no way around it."""
-        await self._hit(self._guesses(), _account(email))
+    async def guess_password(self, email: str, device: UUID | None = None) -> None:
+        """Counted before it is known whether it is wrong: many at once are no way around it.
 
-    async def guessed_password(self, email: str) -> None:
+        A device that is known is counted by itself, so that no stranger can keep its owner out.
+        """
+        for rule, who in self._guesses(email, device):
+            await self._hit(rule, who)
+
+    async def guessed_password(self, email: str, device: UUID | None = None) -> None:
         """It was right, so what was counted does not count."""
-        await self._throttle.forget(self._guesses(), _account(email))
+        for rule, who in self._guesses(email, device):
+            await self._throttle.forget(rule, who)
 
     async def register(self) -> None:
         await self._hit(Rule("registrations", self._settings.registrations_per_hour, HOUR), self._address)
 
     async def use_token(self) -> None:
-        await self._hit(Rule("tokens", self._settings.login_attempts_per_minute, MINUTE), self._address)
+        await self._hit(self._by_address("tokens"), self._address)
 
-    async def mail(self, email: str) -> None:
-        amount = self._settings.mails_per_hour
-        await self._hit(Rule("mails-from", amount, HOUR), self._address)
-        await self._hit(Rule("mails-to", amount, HOUR), _account(email))
+    async def refresh(self) -> None:
+        await self._hit(self._by_address("refreshes"), self._address)
+
+    async def mail(self) -> None:
+        """Asks for a letter; the outbox counts to whom."""
+        await self._hit(Rule("mails-from", self._settings.mails_per_hour, HOUR), self._address)
 
     async def request(self, user_id: UUID) -> None:
         await self._throttle.hit(Rule("requests", self._settings.requests_per_minute, MINUTE), str(user_id))
 
-    def _guesses(self) -> Rule:
-        return Rule("guesses", self._settings.login_failures_per_hour, HOUR)
+    def _by_address(self, name: str) -> Rule:
+        return Rule(name, self._settings.login_attempts_per_minute, MINUTE)
+
+    def _guesses(self, email: str, device: UUID | None) -> list[tuple[Rule, str]]:
+        amount = self._settings.login_failures_per_hour
+        if device:
+            return [(Rule("guesses-of", amount, HOUR), str(device))]
+        account = _account(email)
+        here = Rule("guesses-from", ceil(amount / ADDRESSES_THAT_LOCK), HOUR)
+        return [(here, f"{account}:{self._address}"), (Rule("guesses", amount, HOUR), account)]
 
     async def _hit(self, rule: Rule, who: str) -> None:
         try:
@@ -170,8 +186,14 @@ def _account(email: str) -> str:
     return fingerprint(email.strip().lower())
 
 
+def mailbox_key(email: str) -> str:
+    """Of all addresses that end up with the same person: what follows a + in the name only sorts their mail."""
+    name, _, domain = email.rpartition("@")
+    return _account(f"{name.partition('+')[0] or name}@{domain}")
+
+
 @lru_cache(maxsize=4_096)
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """Of IPv6 the /64, which is what one customer gets: who has one has 2^64 addresses."""
     try:
         found = ip_address(address)

@@ -11,6 +11,8 @@ from app.models.base import SECRET, Base, Owned
 from app.models.usage import DOLLARS
 
 OPEN = sa.text("status IN ('queued', 'running')")
+"""What is looked for among these says so: databases cannot tell that their index is enough from another condition."""
+UNFINISHED = sa.text("finished_at IS NULL")
 
 
 class ExecutionStatus(StrEnum):
@@ -37,6 +39,8 @@ class Execution(Owned):
     __table_args__ = (
         sa.Index("ix_executions_open", "process_id", "id", sqlite_where=OPEN, postgresql_where=OPEN),
         sa.Index("ix_executions_finished_at", "finished_at"),
+        sa.Index("ix_executions_user_id_id", "user_id", "id"),
+        sa.Index("ix_executions_unfinished", "user_id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     )
 
     agent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"), index=True)

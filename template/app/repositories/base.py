@@ -3,12 +3,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, Uuid, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.errors import NotFound
+from app.core.errors import AccountGone, NotFound
 from app.models.base import Base, Owned
+from app.models.user import User
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Base)
@@ -18,6 +19,27 @@ TOwned = TypeVar("TOwned", bound=Owned)
 def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
     """The one of this database, which says what to do about a row that is there already."""
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+
+
+async def hold_user(session: AsyncSession, id: UUID, *, alone: bool = False) -> bool:
+    """Keeps an account from being deleted until the transaction ends; False when it is gone.
+
+    Before any of its rows is locked: whoever deletes it locks it first, too, so that one of the two waits and none for
+    the other. With `alone`, others who hold it alone wait: what is counted then stays as it is.
+    """
+    held: set[UUID] = session.info.setdefault("held", set())
+    if alone or id not in held:
+        held.update((await session.scalars(_HOLD_ALONE if alone else _HOLD, {"user_id": id})).all())
+    return id in held
+
+
+async def delete_of_users(
+    session: AsyncSession, kind: type[Owned], *where: ColumnElement[bool], limit: int | None = None
+) -> int:
+    """How many of all users' rows went. An account that is being deleted at this moment is left to who deletes it."""
+    rows = select(kind.id).join(User, User.id == kind.user_id).where(*where).limit(limit)
+    free = rows.with_for_update(read=True, key_share=True, of=User, skip_locked=True)
+    return len((await session.scalars(delete(kind).where(kind.id.in_(free)).returning(kind.id))).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +102,33 @@ class BaseRepository(Generic[M]):
 
 
 class OwnedRepository(BaseRepository[TOwned]):
-    """One user's rows. Every query starts at `_rows`, so another user's row does not exist here."""
+    """One user's rows. Every query starts at `_rows`, so another user's row does not exist here.
+
+    What is made or locked holds the user first, see `hold_user`.
+    """
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         super().__init__(session)
         self._user_id = user_id
 
+    async def hold_owner(self, *, alone: bool = False) -> None:
+        """See `hold_user`. Raises AccountGone."""
+        if not await hold_user(self._session, self._user_id, alone=alone):
+            raise AccountGone
+
+    async def find(self, id: UUID, *, lock: bool = False) -> TOwned | None:
+        if lock:
+            await self.hold_owner()
+        return await super().find(id, lock=lock)
+
     async def create(self, **values: Any) -> TOwned:
+        await self.hold_owner()
         return await super().create(user_id=self._user_id, **values)
 
     def _rows(self) -> Select[TOwned]:
         return super()._rows().where(self.model.user_id == self._user_id)
+
+
+_ONE_USER = select(User.id).where(User.id == bindparam("user_id", type_=Uuid()))
+_HOLD = _ONE_USER.with_for_update(read=True, key_share=True)
+_HOLD_ALONE = _ONE_USER.with_for_update(key_share=True)

@@ -3,14 +3,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.core.errors import NotFound
 from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository
+from app.repositories.base import OwnedRepository, hold_user
 from app.repositories.reply import Outcome
 
 
@@ -41,7 +41,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
         """What was said last, or before a message, newest first: all after which no more characters were said."""
         said = (
             select(Message.position, Message.role, Message.content, Message.id, Message.status)
-            .where(Message.conversation_id == conversation_id, Message.conversation_id.in_(self._mine()))
+            .where(Message.conversation_id == self._mine(conversation_id))
             .order_by(Message.position.desc())
             .limit(limit)
         )
@@ -87,13 +87,16 @@ class ConversationRepository(OwnedRepository[Conversation]):
 
     async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
         """The last word of a reply. None when it has had one, or is gone."""
+        await hold_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
     def _is_reply(self, id: UUID) -> ColumnElement[bool]:
-        return and_(Message.id == id, Message.role == Role.assistant, Message.conversation_id.in_(self._mine()))
+        mine = Message.conversation_id == self._mine(Message.conversation_id)
+        return and_(Message.id == id, Message.role == Role.assistant, mine)
 
-    def _mine(self) -> Select[UUID]:
-        return self._rows().with_only_columns(Conversation.id)
+    def _mine(self, id: UUID | InstrumentedAttribute[UUID]) -> ScalarSelect[UUID]:
+        """Finds this one conversation if it is the user's: a list of them all grows with what the user ever said."""
+        return self._rows().where(Conversation.id == id).with_only_columns(Conversation.id).scalar_subquery()
 
 
 def _position(conversation_id: UUID, message_id: UUID) -> ScalarSelect[int]:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import now
 from app.models.user import ApiKey, EmailPurpose, EmailToken, RefreshToken, User, UserSession
-from app.repositories.base import BaseRepository, OwnedRepository
+from app.repositories.base import BaseRepository, OwnedRepository, delete_of_users
 
 
 class SessionRepository(OwnedRepository[UserSession]):
@@ -82,4 +82,4 @@ class CredentialRepository:
 
     async def delete_expired(self) -> None:
         for kind in (UserSession, ApiKey, EmailToken):
-            await self._session.execute(delete(kind).where(kind.expires_at <= now()))
+            await delete_of_users(self._session, kind, kind.expires_at <= now())

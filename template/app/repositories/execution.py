@@ -32,7 +32,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
 
     async def count_open(self) -> int:
         """Those of subagents are parts of others."""
-        return await self.count(Execution.status.not_in(FINAL), Execution.parent_id.is_(None))
+        return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None))
 
     async def events(self, execution: Execution, after: int, limit: int) -> Sequence[ExecutionEvent]:
         found = (
@@ -56,7 +56,8 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return found
 
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
-        """From the first ancestor down to it, as everybody does who changes several. Raises NotFound."""
+        """From the first ancestor down to it, as everybody does who changes several. Raises AccountGone, NotFound."""
+        await self.hold_owner()
         chain = [await self.get(id)]
         while (parent_id := chain[0].parent_id) is not None:
             chain.insert(0, await self.get(parent_id))

@@ -1,13 +1,12 @@
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import Conflict
 from app.models.base import now
 from app.models.idempotency_key import IdempotencyKey
-from app.repositories.base import OwnedRepository, insert
+from app.repositories.base import OwnedRepository, delete_of_users, insert
 
 KEEP = timedelta(hours=24)
 
@@ -22,8 +21,10 @@ class IdempotencyRepository(OwnedRepository[IdempotencyKey]):
     async def claim(self, key: str, fingerprint: str, subject_id: UUID) -> UUID:
         """The subject of the first request that claimed the key, which is this one's when it is the first.
 
-        It waits while another transaction claims the same key. Raises Conflict when that asked for something else.
+        It waits while another transaction claims the same key. Raises AccountGone, and Conflict when that asked for
+        something else.
         """
+        await self.hold_owner()
         claimed = insert(self._session, IdempotencyKey).values(
             user_id=self._user_id, key=key, fingerprint=fingerprint, subject_id=subject_id
         )
@@ -37,4 +38,4 @@ class IdempotencyRepository(OwnedRepository[IdempotencyKey]):
 
 
 async def forget_old_keys(session: AsyncSession) -> None:
-    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now() - KEEP))
+    await delete_of_users(session, IdempotencyKey, IdempotencyKey.created_at < now() - KEEP)

@@ -1,15 +1,19 @@
 """Replies of all users: those that a process speaks, and those that no process speaks any more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.models.message import Message, MessageStatus
+from app.models.base import now
+from app.models.conversation import Conversation
+from app.models.message import PENDING, Message, MessageStatus
+from app.models.user import User
 from app.repositories.process import alive
 from app.repositories.usage import Used
 
@@ -38,7 +42,16 @@ class Outcome:
         return asdict(self)
 
 
-_pending = Message.status == MessageStatus.pending
+BEGUN_WITHIN = timedelta(seconds=5)
+"""How long after it was stored a reply is surely among those that its process speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyState:
+    """What differs when there is news of a reply."""
+
+    status: MessageStatus
+    length: int
 
 
 class ReplyRepository:
@@ -46,23 +59,42 @@ class ReplyRepository:
         self._session = session
 
     async def store_texts(self, texts: Mapping[UUID, str]) -> None:
-        """In one round trip. A reply that has ended keeps its last word."""
+        """In one round trip. A reply that has ended keeps its last word.
+
+        One that somebody else has locked is left as it is: who deletes several locks them in another order.
+        """
+        free = select(Message.id).where(Message.id == bindparam("of"), PENDING).with_for_update(skip_locked=True)
         stored = (
             update(Message.__table__)  # pyright: ignore[reportArgumentType]
-            .where(Message.id == bindparam("of"), _pending)
+            .where(Message.id == free.scalar_subquery())
             .values(content=bindparam("text"))
         )
         connection = await self._session.connection()
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
 
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
+        """Those that are there."""
+        columns = (Message.id, Message.status, func.length(Message.content))
+        found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
+        return {row[0]: ReplyState(row[1], row[2]) for row in found}
+
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
-        """What the process speaks and has been asked to stop."""
-        asked = select(Message.id).where(_pending, Message.process_id == process_id, Message.stop_requested)
+        """What the process speaks and has been asked to stop, or speaks to people whose accounts were deactivated."""
+        asked = (
+            select(Message.id)
+            .join(Conversation, Conversation.id == Message.conversation_id)
+            .join(User, User.id == Conversation.user_id)
+            .where(PENDING, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
+        )
         return (await self._session.scalars(asked)).all()
 
-    async def abandoned(self, process_id: UUID) -> dict[UUID, str]:
-        """What is stored of pending replies whose processes are dead, of which the one that asks is none."""
-        found = select(Message.id, Message.content).where(self._abandoned(process_id))
+    async def abandoned(self, process_id: UUID) -> Sequence[UUID]:
+        """Pending replies whose processes are dead, and those of the one that asks, unless they have just begun."""
+        return (await self._session.scalars(select(Message.id).where(self._abandoned(process_id)))).all()
+
+    async def texts(self, ids: Collection[UUID]) -> dict[UUID, str]:
+        """What is stored of them."""
+        found = select(Message.id, Message.content).where(Message.id.in_(ids))
         return {row.id: row.content for row in await self._session.execute(found)}
 
     async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
@@ -76,5 +108,6 @@ class ReplyRepository:
         return replies
 
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
+        own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)
         dead = Message.process_id.is_distinct_from(process_id) & Message.process_id.not_in(alive())
-        return _pending & or_(Message.process_id.is_(None), dead)
+        return and_(PENDING, or_(Message.process_id.is_(None), own, dead))

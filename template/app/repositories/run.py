@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
+from app.repositories.base import delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, Used
@@ -36,33 +37,62 @@ class Claim:
     execution: Execution
     run_id: UUID
     history: History
+    user_is_active: bool
+    """Else all that is left to do is to end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A worker that asks for executions."""
+
+    process_id: UUID
+    run_ids: Collection[UUID]
+    """What it runs. A run of this process that is not among them has been lost, as with the answer to a commit."""
+    also_of_dead: bool
+    """Whether it can tell which other processes are dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionState:
+    """What differs when there is news of an execution."""
+
+    last_sequence: int
+    run_id: UUID | None
+    status: ExecutionStatus
+
+
+def state_of(execution: Execution) -> ExecutionState:
+    return ExecutionState(execution.last_sequence, execution.run_id, execution.status)
 
 
 class RunRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def claimable(self, process_id: UUID, limit: int, *, also_of_dead: bool) -> Sequence[UUID]:
-        """The oldest first: queued ones and, if asked for, those whose worker is dead."""
-        found = select(Execution.id).where(_claimable(process_id, also_of_dead)).order_by(Execution.id).limit(limit)
-        return (await self._session.scalars(found)).all()
+    async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
+        """The oldest first: queued ones, those that the claimant has lost, and those whose worker is dead."""
+        claimable = select(Execution.id).where(_claimable(claimant)).cte("claimable")
+        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all that were ever queued in this order
+        return (await self._session.scalars(select(found).order_by(found).limit(limit))).all()
 
-    async def claim(self, process_id: UUID, ids: Collection[UUID], *, also_of_dead: bool) -> Sequence[Claim]:
+    async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
         """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
-        of = and_(Execution.id.in_(ids), _claimable(process_id, also_of_dead))
-        found = select(Execution).where(of).order_by(Execution.id).with_for_update(skip_locked=True)
-        claims = [await self._claim(process_id, row) for row in (await self._session.scalars(found)).all()]
+        of = and_(Execution.id.in_(ids), _claimable(claimant))
+        found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
+        free = found.order_by(Execution.id).with_for_update(of=Execution, skip_locked=True)
+        claims = [await self._claim(claimant.process_id, *row) for row in (await self._session.execute(free)).all()]
         await self._session.flush()
         if known := [claim.execution.id for claim in claims if claim.execution.last_sequence]:
             await ReservationRepository(self._session).release(known)
         return claims
 
-    async def _claim(self, process_id: UUID, execution: Execution) -> Claim:
+    async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
         run_id, history = uuid7(), await self._history(execution)
-        execution.losses += execution.status is ExecutionStatus.running
+        is_of_dead = execution.status is ExecutionStatus.running and execution.process_id != process_id
+        execution.losses += is_of_dead
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
-        return Claim(execution, run_id, history)
+        return Claim(execution, run_id, history, user_is_active)
 
     async def _history(self, execution: Execution) -> History:
         if not execution.last_sequence:
@@ -100,15 +130,15 @@ class RunRepository:
         if rows:
             await self._session.execute(insert(ExecutionEvent), rows)
 
-    async def state(self, id: UUID) -> tuple[int, UUID | None, ExecutionStatus] | None:
-        """The last sequence, the run and the status. None when the execution is gone."""
-        found = select(Execution.last_sequence, Execution.run_id, Execution.status).where(Execution.id == id)
-        row = (await self._session.execute(found)).one_or_none()
-        return row and (row[0], row[1], row[2])
+    async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
+        """Those that are there."""
+        columns = (Execution.id, Execution.last_sequence, Execution.run_id, Execution.status)
+        found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
+        return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
     async def hold_user(self, id: UUID) -> None:
-        """Before anything of theirs is locked: whoever deletes them goes the same way, and one of the two waits."""
-        await self._session.execute(select(User.id).where(User.id == id).with_for_update(read=True, key_share=True))
+        """See `hold_user`."""
+        await hold_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
         """From the first one down, and before the execution itself, as everybody does who changes several."""
@@ -140,9 +170,10 @@ class RunRepository:
         )
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
-        """The runs that a process may go on with."""
-        mine = (Execution.process_id == process_id, Execution.status == ExecutionStatus.running)
-        return [id for id in await self._session.scalars(select(Execution.run_id).where(*mine)) if id]
+        """The runs that a process may go on with: not those of people whose accounts were deactivated."""
+        mine = (OPEN, Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
+        runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
+        return [id for id in await self._session.scalars(runs) if id]
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
         """Those that are queued and those that run, by their status."""
@@ -150,25 +181,30 @@ class RunRepository:
         return {row[0]: row[1] for row in await self._session.execute(counted)}
 
     async def overdue(self, limit: int) -> Sequence[tuple[UUID, str, UUID]]:
-        """The executions that wait for approvals in vain, with the call and the user."""
+        """The executions that wait for approvals in vain, with the call and the user: for too long, or for somebody
+        whose account was deactivated.
+        """
         late = (
             select(Approval.execution_id, Approval.tool_call_id, Execution.user_id)
             .join(Execution, Execution.id == Approval.execution_id)
-            .where(Approval.status == ApprovalStatus.pending, Approval.expires_at <= now())
+            .join(User, User.id == Execution.user_id)
+            .where(Approval.status == ApprovalStatus.pending, or_(Approval.expires_at <= now(), ~User.is_active))
             .limit(limit)
         )
         return [(row[0], row[1], row[2]) for row in await self._session.execute(late)]
 
-    async def delete_finished(self, before: datetime) -> None:
-        """With their events. Those of subagents go with the execution that they belong to."""
+    async def delete_finished(self, before: datetime, limit: int) -> int:
+        """How many went, with their events. Those of subagents go with the execution that they belong to."""
         old = (Execution.finished_at < before, Execution.parent_id.is_(None))
-        await self._session.execute(delete(Execution).where(*old))
+        return await delete_of_users(self._session, Execution, *old, limit=limit)
 
 
-def _claimable(process_id: UUID, also_of_dead: bool) -> ColumnElement[bool]:
+def _claimable(claimant: Claimant) -> ColumnElement[bool]:
     queued = Execution.status == ExecutionStatus.queued
-    if not also_of_dead:
-        return queued
     running = Execution.status == ExecutionStatus.running
-    dead = Execution.process_id.is_distinct_from(process_id) & Execution.process_id.not_in(alive())
-    return or_(queued, and_(running, dead))
+    mine = Execution.process_id == claimant.process_id
+    abandoned = mine & Execution.run_id.not_in(claimant.run_ids)
+    if claimant.also_of_dead:
+        dead = Execution.process_id.is_distinct_from(claimant.process_id) & Execution.process_id.not_in(alive())
+        abandoned = or_(abandoned, dead)
+    return and_(OPEN, or_(queued, and_(running, abandoned)))

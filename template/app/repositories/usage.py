@@ -25,13 +25,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql.dml import ReturningDelete
+from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
 from uuid_utils.compat import uuid7
 
+from app.core.errors import AccountGone
 from app.models.base import Base, now
 from app.models.usage import Reservation, Usage
 from app.models.user import User
-from app.repositories.base import OwnedRepository
+from app.repositories.base import OwnedRepository, delete_of_users, hold_user
 
 STALE_AFTER = timedelta(hours=1)
 """A reservation that nobody settled by then counts no longer: whoever made it is gone."""
@@ -74,10 +75,14 @@ class UsageRepository(OwnedRepository[Usage]):
     model = Usage
 
     async def reserve(self, subject_id: UUID, feature: str, amount: Amount) -> Balance:
-        """The balance with this in it. Others that reserve for the same person wait until the transaction ends."""
+        """The balance with this in it. Others that reserve for the same person wait until the transaction ends.
+
+        Raises AccountGone.
+        """
         at = now()
         row = {"id": subject_id, "created_at": at, "user_id": self._user_id, "day": at.date(), "feature": feature}
-        await self._session.execute(_RESERVE, {**row, **asdict(amount)})
+        if await self._session.scalar(_RESERVE, {**row, **asdict(amount)}) is None:
+            raise AccountGone
         return await self.balance(at, feature)
 
     async def balance(self, at: datetime, feature: str = "") -> Balance:
@@ -93,6 +98,7 @@ class UsageRepository(OwnedRepository[Usage]):
 
         None: no model was asked.
         """
+        await hold_user(self._session, self._user_id)
         day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id}) or now().date()
         if used is not None:
             row = {"id": uuid7(), "created_at": now(), "user_id": self._user_id, "day": day, "feature": feature}
@@ -117,7 +123,7 @@ class ReservationRepository:
         await self._session.execute(delete(Reservation).where(Reservation.id.in_(free)))
 
     async def delete_stale(self) -> None:
-        await self._session.execute(delete(Reservation).where(Reservation.created_at <= now() - STALE_AFTER))
+        await delete_of_users(self._session, Reservation, Reservation.created_at <= now() - STALE_AFTER)
 
 
 def _amount(tokens: Any, cost: Any, characters: Any, seconds: Any) -> Amount:
@@ -138,10 +144,10 @@ def _own_row(table: FromClause) -> Select[*tuple[Any, ...]]:
     return select(*map(_param, table.c)).where(_users.c.id == _param(table.c.user_id))
 
 
-def _reserve() -> Insert:
+def _reserve() -> ReturningInsert[Any]:
     """It locks the person's row: a balance that is read after it is exact."""
     row = _own_row(_reservations).with_for_update(key_share=True)
-    return insert(_reservations).from_select(list(_reservations.c), row)
+    return insert(_reservations).from_select(list(_reservations.c), row).returning(_reservations.c.id)
 
 
 def _balance() -> Any:

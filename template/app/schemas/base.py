@@ -27,8 +27,10 @@ class PageRead(Read, Generic[T]):
 def _storable(value: str) -> str:
     if "\0" in value:
         raise ValueError("the character NUL is not allowed")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("half of a surrogate pair is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is not text") from None
     return value
 
 

@@ -10,4 +10,4 @@ class InfoRead(Read):
     models: list[str]
     """Those that may be asked for. The first answers when none is."""
     user: UserRead | None
-    """Who is signed in, if anyone."""
+    """Who is signed in, if anyone, and as far as an API key may read it."""

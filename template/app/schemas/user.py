@@ -1,5 +1,7 @@
+import re
 from datetime import datetime
 from typing import Annotated, Literal
+from unicodedata import normalize
 from uuid import UUID
 
 from pydantic import AfterValidator, EmailStr, Field, TypeAdapter, ValidationError
@@ -9,6 +11,16 @@ from app.schemas.base import Body, NotNull, Read, Text
 
 Email = Annotated[EmailStr, AfterValidator(str.lower)]
 """An address in lower case: the same person is found however the address is typed."""
+
+
+def _unambiguous(value: str) -> str:
+    if re.search(r"[!%]|=\?", value) or normalize("NFKC", value) != value:
+        raise ValueError("some mail servers would read this address as another one; use one in plain letters")
+    return value
+
+
+NewEmail = Annotated[Email, AfterValidator(_unambiguous)]
+"""An address that somebody is about to be known by. Source routes and encoded words could make it someone else's."""
 
 
 def _uncommon(value: str) -> str:
@@ -35,7 +47,7 @@ FullName = Annotated[Text, Field(max_length=200)]
 
 
 class UserCreate(Body):
-    email: Email
+    email: NewEmail
     password: Password
     full_name: FullName | None = None
 
@@ -68,7 +80,7 @@ class PasswordReset(Body):
 
 
 class EmailChange(Body):
-    email: Email
+    email: NewEmail
     password: Annotated[str, Field(max_length=128)]
     """The current one."""
 

@@ -1,33 +1,39 @@
-"""Replies whose process is dead: whoever notices it ends them, with all that is known of their text."""
+"""Replies that no process speaks any more: whoever notices it ends them, with all that is known of their text."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from uuid import UUID
 
 import structlog
 
 from app.core.database import Database
 from app.core.events import Events
-from app.core.tasks import repeated
 from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository
 from app.schemas.message import ReplyEnd
 from app.services.following import stored
-from app.services.heartbeat import BEAT_SECONDS, Heartbeat
+from app.services.heartbeat import Heartbeat
 
 log = structlog.stdlib.get_logger("app.replies")
 
 
 class Abandoned:
-    def __init__(self, database: Database, events: Events, heartbeat: Heartbeat) -> None:
+    """Settles replies that no process speaks: of dead ones, and of this one where it has lost them.
+
+    It loses a reply when a commit reaches the database but its answer does not come back.
+    """
+
+    def __init__(
+        self, database: Database, events: Events, heartbeat: Heartbeat, speaks: Callable[[UUID], bool]
+    ) -> None:
         self._database = database
         self._events = events
         self._heartbeat = heartbeat
+        self._speaks = speaks
 
     async def settle(self) -> None:
         if not self._heartbeat.may_judge:
             return
-        async with self._database.read() as session:
-            texts = await ReplyRepository(session).abandoned(self._heartbeat.id)
+        texts = await self._texts()
         if not texts:
             return
         for id, text in (await self._events.texts(texts)).items():
@@ -40,15 +46,15 @@ class Abandoned:
             if reply.end:
                 self._announce(reply.end)
 
+    async def _texts(self) -> dict[UUID, str]:
+        """What is stored of each."""
+        async with self._database.read() as session:
+            replies = ReplyRepository(session)
+            ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._speaks(id)]
+            return await replies.texts(ids) if ids else {}
+
     def _announce(self, end: ReplyEnd) -> None:
         """To those who follow the reply, in whichever process."""
-        log.warning("reply of a dead process", reply_id=str(end.message.id), end=end.type)
+        log.warning("abandoned reply settled", reply_id=str(end.message.id), end=end.type)
         self._events.open(end.message.id, end.message.content)
         self._events.close(end.message.id, end.model_dump_json())
-
-
-@asynccontextmanager
-async def settling(database: Database, events: Events, heartbeat: Heartbeat) -> AsyncGenerator[None]:
-    """Again and again, so that those who follow such a reply hear of it within seconds."""
-    async with repeated("settle", Abandoned(database, events, heartbeat).settle, BEAT_SECONDS):
-        yield

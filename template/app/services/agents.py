@@ -30,7 +30,7 @@ class AgentService:
     async def create(self, data: AgentCreate) -> AgentRead:
         """Raises Invalid, NotFound."""
         self._ai.check(data.model_name)
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             agent = await agents.create(**data.model_dump(include=COLUMNS))
             await self._grant(session, agent, data.tool_ids, data.tool_policies)
@@ -54,8 +54,10 @@ class AgentService:
         changes = changed(data)
         if data.model_name is not None:
             self._ai.check(data.model_name)
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
+            if data.subagent_ids is not None:
+                await agents.hold_owner(alone=True)  # else two that delegate at once could close a circle
             agent = await agents.get(id, lock=True)
             columns = {name: changes[name] for name in COLUMNS & changes.keys()}
             await agents.update(agent, {**columns, "updated_at": now()})
@@ -67,7 +69,7 @@ class AgentService:
 
     async def delete(self, id: UUID) -> None:
         """Its executions stay, and those under way go on. Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             await agents.update(await agents.get(id, lock=True), {"deleted_at": now()})
 

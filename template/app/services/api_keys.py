@@ -32,7 +32,7 @@ class ApiKeyService:
         if unknown := set(data.scopes) - set(self._scopes):
             raise Invalid(f"There is no scope {', '.join(sorted(unknown))}, only {', '.join(sorted(self._scopes))}.")
         key = API_KEY_START + new_secret()
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             row = await ApiKeyRepository(session, self._user.id).create(
                 name=data.name,
                 scopes=sorted(set(data.scopes)),
@@ -49,7 +49,7 @@ class ApiKeyService:
 
     async def delete(self, id: UUID) -> None:
         """Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             keys = ApiKeyRepository(session, self._user.id)
             await keys.delete(await keys.get(id, lock=True))
         log.info("API key deleted", user_id=str(self._user.id), api_key_id=str(id))

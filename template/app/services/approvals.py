@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database
-from app.core.errors import Conflict, NotFound
+from app.core.errors import AccountGone, Conflict, NotFound
 from app.models.base import now
 from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append, let_go
@@ -72,7 +72,7 @@ async def expire(database: Database, signals: Signals) -> None:
     async with database.read() as session:
         overdue = await RunRepository(session).overdue(EXPIRED_AT_ONCE)
     for execution_id, tool_call_id, user_id in overdue:
-        with suppress(NotFound):  # it was deleted meanwhile, with the person or the agent
-            async with database.write() as session:
+        with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
+            async with database.write(user_id) as session:
                 chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
             signals.tell(*(execution.id for execution in chain))

@@ -13,6 +13,8 @@ SAMPLE_RATE = 16_000
 """At which audio is looked at and listened to: 16 bits, one channel."""
 SILENCE = 100
 """No sample of silence is louder, of 32,767."""
+HIGHEST_RATE = 768_000
+"""No recorder has more; to come from a thousand times as many to ours takes a processor for minutes."""
 TOLERANCE = 0.5
 """Seconds that a header may promise too many."""
 HEAD = 16
@@ -28,6 +30,9 @@ _BEGINNINGS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "mp3": ("mp3", lambda head: head[:3] == b"ID3" or (head[0] == 0xFF and head[1] & 0xE6 == 0xE2)),
 }
 """Of each format, how the library calls it, and how a file of it begins."""
+
+
+_OPTIONS = {"protocol_whitelist": "file"}
 
 
 class BadAudio(AppError):
@@ -94,11 +99,14 @@ def _opened(path: Path, format: str) -> Generator[Any]:
 
     demuxer = _BEGINNINGS[format][0]
     try:
-        with av.open(path, format=demuxer, options={"protocol_whitelist": "file"}) as container:
+        with av.open(path, format=demuxer, options=_OPTIONS, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise BadAudio("There is no audio in this file.")
+            codec = container.streams.audio[0].codec_context  # None where nobody knows how to decode it
+            if codec and codec.sample_rate > HIGHEST_RATE:
+                raise BadAudio(f"The audio has more than {HIGHEST_RATE} samples a second.")
             yield container
-    except FFmpegError:
+    except (FFmpegError, ValueError):  # the latter where the library makes no sense of what a header says
         raise BadAudio(f"The {format} file is damaged or not complete.") from None
 
 

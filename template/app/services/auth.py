@@ -1,6 +1,8 @@
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.config import Settings
@@ -37,21 +39,30 @@ class AuthService:
         self._passwords = passwords
         self.gate = gate
 
-    async def login(self, email: str, password: str, user_agent: str | None) -> Tokens:
+    async def login(
+        self, email: str, password: str, user_agent: str | None, previous_token: str | None = None
+    ) -> Tokens:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
         address = normalize_email(email)
-        await self.gate.log_in(address or email)  # as it is stored, so that no other way to write it counts anew
+        account = address or email
+        await self.gate.log_in()
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
-        known = await self._passwords.verify(password, user.hashed_password if user else None)
+        device = self._known_device(user, previous_token)
+        await self.gate.guess_password(account, device)  # as it is stored, so that no other way to write it counts anew
+        known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self.gate.guessed_password(user.email)
+        await self.gate.guessed_password(user.email, device)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
-        """Raises Unauthenticated, after the session was ended for good when the token had been used long before."""
+        """Raises Unauthenticated, after the session was ended for good when the token had been used long before.
+
+        Raises TooManyRequests.
+        """
+        await self.gate.refresh()
         hashed = fingerprint(token)
         async with self._database.write() as session:
             tokens = RefreshTokenRepository(session)
@@ -72,9 +83,16 @@ class AuthService:
         is_key = token.startswith(API_KEY_START)
         principal = await (self._find_by_key(token) if is_key else self._find_by_session(token))
         if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
-            async with self._database.write() as session:  # now and then, so that reading does not write each time
-                await CredentialRepository(session).note_use(ApiKey if is_key else UserSession, principal.credential_id)
+            await self._note_use(ApiKey if is_key else UserSession, principal.credential_id)
         return principal
+
+    async def _note_use(self, kind: type[ApiKey | UserSession], credential_id: UUID) -> None:
+        """Now and then, so that reading does not write each time; and it must not fail because this does."""
+        try:
+            async with self._database.write() as session:
+                await CredentialRepository(session).note_use(kind, credential_id)
+        except SQLAlchemyError as error:
+            log.warning("use of a credential not stored", error=type(error).__name__)
 
     async def _find_by_session(self, token: str) -> Principal:
         user_id, session_id = self._tokens.read(token)
@@ -91,13 +109,19 @@ class AuthService:
             raise Unauthenticated("The API key is not valid.")
         return principal
 
+    def _known_device(self, user: User | None, previous_token: str | None) -> UUID | None:
+        """The session that a token of this person was given in, however long ago."""
+        claims = self._tokens.recognize(previous_token) if previous_token else None
+        return claims[1] if user and claims and claims[0] == user.id else None
+
     async def _renewed_hash(self, user: User, password: str) -> str | None:
         """Where the settings ask for another cost than the stored hash has."""
-        return await self._passwords.hash(password) if self._passwords.is_outdated(user.hashed_password) else None
+        outdated = self._passwords.is_outdated(user.hashed_password)
+        return await self._passwords.hash(password, user.email) if outdated else None
 
     async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
         """A session, unless what was verified has been changed meanwhile."""
-        async with self._database.write() as session:
+        async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.find(user.id, lock=True)
             if current is None or not current.is_active or current.hashed_password != user.hashed_password:

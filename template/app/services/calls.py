@@ -98,7 +98,7 @@ class Calls:
             self._journal.note(events.ToolCalled(**told(pending).model_dump()))
         await self._journal.commit()
         key = f"{execution.id}:{pending.id}"
-        context = ToolContext(execution.user_id, execution.id, key, self._means.database)
+        context = ToolContext(execution.user_id, execution.id, key, self._means.database, self._means.workers)
         name = pending.call.name
         try:
             with traced("tool", tool=name):

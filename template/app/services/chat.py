@@ -19,7 +19,7 @@ from app.repositories.idempotency import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
 from app.services.ai import BYTES_PER_TOKEN, Line
 from app.services.allowance import Allowance
-from app.services.following import Following, Progress, Reply, stored
+from app.services.following import Following, Progress, Reply, ReplyWatch, stored
 from app.services.history import within
 from app.services.replies import Lines, Replies, Turn
 
@@ -58,6 +58,7 @@ class ChatService:
         database: Database,
         events: Events,
         replies: Replies,
+        watch: ReplyWatch,
         *,
         allowance: Allowance,
         user_id: UUID,
@@ -67,7 +68,7 @@ class ChatService:
         self._replies = replies
         self._allowance = allowance
         self._user_id = user_id
-        self._following = Following(database, events, user_id)
+        self._following = Following(database, events, watch, user_id)
 
     async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
         """Stores the message and a pending reply, and lets the reply begin.
@@ -108,7 +109,7 @@ class ChatService:
 
         Whichever process speaks it sees in its row that it should stop.
         """
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             pending = Message.status == MessageStatus.pending
             row = await conversations.update_reply(reply_id, pending, stop_requested=True)
@@ -118,7 +119,7 @@ class ChatService:
 
     async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
         """Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
             return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
@@ -126,7 +127,7 @@ class ChatService:
     async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, Lines | None]:
         """Without lines the reply has begun before."""
         message_id, reply_id = uuid7(), uuid7()
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             first_id = await self._claim(session, data, key, reply_id) if key else reply_id
             if first_id != reply_id:

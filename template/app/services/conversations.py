@@ -17,7 +17,7 @@ class ConversationService:
         self._user_id = user_id
 
     async def create(self, data: ConversationCreate) -> Conversation:
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             return await ConversationRepository(session, self._user_id).create(title=data.title)
 
     async def list(self, limit: int, cursor: UUID | None) -> Page[Conversation]:
@@ -29,12 +29,12 @@ class ConversationService:
             return await ConversationRepository(session, self._user_id).get(id)
 
     async def update(self, id: UUID, data: ConversationUpdate) -> Conversation:
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             return await conversations.update(await conversations.get(id, lock=True), changed(data))
 
     async def delete(self, id: UUID) -> None:
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             await conversations.delete(await conversations.get(id, lock=True))
 

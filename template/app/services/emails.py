@@ -31,28 +31,28 @@ class EmailService:
 
     async def resend(self, user: Principal) -> None:
         """Raises TooManyRequests."""
-        await self._gate.mail(user.email)
+        await self._gate.mail()
         if not user.email_verified:
-            self._letters.verify(user.id, user.email)
+            await self._letters.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email)
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
-        if not await self._passwords.verify(data.password, known):
+        if not await self._passwords.verify(data.password, known, user.email):
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email)
-        await self._gate.mail(data.email)
-        self._letters.change(user.id, data.email)
+        await self._gate.guessed_password(user.email, user.credential_id)
+        await self._gate.mail()
+        await self._letters.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
         """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
         await self._gate.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
-            async with self._database.write() as session:
+            async with self._database.write(user_id) as session:
                 users, tokens = UserRepository(session), EmailTokenRepository(session, user_id)
                 user = await users.find(user_id, lock=True)
                 email = await tokens.consume(id, EmailPurpose(purpose))
@@ -66,4 +66,4 @@ class EmailService:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
         if email != before:
-            self._letters.tell(before, "The e-mail address of your account was changed.")
+            await self._letters.tell(before, "The e-mail address of your account was changed.")

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from app.core.database import Database
-from app.core.tasks import repeated
+from app.core.tasks import repeat
 from app.core.telemetry.meters import meter
 from app.core.telemetry.settings import TelemetrySettings
 from app.models.execution import ExecutionStatus
@@ -28,5 +28,5 @@ async def measuring(database: Database, wanted: TelemetrySettings) -> AsyncGener
     if not wanted.sends_metrics:
         yield
         return
-    async with repeated("counting executions", measure, wanted.otel_metric_export_interval / 1_000, first=0):
+    async with repeat("counting executions", measure, wanted.otel_metric_export_interval / 1_000, first=0):
         yield

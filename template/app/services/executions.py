@@ -57,7 +57,7 @@ class ExecutionService:
         if len(data.input) > self._settings.execution_input_max_characters:
             raise Invalid(f"An input has at most {self._settings.execution_input_max_characters} characters.")
         await self._throttle.hit(Rule("executions", self._settings.executions_per_minute, MINUTE), str(self._user_id))
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             execution = await self._begin(session, agent_id, data, key)
         self._signals.tell()
         note(execution_id=str(execution.id))
@@ -88,7 +88,7 @@ class ExecutionService:
 
     async def cancel(self, id: UUID) -> ExecutionRead:
         """With all that it delegated. Whoever runs it writes nothing more, and stops. Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             executions = ExecutionRepository(session, self._user_id)
             *above, execution = await executions.lock_with_ancestors(id)
             changed = await self._cancel(session, executions, execution)
@@ -99,13 +99,14 @@ class ExecutionService:
 
     async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
         """Raises NotFound, Conflict."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             chain = await Approvals(session, self._user_id).answer(id, data)
         self._signals.tell(*(execution.id for execution in chain))
         return read(chain[-1])
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
+        await executions.hold_owner(alone=True)  # else two that count at once would not see each other
         if key:
             asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)

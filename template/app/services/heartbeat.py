@@ -12,11 +12,13 @@ from uuid_utils.compat import uuid7
 
 from app.core.database import Database
 from app.core.errors import SetupError
-from app.core.tasks import repeated
+from app.core.tasks import Supervisor
 from app.repositories import process
 from app.repositories.process import ProcessRepository
 
 BEAT_SECONDS = 1.0
+BEAT_TIMEOUT = 3.0
+"""Seconds after which a beat that hangs is given up, so that the next one comes in time."""
 ALONE = "cannot share replies: set REDIS_URL for both, or stop that one"
 
 log = structlog.stdlib.get_logger("app.heartbeat")
@@ -74,12 +76,14 @@ class Heartbeat:
 
 
 @asynccontextmanager
-async def open_heartbeat(database: Database, is_server: bool, *, alone: str = "") -> AsyncGenerator[Heartbeat]:
+async def open_heartbeat(
+    database: Database, supervisor: Supervisor, *, is_server: bool, alone: str = ""
+) -> AsyncGenerator[Heartbeat]:
     """A server that must be `alone` raises SetupError, with this advice, where another lives."""
     heartbeat = Heartbeat(database, is_server)
     await heartbeat.beat()
     try:
-        async with repeated("heartbeat", heartbeat.beat, BEAT_SECONDS):
+        async with supervisor.repeat("heartbeat", heartbeat.beat, BEAT_SECONDS):
             if is_server and alone:
                 await heartbeat.be_the_only_server(alone)
             yield heartbeat
@@ -91,5 +95,5 @@ async def _end(heartbeat: Heartbeat) -> None:
     """Others need not wait until it is taken for dead; where the database is gone, they do."""
     try:
         await heartbeat.end()
-    except (SQLAlchemyError, OSError):
+    except SQLAlchemyError:
         log.warning("the end of this process is not stored")

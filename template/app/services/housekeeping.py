@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from app.core.database import Database
-from app.core.tasks import repeated
+from app.core.tasks import repeat
 from app.repositories.credential import CredentialRepository
 from app.repositories.idempotency import forget_old_keys
 from app.repositories.process import ProcessRepository
@@ -16,7 +16,7 @@ EVERY_SECONDS = 3600.0
 
 def housekeeping(database: Database) -> AbstractAsyncContextManager[None]:
     """Begins after a while, so that starting is not held up, and ends with the application."""
-    return repeated("housekeeping", partial(tidy, database), EVERY_SECONDS, first=FIRST_SECONDS)
+    return repeat("housekeeping", partial(tidy, database), EVERY_SECONDS, first=FIRST_SECONDS)
 
 
 async def tidy(database: Database) -> None:

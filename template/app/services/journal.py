@@ -1,8 +1,7 @@
 """What a run writes. What was noted is stored, in one transaction with what it used, before the next effect."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -16,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database
 from app.core.events import Events
+from app.core.retries import retry
 from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import NewEvent, append
-from app.repositories.run import RunRepository
+from app.repositories.run import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRepository, Used
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
@@ -32,8 +32,6 @@ from app.services.transcript import stored
 
 FEATURE = "agents"
 """Under which its usage is counted."""
-PAUSES = (0.1, 1.0, 3.0)
-"""Seconds before each new try to store something; the last one again and again."""
 TOTALS = ("steps", "seconds", "input_tokens", "output_tokens", "cost")
 
 log = structlog.stdlib.get_logger("app.executions")
@@ -160,7 +158,8 @@ class Journal:
     async def _check_stored(self, runs: RunRepository, sequence: int, values: dict[str, Any]) -> None:
         """An earlier try, whose answer was lost, may have stored all of it. Raises Lost."""
         run_id, status = values.get("run_id", self._run_id), values.get("status", ExecutionStatus.running)
-        if await runs.state(self._execution.id) != (sequence, run_id, status):
+        id = self._execution.id
+        if (await runs.states([id])).get(id) != ExecutionState(sequence, run_id, status):
             raise Lost
 
     async def _give_back(self, session: AsyncSession) -> None:
@@ -182,21 +181,17 @@ class Journal:
 
     async def _transact(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
         """Tries again and again: what was done must not be lost with a connection. Raises Lost when it gives up."""
-        for pause in self._pauses():
-            try:
-                async with self._database.write() as session:
-                    await write(session)
-                return
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("not stored", execution_id=str(self._execution.id), error=type(error).__name__)
-                await asyncio.sleep(pause)
-        log.error("execution given up", execution_id=str(self._execution.id))
-        raise Lost
+        subject = {"execution_id": str(self._execution.id)}
 
-    def _pauses(self) -> Iterator[float]:
-        yield from PAUSES
-        while self.is_patient:
-            yield PAUSES[-1]
+        async def transact() -> None:
+            async with self._database.write(self._execution.user_id) as session:
+                await write(session)
+
+        try:
+            await retry(transact, "write of an execution", is_patient=lambda: self.is_patient, **subject)
+        except SQLAlchemyError:
+            log.exception("execution given up", **subject)
+            raise Lost from None
 
     def _tell(self, news: dict[str, Any]) -> None:
         self._events.append(self._run_id, json.dumps(news) + "\n")

@@ -1,11 +1,14 @@
 """Mail: by SMTP, or into a folder of this machine where no server is named."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import formataddr, formatdate, make_msgid
+from email.parser import HeaderParser
+from email.policy import default as POLICY
+from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -16,6 +19,7 @@ from uuid_utils.compat import uuid7
 
 from app.core.config import ROOT, Settings
 from app.core.grace import Grace
+from app.core.throttle import HOUR, Rule, Throttle, TooManyRequests, mailbox_key
 
 SMTP_SECONDS = 15.0
 PAUSES = (1.0, 10.0, 60.0)
@@ -25,10 +29,13 @@ log = structlog.stdlib.get_logger("app.mail")
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
-    to: str
+class Letter:
     subject: str
     text: str
+
+
+Write = Callable[[], Awaitable[Letter | None]]
+"""Makes a letter, or None where there is nothing to say after all."""
 
 
 class MailFailure(Exception):
@@ -36,8 +43,8 @@ class MailFailure(Exception):
 
 
 class Mailer(Protocol):
-    async def deliver(self, message: EmailMessage) -> None:
-        """Raises MailFailure."""
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        """Sends it to this recipient, whatever its headers say. Raises MailFailure."""
         ...
 
 
@@ -56,11 +63,11 @@ class SmtpMailer:
             "timeout": SMTP_SECONDS,
         }
 
-    async def deliver(self, message: EmailMessage) -> None:
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
         from aiosmtplib import SMTPException, send
 
         try:
-            await send(message, **self._options)
+            await send(message, sender=sender, recipients=[recipient], **self._options)
         except (SMTPException, OSError, ValueError) as error:
             raise MailFailure(type(error).__name__) from None
 
@@ -82,7 +89,7 @@ class FolderMailer:
         self._folder = folder
         self._show_text = show_text
 
-    async def deliver(self, message: EmailMessage) -> None:
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
         try:
             path = await to_thread.run_sync(self._write, message)
         except OSError as error:
@@ -99,31 +106,45 @@ class FolderMailer:
 
 
 class Outbox:
-    """Work that nobody waits for, so that the time of an answer tells nothing of it; it is done before the end."""
+    """The one way for a letter to leave: counted for its recipient, and sent after the answer but before the end."""
 
-    def __init__(self, mailer: Mailer, settings: Settings) -> None:
+    def __init__(self, mailer: Mailer, settings: Settings, throttle: Throttle) -> None:
         self._mailer = mailer
-        self._sender = formataddr((settings.app_name, settings.mail_from))
-        self._domain = settings.mail_from.rpartition("@")[2]
+        self._throttle = throttle
+        self._rule = Rule("mails-to", settings.mails_per_hour, HOUR)
+        self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    async def post(self, recipient: str, write: Write) -> None:
+        """Has a letter written and sent later. Raises TooManyRequests when this address has got enough."""
+        try:
+            await self._throttle.hit(self._rule, mailbox_key(recipient))
+        except TooManyRequests:
+            log.warning("mail dropped", error="too many to one address")
+            raise
+        task = asyncio.create_task(self._write(recipient, write))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    async def send(self, mail: Mail) -> None:
+    async def _write(self, recipient: str, write: Write) -> None:
+        if letter := await write():
+            await self._send(recipient, letter)
+
+    async def _send(self, recipient: str, letter: Letter) -> None:
         """Tries again for a while; what cannot be delivered is logged and given up."""
-        message = self._message(mail)
+        message = self._message(recipient, letter)
+        if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
+            log.error("mail refused", subject=letter.subject, error="its headers would name other addresses")
+            return
         for pause in (*PAUSES, None):
             try:
-                await self._mailer.deliver(message)
+                await self._mailer.deliver(message, self._sender, recipient)
                 return
             except MailFailure as error:
-                log.warning("mail not delivered", subject=mail.subject, error=str(error), again_in=pause)
+                log.warning("mail not delivered", subject=letter.subject, error=str(error), again_in=pause)
                 if pause is not None:
                     await asyncio.sleep(pause)
-        log.error("mail given up", subject=mail.subject)
+        log.error("mail given up", subject=letter.subject)
 
     async def settle(self, grace_seconds: float | None = None) -> None:
         """Wait for what has been begun; what takes longer is given up."""
@@ -141,19 +162,36 @@ class Outbox:
         if not task.cancelled() and (error := task.exception()):
             log.error("work after an answer failed", exc_info=error)
 
-    def _message(self, mail: Mail) -> EmailMessage:
-        message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self._sender, mail.to, mail.subject
-        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._domain)
+    def _message(self, recipient: str, letter: Letter) -> EmailMessage:
+        message = EmailMessage(POLICY.clone(utf8=not recipient.isascii()))
+        message["From"], message["To"] = _address(self._sender, self._app_name), _address(recipient)
+        message["Subject"] = _undecoded(letter.subject)
+        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=message["From"].addresses[0].domain)
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(mail.text)
+        message.set_content(letter.text)
         return message
 
 
+def _address(address: str, name: str = "") -> Address:
+    user, _, domain = address.rpartition("@")
+    return Address(_undecoded(name), user, domain)
+
+
+def _undecoded(text: str) -> str:
+    """Without what begins an encoded word, which the library decodes wherever it stands."""
+    return text.replace("=?", "= ?")
+
+
+def _addresses(message: EmailMessage, header: str) -> list[str]:
+    """As whoever gets the message reads them."""
+    read = HeaderParser(policy=POLICY).parsestr(bytes(message).decode())
+    return [address.addr_spec for address in read[header].addresses]
+
+
 @asynccontextmanager
-async def open_outbox(settings: Settings, grace: Grace) -> AsyncGenerator[Outbox]:
+async def open_outbox(settings: Settings, grace: Grace, throttle: Throttle) -> AsyncGenerator[Outbox]:
     """When it closes it first waits for what has not been delivered yet."""
-    outbox = Outbox(_mailer(settings), settings)
+    outbox = Outbox(_mailer(settings), settings, throttle)
     try:
         yield outbox
     finally:

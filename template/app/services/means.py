@@ -7,6 +7,7 @@ from app.services.budgets import Budgets
 from app.services.execution_settings import ExecutionSettings
 from app.services.signals import Signals
 from app.services.toolbox import Toolbox
+from app.services.workers import Workers
 
 
 @dataclass(slots=True)
@@ -20,3 +21,4 @@ class Means:
     toolbox: Toolbox
     budgets: Budgets
     signals: Signals
+    workers: Workers

@@ -36,15 +36,15 @@ class PasswordService:
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
         """Ends the person's other sessions. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email)
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
-        if not await self._passwords.verify(data.current_password, known):
+        if not await self._passwords.verify(data.current_password, known, user.email):
             log.warning("password not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email)
-        hashed = await self._passwords.hash(data.new_password)
-        async with self._database.write() as session:
+        await self._gate.guessed_password(user.email, user.credential_id)
+        hashed = await self._passwords.hash(data.new_password, user.email)
+        async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.get(user.id, lock=True)
             if current.hashed_password != known:  # by another request meanwhile
@@ -53,19 +53,19 @@ class PasswordService:
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
         log.info("password changed", user_id=str(user.id))
-        self._letters.tell(user.email, _CHANGED)
+        await self._letters.tell(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
         """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
-        await self._gate.mail(email)
-        self._letters.reset(email)
+        await self._gate.mail()
+        await self._letters.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
         """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
         await self._gate.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
-        hashed = await self._passwords.hash(data.password)
-        async with self._database.write() as session:
+        hashed = await self._passwords.hash(data.password, str(user_id))
+        async with self._database.write(user_id) as session:
             user = await UserRepository(session).find(user_id, lock=True)
             tokens = EmailTokenRepository(session, user_id)
             email = await tokens.consume(id, EmailPurpose.reset)
@@ -77,4 +77,4 @@ class PasswordService:
             await tokens.void()
         await self._gate.guessed_password(user.email)
         log.info("password reset", user_id=str(user_id))
-        self._letters.tell(user.email, _CHANGED)
+        await self._letters.tell(user.email, _CHANGED)

@@ -2,9 +2,11 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -14,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.database import Database
 from app.core.events import Events, Log
 from app.core.grace import Grace
-from app.core.tasks import repeated
+from app.core.retries import retry
+from app.core.tasks import Supervisor
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
 from app.models.message import MessageStatus
@@ -22,17 +25,18 @@ from app.repositories.conversation import ConversationRepository
 from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
+from app.services.abandoned import Abandoned
 from app.services.ai import AI, Answer, Line, ModelFailure
 from app.services.following import deleted, stored
-from app.services.heartbeat import Heartbeat
+from app.services.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.metering import count
 
 FEATURE = "chat"
 """Under which its usage is counted."""
-FLUSH_SECONDS = 1.0
-SETTLE_PAUSES = (0.1, 1.0, 3.0)
-"""Seconds before each new try to store a reply; the last one again and again."""
+FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
+"""Between two times that what was said is stored; the second where it is kept nowhere else meanwhile."""
 
+T = TypeVar("T")
 Lines = Callable[[], Awaitable[Sequence[Line]]]
 """What a model is told, once it is the reply's turn."""
 
@@ -93,6 +97,10 @@ class Replies:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def speaks(self, reply_id: UUID) -> bool:
+        """Whether this process is going to end the reply."""
+        return reply_id in self._sayings
+
     def stop(self, reply_id: UUID) -> None:
         """Ends a reply with the text that it has, if this process speaks it."""
         if saying := self._sayings.get(reply_id):
@@ -104,11 +112,11 @@ class Replies:
         if not self._sayings:
             return
         grown = {id: saying.log.text for id, saying in self._sayings.items() if len(saying.log.text) > saying.flushed}
-        async with self._database.write() as session:
-            replies = ReplyRepository(session)
-            if grown:
-                await replies.store_texts(grown)
-            asked = await replies.to_stop(self.process_id)
+        if grown:
+            async with self._database.write() as session:
+                await ReplyRepository(session).store_texts(grown)
+        async with self._database.read() as session:
+            asked = await ReplyRepository(session).to_stop(self.process_id)
         for id in grown.keys() & self._sayings.keys():
             self._sayings[id].flushed = len(grown[id])
         for reply_id in asked:
@@ -141,7 +149,8 @@ class Replies:
         """The one part of a reply that can be cancelled: what was said is always stored."""
         try:
             with saying.scope:
-                async with self._ai.answer(await saying.turn.lines(), saying.turn.model) as saying.answer:
+                lines = await self._retry(saying.turn.lines, saying, "read of a history")
+                async with self._ai.answer(lines, saying.turn.model) as saying.answer:
                     async for piece in saying.answer:
                         self._events.append(saying.turn.reply.id, storable(piece))
                 return saying.outcome(MessageStatus.completed, saying.answer.code)
@@ -154,24 +163,19 @@ class Replies:
 
         None when even that was not enough: another process, or the next one, finds what was flushed.
         """
-        for pause in self._pauses():
-            try:
-                return await self._store(saying, outcome)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("reply not stored", reply_id=str(saying.turn.reply.id), error=type(error).__name__)
-                await asyncio.sleep(pause)
-        log.error("reply given up", reply_id=str(saying.turn.reply.id))
-        return None
+        try:
+            return await self._retry(partial(self._store, saying, outcome), saying, "write of a reply")
+        except SQLAlchemyError:
+            log.exception("reply given up", reply_id=str(saying.turn.reply.id))
+            return None
 
-    def _pauses(self) -> Iterator[float]:
-        yield from SETTLE_PAUSES
-        while not self._closing:
-            yield SETTLE_PAUSES[-1]
+    async def _retry(self, work: Callable[[], Awaitable[T]], saying: _Saying, name: str) -> T:
+        return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(saying.turn.reply.id))
 
     async def _store(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
         """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""
         reply = saying.turn.reply
-        async with self._database.write() as session:
+        async with self._database.write(saying.turn.user_id) as session:
             conversations = ConversationRepository(session, saying.turn.user_id)
             settled = await conversations.settle(reply.id, outcome)
             if settled is None and (ended := await conversations.find_reply(reply.id)):
@@ -194,11 +198,16 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_replies(
-    database: Database, events: Events, ai: AI, heartbeat: Heartbeat, grace: Grace
+    database: Database, events: Events, ai: AI, *, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
     replies = Replies(database, events, ai, heartbeat.id)
-    async with repeated("flush", replies.flush, FLUSH_SECONDS):
+    flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
+    recovery = Abandoned(database, events, heartbeat, replies.speaks)
+    async with (
+        supervisor.repeat("recovery of replies", recovery.settle, BEAT_SECONDS),
+        supervisor.repeat("flush of replies", replies.flush, flush_seconds),
+    ):
         finishing = asyncio.create_task(_finish(replies, grace))
         try:
             yield replies

@@ -6,6 +6,7 @@ import structlog
 from anyio import CancelScope, move_on_after
 from structlog.contextvars import bound_contextvars
 
+from app.core.database_errors import is_unavailable
 from app.core.errors import AppError
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
@@ -35,11 +36,18 @@ class Exhausted(AppError):
     code = "limit_reached"
 
 
+class AccountInactive(AppError):
+    """Whoever asked for it may ask for nothing any more."""
+
+    code = "account_inactive"
+
+
 class Run:
     def __init__(self, means: Means, claim: Claim) -> None:
         self._means = means
         self._execution = claim.execution
         self._history = claim.history
+        self._user_is_active = claim.user_is_active
         self._journal = Journal(means.database, means.events, claim.execution, claim.run_id)
         self._scope = CancelScope()
 
@@ -94,12 +102,17 @@ class Run:
         except Lost:
             raise
         # What nobody expected ends the execution, too, and what it says is not for the person who asked.
-        except Exception:
+        except Exception as error:
+            if is_unavailable(error):  # the next run, here or elsewhere, goes on from what was stored
+                log.warning("run ended by database", execution_id=str(self._execution.id), error=type(error).__name__)
+                return
             log.exception("execution failed", execution_id=str(self._execution.id))
             await self._fail("internal", "The execution failed inside this service.")
 
     async def _advance(self) -> None:
         """To its end; where the process stops, to its next step, from which another run goes on."""
+        if not self._user_is_active:
+            raise AccountInactive("The account was deactivated.")
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
         if self._execution.losses > MOST_LOSSES:
@@ -160,7 +173,7 @@ class Run:
         if not budgets.active:
             return
         amount = budgets.at_most(prompt.model, [Line("user", text) for text in texts(prompt)])
-        async with self._means.database.write() as session:
+        async with self._means.database.write(self._execution.user_id) as session:
             balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
             budgets.check(balance, amount)
 

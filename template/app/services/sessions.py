@@ -27,7 +27,7 @@ class SessionService:
 
     async def end(self, id: UUID) -> None:
         """Raises NotFound."""
-        async with self._database.write() as session:
+        async with self._database.write(self._user.id) as session:
             sessions = SessionRepository(session, self._user.id)
             await sessions.delete(await sessions.get(id, lock=True))
         log.info("session ended", user_id=str(self._user.id), session_id=str(id))

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from app.core.grace import Grace
@@ -15,33 +15,46 @@ class Signals:
         """Set when an execution may be waiting for a worker."""
         self.stopping = False
         """Set for good once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
-        self._waiting: dict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self.at_stop: list[Callable[[], None]] = []
+        self._waiting: dict[UUID, set[asyncio.Future[bool]]] = defaultdict(set)
 
     def tell(self, *execution_ids: UUID | None) -> None:
         """Something happened in these, which no run tells."""
         self.work.set()
         for id in execution_ids:
-            for event in self._waiting.get(id, ()) if id else ():
-                event.set()
+            if id:
+                self.wake(id)
+
+    def wake(self, execution_id: UUID) -> None:
+        """Those who wait for something to happen there."""
+        for happened in self._waiting.get(execution_id, ()):
+            _resolve(happened, True)
 
     def stop(self) -> None:
         self.stopping = True
         self.tell(*self._waiting)
+        for call in self.at_stop:
+            call()
 
-    async def wait(self, execution_id: UUID, seconds: float) -> None:
-        """Until something happens there, but no longer."""
+    async def wait(self, execution_id: UUID, seconds: float) -> bool:
+        """Returns whether something happened there, or the process stops, before so many seconds have passed."""
         if self.stopping:
-            return
-        event = asyncio.Event()
-        self._waiting[execution_id].add(event)
+            return True
+        happened = asyncio.get_running_loop().create_future()
+        self._waiting[execution_id].add(happened)
+        timer = happened.get_loop().call_later(seconds, _resolve, happened, False)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await event.wait()
+            return await happened
         finally:
-            self._waiting[execution_id].discard(event)
+            timer.cancel()
+            self._waiting[execution_id].discard(happened)
             if not self._waiting[execution_id]:
                 del self._waiting[execution_id]
+
+
+def _resolve(future: "asyncio.Future[bool]", value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 @asynccontextmanager

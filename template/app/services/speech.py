@@ -21,12 +21,13 @@ from app.schemas.speech import (
     VoiceRead,
     VoicesRead,
 )
-from app.services.audio import Audio, NothingSaid, inspect
+from app.services.audio import Audio, BadAudio, NothingSaid, inspect
 from app.services.speech_provider import Voices
 from app.services.speech_settings import SpeechSettings
 from app.services.speech_usage import Job, Meter, listening, reading
 from app.services.stt import STT, Segment, Transcript
 from app.services.tts import TTS, pieces, wav_header
+from app.services.workers import TookTooLong
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,6 @@ class SpeechService:
         self._voices = voices
         self._meter = meter
         self._user_id = user_id
-
-    async def voices(self) -> VoicesRead:
-        """None where nobody is there who could read aloud. Raises SpeechFailure."""
-        tts = self._voices.tts.there
-        if tts is None:
-            return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
-        voices = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
-        slowest, fastest = tts.speeds
-        return VoicesRead(voices=voices, formats=_formats(tts), slowest=slowest, fastest=fastest)
 
     @asynccontextmanager
     async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[Spoken]:
@@ -87,7 +79,10 @@ class SpeechService:
                 return await self._understand(stt, path, language)
 
     async def _understand(self, stt: STT, path: Path, language: str | None) -> TranscriptionRead:
-        audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
+        try:
+            audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
+        except (TookTooLong, MemoryError):
+            raise BadAudio("The audio takes too much to be decoded.") from None
         most = listening(self._settings, stt.name, audio.seconds)
         async with self._meter.counted(most) as job:
             found = await stt.transcribe(path, audio, language)
@@ -125,6 +120,16 @@ class SpeechService:
         if self._settings.transcription_folder:
             folder = Path(self._settings.transcription_folder, str(self._user_id))
             await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
+
+
+async def read_voices(voices: Voices) -> VoicesRead:
+    """None where nobody is there who could read aloud. Raises SpeechFailure."""
+    tts = voices.tts.there
+    if tts is None:
+        return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
+    known = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
+    slowest, fastest = tts.speeds
+    return VoicesRead(voices=known, formats=_formats(tts), slowest=slowest, fastest=fastest)
 
 
 def _formats(tts: TTS) -> list[AudioFormat]:

@@ -73,13 +73,13 @@ class Meter:
         """
         subject_id, job = uuid7(), Job()
         amount = Amount(0, most.cost or Decimal(0), most.characters, most.seconds)
-        async with self._database.write() as session:
+        async with self._database.write(self._user_id) as session:
             balance = await UsageRepository(session, self._user_id).reserve(subject_id, FEATURE, amount)
             self._budgets.check(balance, amount)
         try:
             yield job
         finally:
             with CancelScope(shield=True):
-                async with self._database.write() as session:
+                async with self._database.write(self._user_id) as session:
                     await UsageRepository(session, self._user_id).settle(subject_id, FEATURE, job.used)
             count(FEATURE, job.used)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.core.database import Database
 from app.core.errors import AppError, SetupError
 from app.models.tool import Policy
+from app.services.workers import Workers
 
 FLAWS_TOLD = 5
 NAME = re.compile(r"[a-zA-Z]\w{0,63}", re.ASCII)
@@ -52,6 +53,8 @@ class ToolContext:
     idempotency_key: str
     """The same when this call is made again because nobody knows whether it had its effect."""
     database: Database
+    workers: Workers
+    """For what is heavy, or reads what strangers wrote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class UserService:
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False, email_verified: bool = False) -> User:
         """Raises EmailTaken. Whether someone is a superuser is never read from what a client sent."""
-        hashed = await self._passwords.hash(data.password)
+        hashed = await self._passwords.hash(data.password, data.email)
         try:
             async with self._database.write() as session:
                 user = await UserRepository(session).create(
@@ -74,7 +74,7 @@ class UserService:
     async def update(self, id: UUID, data: UserAdminUpdate, by: Principal) -> User:
         """Deactivation ends every session at once. Raises NotFound, LastSuperuser."""
         changes = changed(data)
-        async with self._database.write() as session:
+        async with self._database.write(id) as session:
             users = UserRepository(session)
             superusers = await users.lock_superusers()
             user = await users.update(await users.get(id, lock=True), changes)

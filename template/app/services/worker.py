@@ -8,13 +8,12 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
 from app.core.grace import Grace
-from app.core.tasks import repeated
+from app.core.tasks import Loop, Supervisor, repeat
 from app.models.base import now
-from app.repositories.run import Claim, RunRepository
+from app.repositories.run import Claim, Claimant, RunRepository
 from app.services.approvals import expire
 from app.services.heartbeat import Heartbeat
 from app.services.means import Means
@@ -24,6 +23,7 @@ TURN_SECONDS = 0.5
 """Between two looks at what other processes did: what they queued, and what they cancelled."""
 EXPIRE_SECONDS = 5.0
 FORGET_SECONDS = 3600.0
+FORGOTTEN_AT_ONCE = 100
 
 log = structlog.stdlib.get_logger("app.executions")
 
@@ -35,13 +35,11 @@ class Worker:
         self.runs: dict[UUID, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def work(self) -> None:
-        """Until the process stops and all runs have ended. What fails because of the database is tried again."""
+    async def work(self, loop: Loop) -> None:
+        """Runs executions until the process stops and all runs have ended."""
         while self.runs or not self.means.signals.stopping:
-            try:
+            with loop.attempt():
                 await self._turn()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("not done", work="executions", error=type(error).__name__)
             await self._rest()
 
     def cut(self) -> None:
@@ -75,13 +73,13 @@ class Worker:
                 run.cut()
 
     async def _claim(self, room: int) -> Sequence[Claim]:
-        judge = self._heartbeat.may_judge
+        claimant = Claimant(self._heartbeat.id, frozenset(self.runs), also_of_dead=self._heartbeat.may_judge)
         async with self.means.database.read() as session:
-            ids = await RunRepository(session).claimable(self._heartbeat.id, room, also_of_dead=judge)
+            ids = await RunRepository(session).claimable(claimant, room)
         if not ids:
             return []
         async with self.means.database.write() as session:
-            return await RunRepository(session).claim(self._heartbeat.id, ids, also_of_dead=judge)
+            return await RunRepository(session).claim(claimant, ids)
 
     def _start(self, claim: Claim) -> None:
         run = self.runs[claim.run_id] = Run(self.means, claim)
@@ -96,7 +94,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def open_worker(means: Means, heartbeat: Heartbeat, grace: Grace) -> AsyncGenerator[Worker]:
+async def open_worker(
+    means: Means, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
+) -> AsyncGenerator[Worker]:
     """When the process stops, what it runs is left to others, or to the next start."""
     worker = Worker(means, heartbeat)
     heartbeat.works = True
@@ -106,8 +106,9 @@ async def open_worker(means: Means, heartbeat: Heartbeat, grace: Grace) -> Async
             ("approvals", partial(expire, means.database, means.signals), EXPIRE_SECONDS),
             ("retention", partial(forget, means.database, means.settings.execution_retention_days), FORGET_SECONDS),
         ):
-            await stack.enter_async_context(repeated(name, work, seconds))
-        working = asyncio.create_task(worker.work())
+            await stack.enter_async_context(repeat(name, work, seconds))
+        loop = stack.enter_context(supervisor.watch("executions", TURN_SECONDS))
+        working = asyncio.create_task(worker.work(loop))
         try:
             yield worker
         finally:
@@ -118,6 +119,7 @@ async def open_worker(means: Means, heartbeat: Heartbeat, grace: Grace) -> Async
 
 async def forget(database: Database, days: int) -> None:
     """Executions that ended so many days ago; 0 keeps them for ever."""
-    if days:
+    before, left = now() - timedelta(days=days), bool(days)
+    while left:
         async with database.write() as session:
-            await RunRepository(session).delete_finished(now() - timedelta(days=days))
+            left = await RunRepository(session).delete_finished(before, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE

@@ -140,8 +140,9 @@ async def test_a_message_costs_few_statements_however_long_the_conversation(
         await alice.post(SEND, json={"content": "more", "conversation_id": id})
     with statements(app) as found:
         await alice.post(SEND, json={"content": "last", "conversation_id": id})
-    # who is calling; lock, history, reservation, balance, two messages, conversation; settle, release, usage
-    assert len(found) == 10, found
+    # who is calling; account, lock, history, reservation, balance, two messages, conversation;
+    # account, settle, release, usage
+    assert len(found) == 12, found
 
 
 async def test_info_names_the_feature_and_its_limit(client: httpx2.AsyncClient) -> None:

@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
-from app.core import events as events_module
-from app.core import redis_mirrors, redis_sender
-from app.repositories import process
-from app.services import abandoned, heartbeat, replies
+from app.core import redis_mirrors, redis_sender, watch
+from app.repositories import process, reply
+from app.services import heartbeat, replies
 from tests.chats import SEND, Endless, all_messages, resume, stored, stream, text_of, until
 from tests.conftest import BACKENDS, MakeSettings, client_for, running, sign_in
+from tests.counting import listening
 from tests.redis_server import Line, own_prefix, reachable
 
 ROWS = [(backend, "rows") for backend in BACKENDS]
@@ -37,14 +39,14 @@ class Replica:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "ELSEWHERE_SECONDS", 0.1)
-    monkeypatch.setattr(redis_mirrors, "ELSEWHERE_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "LONGEST_PAUSE", 0.1)
     for module in (redis_mirrors, redis_sender):
         monkeypatch.setattr(module, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(process, "DEAD_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(abandoned, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(replies, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(replies, "BEAT_SECONDS", 0.1)
+    for name in ("FLUSH_SECONDS", "ONLY_FLUSH_SECONDS"):
+        monkeypatch.setattr(replies, name, 0.05)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ async def may_judge(replica: Replica) -> None:
 
 class Unreachable:
     def write(self) -> NoReturn:
-        raise OSError
+        raise OperationalError(None, None, OSError("unreachable"))
 
 
 def pause(replica: Replica) -> None:
@@ -224,3 +226,41 @@ async def test_redis_may_fail_in_the_middle_and_come_back(replicas: tuple[Replic
     second.go_on.set()
     reply = (await one.client.post(SEND, json={"content": "?"})).json()
     assert text_of(await resume(other.client, reply["id"])) == "again"
+
+
+@several(ROWS)
+async def test_a_reply_whose_beginning_was_stored_and_not_answered_is_settled(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection broke just after the commit: this process lives, and knows nothing of the reply."""
+    one, _ = replicas
+    monkeypatch.setattr(reply, "BEGUN_WITHIN", timedelta())
+    monkeypatch.setattr(one.app.state.replies, "start", lambda _turn: None)
+    events = await asyncio.wait_for(stream(one.client, "?"), 10)
+    assert events[-1].type == "message.interrupted"
+
+
+@several(ROWS + REDIS)
+async def test_idle_readers_of_another_process_ask_the_database_for_nothing(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    model = one.endless("so far", ", and", " further")
+    first, reply_id = await begin(one, model)
+    await stored_as(other, "so far")
+    again = [asyncio.create_task(resume(other.client, reply_id)) for _ in range(10)]
+    looks, reads = 0, list[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal looks
+        looks += "length(messages.content)" in statement and "messages.id IN" in statement
+        if looks > 5 and "messages.rating" in statement:
+            reads.append(statement)
+
+    async def looked() -> bool:
+        return looks > 10
+
+    with listening(other.app, before_cursor_execute=note):
+        await until(looked)
+        assert reads == []
+    model.go_on.set()
+    assert {text_of(events) for events in await asyncio.gather(*again)} == {"so far, and further"}
+    await first

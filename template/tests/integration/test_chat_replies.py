@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from app.models.user import User
+from app.services import replies
 from app.services.ai import Line
-from tests.chats import CONVERSATIONS, Endless, Scripted, messages, stream
-from tests.conftest import end_other_connections
+from tests.chats import CONVERSATIONS, Endless, Scripted, all_messages, messages, stream, until
+from tests.conftest import MakeSettings, client_for, end_other_connections, running, sign_in
 
 
 async def test_an_error_inside_the_service_ends_the_reply_and_keeps_its_text(
@@ -41,6 +43,26 @@ async def test_no_connection_is_held_while_the_model_speaks(alice: httpx2.AsyncC
     app.state.replies._ai = Watching()
     await stream(alice, "hello")
     assert seen == [0, 0]
+
+
+async def test_without_redis_what_was_said_is_stored_in_a_moment(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process that is killed takes with it what readers have seen."""
+    assert replies.ONLY_FLUSH_SECONDS <= 0.25
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", 3600)
+    async with running(make_settings()) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        app.state.replies._ai = model = Endless()
+        reading = asyncio.create_task(stream(alice, "hello"))
+        await model.thinks.wait()
+
+        async def is_stored() -> bool:
+            return (await all_messages(alice))[1]["content"] == "so far"
+
+        await until(is_stored)
+        model.go_on.set()
+        await reading
 
 
 async def test_a_shutdown_interrupts_a_reply_and_keeps_its_text(alice: httpx2.AsyncClient, app: FastAPI) -> None:
@@ -89,3 +111,23 @@ async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncC
     app.state.replies._ai = Deleting()
     *_, end = await stream(alice, "hello")
     assert (end.type, end.data["code"]) == ("message.failed", "conversation_deleted")
+
+
+async def test_replies_to_somebody_whose_account_is_deactivated_stop(alice: httpx2.AsyncClient, app: FastAPI) -> None:
+    """Also those that wait for their turn."""
+    app.state.replies._ai = model = Endless()
+    first = asyncio.create_task(stream(alice, "hello"))
+    await model.thinks.wait()
+    [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
+    second = asyncio.create_task(stream(alice, "and again", conversation_id=conversation["id"]))
+    while len(app.state.replies._sayings) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    async with app.state.database.write() as session:
+        await session.execute(update(User).values(is_active=False))
+    await app.state.replies.flush()
+    async with asyncio.timeout(20):
+        ends = [told[-1] for told in await asyncio.gather(first, second)]
+    assert [(end.type, end.data["message"]["content"]) for end in ends] == [
+        ("message.stopped", "so far"),
+        ("message.stopped", ""),
+    ]

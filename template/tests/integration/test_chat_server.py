@@ -3,16 +3,17 @@
 import asyncio
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
 
 from app.core.config import Settings
-from tests.chats import STREAM, all_messages
+from tests.chats import SEND, STREAM, all_messages, until
 from tests.conftest import bearer, client_for, log_in, running, sign_in
 from tests.integration.conftest import StartServer
 from tests.server import Server
+from tests.sockets import served
 from tests.sse import arriving
 
 
@@ -72,3 +73,25 @@ async def test_a_reply_that_outlives_the_grace_is_interrupted_with_its_text_and_
     _user, reply = await stored(settings)
     assert reply == last.data["message"]
     assert reply["content"].startswith("You")
+
+
+async def test_streams_and_sockets_are_counted_together_and_until_they_are_left(start_server: StartServer) -> None:
+    body = {"content": "hello"}
+    async with start_server(DEMO_MODEL_DELAY="0.5", SOCKETS_PER_USER="2") as server, signed_in(server) as client:
+        async with client.stream("POST", STREAM, json=body) as response:
+            heard = arriving(response)
+            reply_id = (await anext(heard)).data["reply_id"]
+            async with served(server.url, "/api/v1/chat/ws", client) as connection:
+                await connection.send('{"type": "ping"}')
+                assert await connection.recv() == '{"type":"pong"}'
+                for refused in (await client.post(STREAM, json=body), await client.get(f"{SEND}/{reply_id}/stream")):
+                    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
+
+        async def all_are_left() -> bool:
+            async with AsyncExitStack() as stack:
+                paths = [f"{SEND}/{reply_id}/stream"] * 2
+                answers = [await stack.enter_async_context(client.stream("GET", path)) for path in paths]
+                return all(answer.status_code == 200 for answer in answers)
+
+        await asyncio.wait_for(until(all_are_left), 30)
+        assert len(await all_messages(client)) == 2  # what was refused was not stored

@@ -144,7 +144,7 @@ def test_an_account_is_made_by_the_rules_of_the_api(project: Project, settings: 
     user = asyncio.run(account(settings, "ada@example.com"))
     assert user is not None
     assert (user.full_name, user.is_superuser) == ("Ada", True)
-    assert asyncio.run(Passwords(settings).verify(PASSWORD.rstrip(), user.hashed_password))
+    assert asyncio.run(Passwords(settings).verify(PASSWORD.rstrip(), user.hashed_password, user.email))
 
 
 def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: Project) -> None:

@@ -50,7 +50,7 @@ async def test_a_signal_that_comes_twice_ends_it_as_one_does(prepared: Project, 
 async def test_fastapis_own_command_serves_it_too(prepared: Project) -> None:
     command = [sys.executable, "-m", "fastapi", "dev", "--no-reload"]
     async with started(command, prepared.folder, prepared.environment()) as server:
-        await server.says("Application startup complete")
+        await server.says("Uvicorn running on")
         assert "healthy" in await health(server)
         assert await server.stop() in (0, -signal.SIGTERM)
 

@@ -14,7 +14,7 @@ from app.core.database import Database, open_database
 from app.core.errors import NotFound, SetupError
 from app.models.user import User
 from app.repositories.user import UserRepository
-from tests.conftest import end_other_connections
+from tests.conftest import BACKENDS, end_other_connections
 
 
 async def _count(database: Database) -> int:
@@ -130,6 +130,20 @@ async def test_a_connection_that_died_while_it_rested_is_replaced(
     if database_url.startswith("postgresql"):
         await end_other_connections(database_url)
     await database.ping()
+
+
+@pytest.mark.parametrize("database_url", [kind for kind in BACKENDS if kind == "postgresql"], indirect=True)
+async def test_connections_that_the_server_has_closed_are_not_used(database: Database, database_url: str) -> None:
+    async with database.read() as first, database.read() as second:
+        await asyncio.gather(*(session.execute(text("SELECT 1")) for session in (first, second)))
+        drivers: Any = [
+            (await (await session.connection()).get_raw_connection()).driver_connection for session in (first, second)
+        ]
+    await end_other_connections(database_url)
+    while not all(driver.is_closed() for driver in drivers):  # noqa: ASYNC110 - the server's words are on their way
+        await asyncio.sleep(0.01)
+    for _ in drivers:
+        await database.ping()
 
 
 async def test_a_read_opens_no_transaction(database: Database, database_url: str) -> None:

@@ -16,6 +16,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.user import EmailToken, User
 from tests.conftest import PASSWORD, SECRET_KEY, MakeSettings, bearer, client_for, log_in, running, sign_in
+from tests.counting import statements
 from tests.letterbox import Mailbox, mailbox, token_in
 
 AUTH, ME = "/api/v1/auth", "/api/v1/users/me"
@@ -99,7 +100,7 @@ async def test_of_many_letters_at_once_one_counts(app: FastAPI, alice: httpx2.As
 async def test_a_letter_to_who_has_just_left_is_not_written(
     app: FastAPI, letters: Letters, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    app.state.letters.verify(uuid4(), ALICE)
+    await app.state.letters.welcome(uuid4(), ALICE)
     assert await letters.new() == []
     assert "work after an answer failed" not in capfd.readouterr().err
 
@@ -127,18 +128,20 @@ async def test_an_unknown_address_is_answered_alike_and_gets_no_letter(
     """The answer is sent before anybody looks the address up, so its time tells nothing either."""
     await letters.new()
     looked_up = asyncio.Event()
-    later = app.state.outbox.later
+    post = app.state.outbox.post
 
-    def late(work: Any) -> None:
-        async def wait() -> None:
+    async def late(recipient: str, write: Any) -> None:
+        async def wait() -> Any:
             await looked_up.wait()
-            await work
+            return await write()
 
-        later(wait())
+        await post(recipient, wait)
 
-    app.state.outbox.later = late
-    known = await client.post(f"{AUTH}/password/forgot", json={"email": ALICE})
-    unknown = await client.post(f"{AUTH}/password/forgot", json={"email": "nobody@example.com"})
+    app.state.outbox.post = late
+    with statements(app) as found:
+        known = await client.post(f"{AUTH}/password/forgot", json={"email": ALICE})
+        unknown = await client.post(f"{AUTH}/password/forgot", json={"email": "nobody@example.com"})
+    assert found == []
     looked_up.set()
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content) == (202, b"null")
     assert [to for to, _ in await letters.new()] == [ALICE]

@@ -3,6 +3,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 
+import asyncpg
 import httpx2
 import pytest
 from asyncpg import DeadlockDetectedError
@@ -10,10 +11,9 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from app.core import database as database_module
 from app.main import create_app
 from app.services import heartbeat
-from tests.conftest import PASSWORD, MakeSettings, client_for, end_other_connections
+from tests.conftest import PASSWORD, MakeSettings, client_for
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str) -> None:
@@ -71,10 +71,9 @@ async def test_what_nobody_expected_tells_nothing(
 async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
     monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings, database_url: str
 ) -> None:
-    """A cut connection on PostgreSQL, a held lock on SQLite."""
-    monkeypatch.setattr(database_module, "_SQLITE_PRAGMAS", ("foreign_keys=ON", "busy_timeout=10"))
+    """A lock that somebody holds."""
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)  # which could be the one to find out
-    app = create_app(make_settings())
+    app = create_app(make_settings(database_lock_timeout=0.01))
     body = {"email": "ada@example.com", "password": PASSWORD}
     async with app.router.lifespan_context(app), client_for(app) as client:
         async with trouble(database_url):
@@ -97,8 +96,11 @@ async def test_a_deadlock_is_worth_another_try(app: FastAPI, client: httpx2.Asyn
 @asynccontextmanager
 async def trouble(url: str) -> AsyncGenerator[None]:
     if url.startswith("postgresql"):
-        await end_other_connections(url)
-        yield
+        connection = await asyncpg.connect(url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE users")
+            yield
+        await connection.close()
         return
     with closing(sqlite3.connect(make_url(url).database or "", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -1,20 +1,24 @@
 """What is read from the web, and what is never reached."""
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing import active_children
 from typing import Any
 
 import pytest
 
 from app.core.errors import SetupError
+from app.services import workers
 from app.services.toolbox import Tool, Toolbox, ToolError, ToolSettings, registry
 from app.services.tools.fetch import FetchSettings, fetch_tool, make_tools
 from tests.calls import call, context, refused
 
+TOO_COMPLEX = "The page is too complex to be read."
 UNREADABLE = "The page cannot be read: its address is wrong or not public, or it is too long or redirects too often."
 PAGE = "<head><title>Plans</title></head><script>1</script><h1>Plan</h1><p>Go to <a href='/x'>Rome</a>.</p>"
 LIMIT = 1_000
@@ -56,17 +60,21 @@ class Site:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
         answer = self.answers()[self.heads[-1].split()[1]]
-        writer.write(answer.encode())
+        writer.write(answer if isinstance(answer, bytes) else answer.encode())
         await writer.drain()
         writer.close()
         await writer.wait_closed()
 
-    def answers(self) -> Mapping[str, str]:
+    def answers(self) -> Mapping[str, str | bytes]:
         return {
             "/": _page("text/html; charset=utf-8", PAGE),
             "/text": _page("text/plain", "a" * LIMIT),
             "/long": _page("text/plain", "a" * (LIMIT + 1)),
             "/image": _page("image/png", "\x89PNG"),
+            "/bomb": _zipped(bytes(50_000_000)),
+            "/strange": _page("text/html; charset=rot_13", PAGE),
+            "/deep": _page("text/html", "<b>" * 5_000),
+            "/hostile": _page("text/html", "<!--" * 40_000),
             "/gone": "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n",
             "/cut": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut",
             "/moved": _redirect("/text"),
@@ -78,6 +86,12 @@ class Site:
 
 def _page(kind: str, body: str) -> str:
     return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}"
+
+
+def _zipped(body: bytes) -> bytes:
+    zipped = gzip.compress(body)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(zipped)}\r\n\r\n"
+    return head.encode() + zipped
 
 
 def _redirect(location: str) -> str:
@@ -120,10 +134,12 @@ async def test_a_page_is_told_as_text(site: Site, anywhere: Tool) -> None:
     ("path", "sentence"),
     [
         ("/long", UNREADABLE),
+        ("/bomb", UNREADABLE),
         ("/circle", UNREADABLE),
         ("/metadata", UNREADABLE),
         ("/file", UNREADABLE),
         ("/image", "The page is no text but image/png."),
+        ("/strange", "The page is written in an encoding that is not known."),
         ("/gone", "The page answered with status 410."),
         ("/cut", "The page cannot be reached."),
     ],
@@ -193,6 +209,16 @@ async def test_a_site_that_says_nothing_has_no_more_time_than_any_tool(anywhere:
         box = Toolbox({"fetch_page": anywhere}, ToolSettings(tool_timeout_seconds=0.1))
         with pytest.raises(ToolError, match="stopped after"):
             await box.call("fetch_page", context(), json.dumps({"url": url}))
+
+
+async def test_a_page_that_keeps_a_parser_busy_ends_with_its_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with it the process that reads it."""
+    fetch_page = fetch_tool(FetchSettings(), allow_local=True)
+    assert await refused(fetch_page, url=f"{site.url}/deep") == TOO_COMPLEX
+    before = {process.pid for process in active_children()}
+    monkeypatch.setattr(workers, "SECONDS", 0.2)
+    assert await refused(fetch_page, url=f"{site.url}/hostile") == TOO_COMPLEX
+    assert {process.pid for process in active_children()} < before
 
 
 def test_its_limit_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

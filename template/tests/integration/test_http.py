@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import httpx2
 import pytest
+from fastapi import FastAPI, Request
 
 from tests.conftest import PASSWORD, MakeSettings, bearer, client_for, log_in, running, sign_in
 from tests.integration.test_errors import assert_problem
@@ -130,3 +131,15 @@ async def test_a_failed_log_in_to_an_unknown_address_names_nobody(
 
 def security_events(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", record.msg) for record in caplog.records if record.name == "app.security"]
+
+
+@pytest.mark.parametrize(
+    ("cookie", "is_seen"), [('a="\\"b"; c=d', True), ('a="' + "\\1" * 15_000 + '"', False), ("\\" * 200, False)]
+)
+async def test_a_cookie_that_takes_long_to_read_is_not_read(app: FastAPI, cookie: str, is_seen: bool) -> None:
+    @app.get("/cookies")
+    async def cookies(request: Request) -> str | None:
+        return request.headers.get("cookie")
+
+    async with client_for(app, Cookie=cookie) as client:
+        assert (await client.get("/cookies")).json() == (cookie if is_seen else None)

@@ -1,8 +1,5 @@
-"""What a conversation costs does not grow with it: everything is found by an index, and little of it is read."""
+"""What a conversation costs does not grow with it, nor with how many there are: little of them is read."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -14,91 +11,109 @@ from uuid_utils.compat import uuid7
 
 from app.core.database import Database
 from app.models.base import now
+from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
+from app.repositories.reply import ReplyRepository
 from tests.chats import CONVERSATIONS, SEND
-from tests.counting import listening
+from tests.counting import assert_little_is_read, executed, explained, listening
 
 LENGTH, PAGE = 10_000, 50
-FEW = 4 * PAGE
-"""Rows that one statement may look at."""
-Executed = tuple[str, Any]
+EXPORT, PAGES = "/api/v1/users/me/export", LENGTH // 200
 
 
-@pytest.fixture
-async def long(alice: httpx2.AsyncClient, database: Database) -> str:
-    id = UUID((await alice.post(CONVERSATIONS, json={})).json()["id"])
-    at = {"created_at": now(), "conversation_id": id, "stop_requested": False, "status": MessageStatus.completed}
-    roles = (Role.user, Role.assistant)
+@pytest.fixture(params=[1, LENGTH // 2], ids=["long", "many"])
+async def conversation(request: pytest.FixtureRequest, alice: httpx2.AsyncClient, database: Database) -> str:
+    """One of as many as there are, which have so many messages together."""
+    at, user_id = now(), UUID((await alice.get("/api/v1/users/me")).json()["id"])
+    conversations = [
+        {"id": uuid7(), "created_at": at, "updated_at": at, "user_id": user_id, "title": "What was said"}
+        for _ in range(request.param)
+    ]
+    state = {"created_at": at, "stop_requested": False, "status": MessageStatus.completed}
     rows = [
-        {**at, "id": uuid7(), "position": position, "role": roles[(position + 1) % 2], "content": f"message {position}"}
-        for position in range(1, LENGTH + 1)
+        {
+            **state,
+            "id": uuid7(),
+            "conversation_id": conversation["id"],
+            "position": position,
+            "role": (Role.assistant, Role.user)[position % 2],
+            "content": f"message {position}",
+        }
+        for conversation in conversations
+        for position in range(1, LENGTH // request.param + 1)
     ]
     async with database.write() as session:
+        await session.execute(insert(Conversation), conversations)
         await session.execute(insert(Message), rows)
         await session.execute(text("ANALYZE"))
-    return str(id)
+    return str(conversations[0]["id"])
 
 
-@contextmanager
-def executed(app: FastAPI) -> Iterator[list[Executed]]:
-    """The statements that look for messages, with their values."""
-    found: list[Executed] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        if "FROM messages" in statement and statement.startswith("SELECT"):
-            found.append((statement, values))
-
-    with listening(app, before_cursor_execute=note):
-        yield found
-
-
-async def explained(database: Database, statement: str, values: Any) -> list[str]:
-    """What is wrong with how the database finds what it is asked for."""
-    on_postgresql = database.url.get_backend_name() == "postgresql"
-    explain = "EXPLAIN (ANALYZE, FORMAT JSON)" if on_postgresql else "EXPLAIN QUERY PLAN"
-    async with database.engine.connect() as connection:
-        told = (await connection.exec_driver_sql(f"{explain} {statement}", values)).all()
-    if not on_postgresql:
-        return [step for *_, step in told if step.startswith("SCAN messages")]
-    [plan] = json.loads(told[0][0]) if isinstance(told[0][0], str) else told[0][0]
-    return [str(step) for step in steps(plan["Plan"]) if looked_at(step) > FEW]
-
-
-def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for step in plan.get("Plans", []):
-        yield from steps(step)
-
-
-def looked_at(step: dict[str, Any]) -> int:
-    return (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
-
-
-async def assert_little_is_read(database: Database, found: list[Executed]) -> None:
-    assert found
-    for statement, values in found:
-        assert await explained(database, statement, values) == [], statement
-
-
-async def test_a_page_reads_a_page(app: FastAPI, alice: httpx2.AsyncClient, database: Database, long: str) -> None:
+async def test_a_page_reads_a_page(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database, conversation: str
+) -> None:
     params: dict[str, Any] = {"limit": PAGE}
     for _ in range(2):
-        with executed(app) as found:
-            page = (await alice.get(f"{CONVERSATIONS}/{long}/messages", params=params)).json()
-        assert len(page["items"]) == PAGE
+        with executed(app, "messages") as found:
+            page = (await alice.get(f"{CONVERSATIONS}/{conversation}/messages", params=params)).json()
         await assert_little_is_read(database, found)
-        params["cursor"] = page["next_cursor"]
+        params["cursor"] = page["next_cursor"] or page["items"][-1]["id"]
 
 
 async def test_a_message_reads_what_the_model_is_sent(
-    app: FastAPI, alice: httpx2.AsyncClient, database: Database, long: str
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database, conversation: str
 ) -> None:
-    with executed(app) as found:
-        answer = await alice.post(SEND, json={"conversation_id": long, "content": "hello"})
+    with executed(app, "conversations") as found:
+        answer = await alice.post(SEND, json={"conversation_id": conversation, "content": "hello"})
+        assert (await alice.get(f"{SEND}/{answer.json()['id']}/stream")).status_code == 200
     assert answer.status_code == 201
     await assert_little_is_read(database, found)
 
 
-@pytest.mark.usefixtures("long")
+@pytest.mark.usefixtures("conversation")
+async def test_a_page_of_conversations_reads_a_page(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    params: dict[str, Any] = {"limit": PAGE}
+    with executed(app, "conversations") as found:
+        page = (await alice.get(CONVERSATIONS, params=params)).json()
+        await alice.get(CONVERSATIONS, params={**params, "cursor": page["items"][-1]["id"]})
+    assert len(found) == 2
+    await assert_little_is_read(database, found)
+
+
+@pytest.mark.usefixtures("conversation")
+async def test_a_page_of_an_export_reads_a_page(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
+    """The last one as the first. To know how many rows hang on what, each is counted once."""
+    with executed(app, "FROM messages") as found:
+        exported = (await alice.get(EXPORT)).json()
+    assert len({row["id"] for row in exported["messages"]}) == len(exported["messages"]) == LENGTH
+    pages = [(statement, values) for statement, values in found if "count(" not in statement]
+    await assert_little_is_read(database, pages)
+
+
+@pytest.mark.usefixtures("conversation")
+async def test_an_export_asks_as_often_as_it_has_pages(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    asked = list[str]()
+    with listening(app, before_cursor_execute=lambda _c, _u, statement, *_: asked.append(statement)):
+        await alice.get(EXPORT)
+    of_messages = [statement for statement in asked if "FROM messages" in statement and "status" not in statement]
+    assert len([statement for statement in asked if "messages.content" in statement]) <= PAGES + 1
+    assert len(of_messages) <= PAGES // 2 + 1
+
+
+@pytest.mark.usefixtures("conversation")
+async def test_what_a_process_looks_for_again_and_again_is_found_by_an_index(app: FastAPI, database: Database) -> None:
+    with executed(app, "FROM messages") as found:
+        async with app.state.database.read() as session:
+            replies = ReplyRepository(session)
+            await replies.to_stop(uuid7())
+            await replies.abandoned(uuid7())
+            await replies.states([uuid7()])
+    assert len(found) >= 3
+    await assert_little_is_read(database, found)
+
+
+@pytest.mark.usefixtures("conversation")
 async def test_a_plan_that_reads_all_is_found(database: Database) -> None:
     assert await explained(database, "SELECT * FROM messages WHERE content LIKE '%nobody%'", ())

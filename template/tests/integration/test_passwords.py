@@ -93,18 +93,6 @@ async def test_few_hashes_are_made_at_once(alice: httpx2.AsyncClient, hasher: Ha
     assert 1 <= hasher.most <= security.HASHING_THREADS
 
 
-async def test_too_many_who_wait_are_sent_away(
-    alice: httpx2.AsyncClient, hasher: Hasher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(security, "WAITING_HASHES", 1)
-    hasher._lock.acquire()  # two are held inside argon2, a third waits for them
-    answers = [asyncio.create_task(try_log_in(alice, ALICE, PASSWORD)) for _ in range(4)]
-    done, _ = await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-    hasher._lock.release()
-    assert {task.result() for task in done} == {503}
-    assert sorted(await asyncio.gather(*answers)) == [200, 200, 200, 503]
-
-
 @pytest.mark.parametrize("password", ["password", "Password1", "12345678", "QWERTYUIOP", "iloveyou"])
 async def test_common_passwords_are_refused(client: httpx2.AsyncClient, password: str) -> None:
     answer = await client.post(REGISTER, json={"email": ALICE, "password": password})

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from app.core.clock import seconds_ago
 from app.core.database import Database
 from app.core.errors import SetupError
+from app.core.tasks import Supervisor
 from app.main import create_app
 from app.models.process import Process
 from app.repositories import process
@@ -35,8 +36,8 @@ async def test_the_clock_of_the_database_counts_seconds(database: Database) -> N
 
 
 async def test_a_process_lives_until_it_ends(database: Database) -> None:
-    async with open_heartbeat(database, False):
-        async with open_heartbeat(database, True, alone=ALONE):
+    async with open_heartbeat(database, Supervisor(), is_server=False):
+        async with open_heartbeat(database, Supervisor(), is_server=True, alone=ALONE):
             assert await alive(database) == 2
         assert await alive(database) == 1
     assert await alive(database) == 0
@@ -69,10 +70,10 @@ async def test_a_second_server_without_redis_is_refused(make_settings: MakeSetti
 
 async def test_a_server_waits_for_the_one_before_it_to_end(database: Database) -> None:
     async def begin() -> None:
-        async with open_heartbeat(database, True, alone=ALONE):
+        async with open_heartbeat(database, Supervisor(), is_server=True, alone=ALONE):
             assert await alive(database) == 1
 
-    async with open_heartbeat(database, True):
+    async with open_heartbeat(database, Supervisor(), is_server=True):
         new = asyncio.create_task(begin())
         while await alive(database) < 2:  # noqa: ASYNC110 - only the database tells
             await asyncio.sleep(0.01)
@@ -81,8 +82,8 @@ async def test_a_server_waits_for_the_one_before_it_to_end(database: Database) -
 
 async def test_servers_with_redis_and_commands_without_have_peers(database: Database) -> None:
     async with (
-        open_heartbeat(database, True),
-        open_heartbeat(database, True),
-        open_heartbeat(database, False),
+        open_heartbeat(database, Supervisor(), is_server=True),
+        open_heartbeat(database, Supervisor(), is_server=True),
+        open_heartbeat(database, Supervisor(), is_server=False),
     ):
         assert await alive(database) == 3

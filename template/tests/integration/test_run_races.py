@@ -17,10 +17,11 @@ from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
-from app.repositories.run import RunRepository
+from app.repositories.run import Claimant, RunRepository
 from app.services import heartbeat
 from app.services.approvals import expire
 from tests.agents import (
+    AGENTS,
     EXECUTIONS,
     Thinking,
     agent,
@@ -104,11 +105,34 @@ async def test_two_workers_that_claim_at_once_share(
 
         async def claim() -> list[UUID]:
             async with app.state.database.write() as session:
-                claimed = await RunRepository(session).claim(uuid4(), queued, also_of_dead=False)
+                claimed = await RunRepository(session).claim(Claimant(uuid4(), (), also_of_dead=False), queued)
                 return [claim.execution.id for claim in claimed]
 
         claimed = await asyncio.gather(*(claim() for _ in range(4)))
     assert sorted(id for ids in claimed for id in ids) == sorted(queued)
+
+
+async def test_many_that_are_asked_for_at_once_stay_within_their_limit(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_IN_SERVER", "false")  # so that none ends
+    monkeypatch.setenv("MAX_CONCURRENT_EXECUTIONS", "3")
+    async with running(make_settings(), is_server=True) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        path = f"{AGENTS}/{(await agent(alice))['id']}/execute"
+        asking = (alice.post(path, json={"input": "go"}) for _ in range(3 * TIMES))
+        answers = [answer.status_code for answer in await asyncio.gather(*asking)]
+        assert (answers.count(202), answers.count(429)) == (3, 3 * TIMES - 3)
+
+
+async def test_two_agents_cannot_delegate_to_each_other_at_once(alice: httpx2.AsyncClient) -> None:
+    for _ in range(TIMES):
+        one, other = (await agent(alice))["id"], (await agent(alice))["id"]
+        answers = await asyncio.gather(
+            alice.patch(f"{AGENTS}/{one}", json={"subagent_ids": [other]}),
+            alice.patch(f"{AGENTS}/{other}", json={"subagent_ids": [one]}),
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 422]
 
 
 async def assert_told_once(client: httpx2.AsyncClient, execution_id: str) -> str:

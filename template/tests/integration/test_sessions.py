@@ -221,8 +221,8 @@ async def test_a_log_in_that_a_changed_password_overtakes_opens_nothing(
     """What was verified is compared again in the transaction that opens the session."""
     service_hash = app.state.passwords.verify
 
-    async def verify_slowly(password: str, hashed: str | None) -> bool:
-        known = await service_hash(password, hashed)
+    async def verify_slowly(*arguments: Any) -> bool:
+        known = await service_hash(*arguments)
         async with app.state.database.write() as session:
             await session.execute(update(User).values(hashed_password="another"))
         return known

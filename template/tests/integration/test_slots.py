@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
+from redis.asyncio.client import Pipeline
 
 from app.core import slots
 from app.core.redis import connected
@@ -85,10 +87,10 @@ async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.Monkey
 @needs_redis
 async def test_what_is_renewed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "LEASE_SECONDS", 1)
-    async with two_processes() as (here, _line, there), here.held("alice") as renew, there.held("alice") as renew_other:
+    async with two_processes() as (here, _line, there), here.held("alice"), there.held("alice") as renew:
         for _ in range(6):
             await asyncio.sleep(0.25)
-            await asyncio.gather(renew(), renew_other())
+            await asyncio.gather(here.renew(), renew())
         assert await is_full(there)
 
 
@@ -104,8 +106,40 @@ async def test_without_redis_nobody_is_locked_out_and_the_process_still_counts()
 async def test_redis_learns_what_is_held_when_it_is_back() -> None:
     async with two_processes() as (here, line, there):
         await line.cut()
-        async with here.held("alice") as renew, there.held("alice"):
+        async with here.held("alice"), there.held("alice"):
             assert not await is_full(there)
             await line.mend()
-            await renew()
+            await here.renew()
             assert await is_full(there)
+
+
+@needs_redis
+async def test_all_are_renewed_in_one_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    execute = Pipeline.execute
+
+    async def noted(pipeline: Pipeline, raise_on_error: bool = True) -> Any:
+        sent.append(len(pipeline.command_stack))
+        return await execute(pipeline, raise_on_error)
+
+    monkeypatch.setattr(Pipeline, "execute", noted)
+    async with two_processes() as (here, _line, _there), AsyncExitStack() as stack:
+        for number in range(100):
+            await stack.enter_async_context(here.held(f"user {number % 50}"))
+        await here.renew()
+    assert sent == [50]
+
+
+@needs_redis
+async def test_what_is_given_back_while_it_is_renewed_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes() as (here, _line, there), here.held("alice"):
+        execute, leaving = Pipeline.execute, here.held("alice")
+        await leaving.__aenter__()
+
+        async def late(pipeline: Pipeline, raise_on_error: bool = True) -> Any:
+            await leaving.__aexit__(None, None, None)
+            return await execute(pipeline, raise_on_error)
+
+        monkeypatch.setattr(Pipeline, "execute", late)
+        await here.renew()
+        assert not await is_full(there)

@@ -14,12 +14,13 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from starlette.routing import WebSocketRoute
 
+from app.api.v1.router import OF_PEOPLE
 from app.core.config import Settings
 from app.core.database import Database
 from app.main import create_app
 from app.models.user import User
-from tests.conftest import SECRET_KEY, running
-from tests.counting import cost_of_reading
+from tests.conftest import SECRET_KEY, bearer, running
+from tests.counting import Cost, cost_of_reading, counting
 from tests.owned.case import Case, cases, names, said, socket_cases
 from tests.sockets import HOSTILE, connected, opening, spoiled, token_of
 
@@ -172,6 +173,49 @@ async def test_no_frame_breaks_a_socket(
 def test_every_path_with_an_id_has_a_case(described: FastAPI) -> None:
     with_ids = {path for _, path, _ in operations(described) if "{" in path}
     assert with_ids == cases().keys() | names("SHARED") | OF_SUPERUSERS, "say whose they are in tests/owned"
+
+
+async def test_what_an_api_key_reads_is_in_its_scopes(
+    app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    """Elsewhere it is nobody: it is refused, or told what everybody is told."""
+    for scope in sorted(app.state.scopes - {"read"}):
+        headers = await api_key(alice, scope)
+        for method, path, operation in operations(app):
+            if method != "get" or scope in operation.get("tags", ()):
+                continue
+            answer = await client.get(filled(path), headers=headers)
+            anonymous = await client.get(filled(path))
+            assert answer.status_code == 403 or answer.json() == anonymous.json(), (scope, path, answer.text)
+
+
+async def test_an_api_key_that_may_read_changes_and_spends_nothing(
+    app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    """What is not installed, and says so with 503, would spend if it were."""
+    headers, spending = await api_key(alice, "read"), set[str]()
+    for method, path, operation in operations(app):
+        if (method, path) in PUBLIC or path in OF_SUPERUSERS:
+            continue
+        case = cases().get(path)
+        place = await case.make(alice) if case else path
+        if method != "get":
+            assert (await client.request(method, place, headers=headers, json={})).status_code == 403, (method, path)
+            continue
+        cost, request_id = Cost(), uuid4().hex
+        with counting(app, cost, request_id):
+            own = await alice.get(place, headers={"X-Request-ID": request_id})
+        spends = own.status_code == 503 or any("INSERT INTO usage" in statement for statement in cost.statements)
+        spending |= {path} if spends else set()
+        answer = await client.get(place, headers=headers)
+        allowed = {403} if spends or operation["tags"][0] in OF_PEOPLE else {own.status_code}
+        assert answer.status_code in allowed or path == ME, (path, answer.text)
+    assert spending == names("SPENDING"), "say in tests/owned which of them spend"
+
+
+async def api_key(client: httpx2.AsyncClient, scope: str) -> dict[str, str]:
+    made = await client.post("/api/v1/auth/api-keys", json={"name": "A script", "scopes": [scope]})
+    return bearer(made.json()["key"])
 
 
 async def test_anothers_id_does_not_exist(app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> None:

@@ -49,6 +49,21 @@ async def died(app: FastAPI, execution_id: str) -> None:
     app.state.signals.work.set()
 
 
+async def test_a_run_whose_claim_was_stored_and_not_answered_is_begun_again(
+    app: FastAPI, alice: httpx2.AsyncClient
+) -> None:
+    """The connection broke just after the commit: this process has the execution, and knows nothing of the run."""
+    thinking = Thinking()
+    play(app, thinking, "done")
+    queued = await execute(alice, (await agent(alice))["id"])
+    await thinking.begun.wait()
+    async with app.state.database.write() as session:
+        of = Execution.id == UUID(queued["id"])
+        await session.execute(update(Execution).where(of).values(run_id=uuid4(), losses=MOST_LOSSES))
+    async with asyncio.timeout(20):
+        assert (await ended(alice, queued["id"]))["output"] == "done"
+
+
 async def test_a_run_goes_on_where_a_dead_one_stopped(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     thinking = Thinking()
     model = play(app, SUM, thinking, "It is 5.")
@@ -144,7 +159,7 @@ async def test_a_process_stops_although_its_database_is_gone(
     async def fails(_: AsyncSession) -> None:
         raise OperationalError("COMMIT", {}, Exception("connection lost"))
 
-    monkeypatch.setattr("app.services.journal.PAUSES", (0.01,))
+    monkeypatch.setattr("app.core.retries.PAUSES", (0.01,))
     async with asyncio.timeout(10):
         async with running(make_settings(shutdown_grace_seconds=0), is_server=True) as app, client_for(app) as alice:
             alice.headers.update(await sign_in(alice, "alice@example.com"))

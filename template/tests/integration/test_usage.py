@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from app.api.deps import CurrentUser
 from app.core.database import Database, open_database
-from app.core.errors import BudgetExhausted
+from app.core.errors import AccountGone, BudgetExhausted
 from app.models.base import now
 from app.models.usage import Reservation, Usage
 from app.repositories.usage import STALE_AFTER, Amount, Balance, ReservationRepository, UsageRepository, Used
@@ -144,7 +144,8 @@ async def test_what_asked_no_model_used_nothing(database: Database, user_id: UUI
 
 async def test_of_somebody_who_is_gone_nothing_is_counted(database: Database) -> None:
     await settle(database, uuid4(), uuid4())
-    assert (await reserve(database, uuid4()))[1] == Balance(NOTHING, NOTHING, 0)
+    with pytest.raises(AccountGone):
+        await reserve(database, uuid4())
 
 
 async def test_what_is_released_was_never_used(database: Database, user_id: UUID) -> None:

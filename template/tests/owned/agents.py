@@ -57,6 +57,7 @@ def frames(execution_id: str) -> Sequence[dict[str, Any]]:
 
 
 APPROVED = {"tool_call_id": "call_1", "approved": True}
+WRITES = [("post", "/api/v1/agents", {"name": "Another", "model_name": "demo"})]
 OF_NOBODY = {"tools"}
 READS = {"/api/v1/agents": 3, "/api/v1/agents/{agent_id}": 3}
 """Agents, what they may use, and to whom they delegate."""

@@ -1,6 +1,6 @@
 import httpx2
 
-from tests.conftest import log_in
+from tests.conftest import PASSWORD, log_in
 from tests.owned.case import Case
 
 
@@ -19,5 +19,12 @@ CASES = {
     "/api/v1/auth/sessions/{session_id}": Case(session),
     "/api/v1/auth/api-keys/{api_key_id}": Case(api_key),
 }
+WRITES = [
+    ("patch", "/api/v1/users/me", {"full_name": "Alice"}),
+    ("post", "/api/v1/auth/api-keys", {"name": "A script", "scopes": ["read"]}),
+    ("post", "/api/v1/auth/email/resend", None),
+    ("post", "/api/v1/auth/logout", None),
+    ("post", "/api/v1/auth/password/change", {"current_password": PASSWORD, "new_password": "another long phrase"}),
+]
 READS = {"/api/v1/users/me/export": 40}
 """A statement for each table."""

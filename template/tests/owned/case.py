@@ -3,6 +3,8 @@
 `CASES`: of each path with an id, how somebody comes to own what it names, for else another might see it.
 `SOCKETS`: of each WebSocket, how somebody comes to its path, and to frames that name what they own.
 `SHARED`: paths whose ids belong to nobody, and which everybody who is signed in may ask for.
+`WRITES`: what somebody writes at a path without an id, as `("post", "/api/v1/…", body)`.
+`SPENDING`: paths whose GET costs something, and which an API key may not ask for with `read` alone.
 `PUBLIC`: what may be asked without a token, as `("get", "/api/v1/…")`.
 `READS`: how many statements a path may cost whoever reads it, besides the one that tells who asks; else two.
 `OF_NOBODY`: tables that hold nothing of a person, and so are in no export.

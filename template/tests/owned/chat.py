@@ -43,6 +43,11 @@ async def frames(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, An
     ]
 
 
+WRITES = [
+    ("post", "/api/v1/chat/conversations", {"title": "Plans"}),
+    ("post", "/api/v1/chat/messages", {"content": "hello"}),
+    ("post", "/api/v1/chat/messages/stream", {"content": "hello"}),
+]
 SOCKETS = {SOCKET: frames}
 CASES = {
     "/api/v1/chat/messages/{message_id}/stream": Case(resumed),

@@ -10,4 +10,5 @@ async def audio(client: httpx2.AsyncClient) -> str:
     return f"/api/v1/chat/messages/{answer.json()['id']}/audio"
 
 
+SPENDING = {"/api/v1/chat/messages/{message_id}/audio"}
 CASES = {"/api/v1/chat/messages/{message_id}/audio": Case(audio, may_be_missing=True)}

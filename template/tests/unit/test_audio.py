@@ -1,5 +1,6 @@
 """What a file really is, whatever it is called."""
 
+import random
 from pathlib import Path
 
 import av
@@ -53,6 +54,53 @@ def test_what_is_no_audio_is_refused(content: bytes, sentence: str, path: Path) 
     with pytest.raises(BadAudio) as caught:
         inspect(path, 10)
     assert str(caught.value) == sentence
+
+
+TITLE = b"INFOINAM\x06\0\0\0Caf\xe9!\0"
+TITLED = {
+    "wav": lambda file: file[:36] + b"LIST" + len(TITLE).to_bytes(4, "little") + TITLE + file[36:],
+    "mp3": lambda file: b"ID3\x03\0\0\0\0\0\x0fTIT2\0\0\0\x05\0\0\x03Caf\xe9" + file,
+}
+"""How a title that is no UTF-8 comes into a file that is complete."""
+
+
+@pytest.mark.parametrize("format", TITLED)
+def test_a_title_in_whatever_encoding_is_no_damage(format: str, path: Path) -> None:
+    whole = bytearray(TITLED[format](recording(format)))
+    if format == "wav":
+        whole[4:8] = (len(whole) - 8).to_bytes(4, "little")
+    path.write_bytes(whole)
+    assert inspect(path, 10).format == format
+
+
+def test_more_samples_than_anybody_records_are_refused(path: Path) -> None:
+    """To make fewer of them would keep a processor busy for minutes."""
+    whole = bytearray(recording("wav"))
+    whole[24:28] = (1_442_856_576).to_bytes(4, "little")
+    path.write_bytes(whole)
+    with pytest.raises(BadAudio, match="more than 768000 samples a second"):
+        inspect(path, 10)
+
+
+@pytest.mark.parametrize("format", CODECS)
+def test_whatever_is_in_a_file_it_is_audio_or_refused(format: str, path: Path) -> None:
+    """Bytes of its first part are other ones, are gone, or are twice there."""
+    chance = random.Random(format)  # noqa: S311
+    for _ in range(25):
+        path.write_bytes(spoiled(recording(format, 0.3), chance))
+        try:
+            decode(path, inspect(path, 10).format, path.with_suffix(".pcm"))
+        except BadAudio:
+            continue
+
+
+def spoiled(whole: bytes, chance: random.Random) -> bytes:
+    file = bytearray(whole)
+    for _ in range(chance.choice([1, 2, 8])):
+        start = chance.randrange(chance.choice([64, 256, len(whole) // 2]))
+        end = start + chance.randrange(5)
+        file[start:end] = chance.choice([b"", b"\xff" * 4, bytes(4), chance.randbytes(end - start)])
+    return bytes(file)
 
 
 def test_damage_is_found_wherever_it_is(path: Path) -> None:

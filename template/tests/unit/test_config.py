@@ -46,6 +46,10 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TRUSTED_PROXIES", "10.0.0.1, proxy", "TRUSTED_PROXIES: name addresses or networks"),
         ("LOGIN_ATTEMPTS_PER_MINUTE", "-1", "LOGIN_ATTEMPTS_PER_MINUTE: input should be greater than or equal to 0."),
         ("MAIL_FROM", "nobody", "MAIL_FROM: this is not an e-mail address."),
+        ("MAIL_FROM", "a@example.com,b@example.com", "MAIL_FROM: this is not an e-mail address."),
+        ("MAIL_FROM", "=?x?q?x=40evil.test=2c?=a@example.com", "MAIL_FROM: this is not an e-mail address."),
+        ("MAIL_FROM", "a..b@example.com", "MAIL_FROM: this is not an e-mail address."),
+        ("APP_NAME", "Bot\r\nBcc: x@evil.test", "APP_NAME: it must be one line without control characters."),
         ("APP_URL", "app.example", "APP_URL: it must begin with https:// or http://"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
         (

@@ -14,6 +14,7 @@ from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
 from app.services.agent_chain import open_agent_ai
 from app.services.agents import AgentService
+from app.services.execution_following import open_execution_watch
 from app.services.execution_gauge import measuring
 from app.services.execution_settings import ExecutionSettings
 from app.services.means import Means
@@ -21,6 +22,9 @@ from app.services.signals import open_signals
 from app.services.tool_list import publish
 from app.services.toolbox import ToolSettings, open_tools
 from app.services.worker import open_worker
+from app.services.workers import open_workers
+
+TOOL_PROCESSES = 2
 
 
 @asynccontextmanager
@@ -37,9 +41,23 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if state.is_server:
             await stack.enter_async_context(measuring(state.database, state.telemetry))
         state.signals = await stack.enter_async_context(open_signals(state.grace))
+        watch = open_execution_watch(state.database, state.events, state.signals)
+        state.execution_watch = await stack.enter_async_context(watch)
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
-            means = Means(settings, state.database, state.events, state.agent_ai, toolbox, state.budgets, state.signals)
-            state.worker = await stack.enter_async_context(open_worker(means, state.heartbeat, state.grace))
+            workers = await stack.enter_async_context(open_workers(TOOL_PROCESSES))
+            means = Means(
+                settings,
+                state.database,
+                state.events,
+                state.agent_ai,
+                toolbox,
+                state.budgets,
+                state.signals,
+                workers,
+            )
+            state.worker = await stack.enter_async_context(
+                open_worker(means, state.heartbeat, state.supervisor, state.grace)
+            )
         yield
 
 

@@ -34,7 +34,12 @@ from app.services.emails import EmailService
 from app.services.passwords import PasswordService
 from app.services.sessions import SessionService
 
+FORM_BYTES = 65_536
+"""Ample for two fields. A form is parsed in Python, a byte at a time where it is made for that."""
+
 router = APIRouter(prefix="/auth", tags=["auth"])
+
+KNOWN_DEVICE = "An access token of an earlier log-in, which may have expired: it keeps others' wrong guesses apart"
 
 
 async def password_service(
@@ -62,17 +67,18 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 async def register(data: UserCreate, users: Users, letters: LettersDep, gate: GateDep) -> User:
     await gate.register()
     user = await users.register(data)
-    letters.verify(user.id, user.email)
+    await letters.welcome(user.id, user.email)
     return user
 
 
-@router.post("/login")
+@router.post("/login", max_body_size=FORM_BYTES)
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     auth: Auth,
     user_agent: Annotated[str | None, Header()] = None,
+    previous_token: Annotated[str | None, Header(alias="X-Previous-Token", description=KNOWN_DEVICE)] = None,
 ) -> Tokens:
-    return await auth.login(form.username, form.password, user_agent)
+    return await auth.login(form.username, form.password, user_agent, previous_token)
 
 
 @router.post("/refresh")

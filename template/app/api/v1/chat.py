@@ -9,13 +9,12 @@ from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, IdempotencyKey
 from app.api.errors import problems
-from app.api.sse import KEEP_ALIVE, STREAM, LastEventId, event, event_stream
+from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
-from app.services.abandoned import settling
 from app.services.allowance import Allowance
 from app.services.chat import ChatService, ChatSettings
-from app.services.following import Progress
+from app.services.following import Progress, open_reply_watch
 from app.services.replies import open_replies
 
 
@@ -27,9 +26,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.limits["message_characters"] = settings.message_max_characters
     limits = settings.messages_per_minute, settings.max_concurrent_replies
     state.allowance = Allowance(state.throttle, state.budgets, *limits)
+    process = {"heartbeat": state.heartbeat, "supervisor": state.supervisor, "grace": state.grace}
     async with (
-        settling(state.database, state.events, state.heartbeat),
-        open_replies(state.database, state.events, state.ai, state.heartbeat, state.grace) as state.replies,
+        open_reply_watch(state.database, state.events) as state.reply_watch,
+        open_replies(state.database, state.events, state.ai, **process) as state.replies,
     ):
         yield
 
@@ -38,7 +38,7 @@ router = APIRouter(prefix="/chat/messages", tags=["chat"], lifespan=lifespan)
 
 
 def chat_of(state: State, user_id: UUID) -> ChatService:
-    shared = state.chat_settings, state.database, state.events, state.replies
+    shared = state.chat_settings, state.database, state.events, state.replies, state.reply_watch
     return ChatService(*shared, allowance=state.allowance, user_id=user_id)
 
 
@@ -56,14 +56,14 @@ async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = No
     return (await chat.wait(exchange.reply)).message
 
 
-@router.post("/stream", response_class=StreamingResponse, responses=STREAM | problems(402))
+@router.post("/stream", response_class=StreamingResponse, responses=STREAM | problems(402), dependencies=[STREAM_SLOT])
 async def stream_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
     """The reply as it grows. Leaving does not stop it."""
     exchange = await chat.send(data, key)
     return event_stream(_frames(chat.follow(exchange)))
 
 
-@router.get("/{message_id}/stream", response_class=StreamingResponse, responses=STREAM)
+@router.get("/{message_id}/stream", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
 async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastEventId = None) -> StreamingResponse:
     """A reply from its beginning, or what came after `Last-Event-ID`; also when it has ended."""
     exchange = await chat.find(message_id)

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, Cursor, Limit
-from app.api.sse import KEEP_ALIVE, STREAM, LastEventId, event, event_stream
+from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.models.execution import ExecutionStatus
 from app.schemas.base import PageRead
 from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
@@ -22,7 +22,7 @@ def executions_of(state: State, user_id: UUID) -> ExecutionService:
 
 
 def following_of(state: State, user_id: UUID) -> ExecutionFollowing:
-    return ExecutionFollowing(state.database, state.events, state.signals, user_id)
+    return ExecutionFollowing(state.database, state.events, state.signals, state.execution_watch, user_id)
 
 
 async def execution_service(request: Request, user: CurrentUser) -> ExecutionService:
@@ -52,7 +52,7 @@ async def read_execution(execution_id: UUID, executions: Executions) -> Executio
     return await executions.get(execution_id)
 
 
-@router.get("/{execution_id}/events", response_class=StreamingResponse, responses=STREAM)
+@router.get("/{execution_id}/events", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
 async def stream_execution(
     execution_id: UUID, following: Following, last_event_id: LastEventId = None
 ) -> StreamingResponse:

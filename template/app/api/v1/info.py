@@ -1,6 +1,6 @@
 from fastapi import APIRouter, Request
 
-from app.api.deps import OptionalUser, SettingsDep
+from app.api.deps import OptionalUser, SettingsDep, may_read
 from app.schemas.info import InfoRead
 from app.schemas.user import UserRead
 
@@ -9,7 +9,7 @@ router = APIRouter(prefix="/info", tags=["info"])
 
 @router.get("")
 async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> InfoRead:
-    """What this service is and allows; with a token also who one is."""
+    """What this service is and allows; with a token also who one is, unless it is an API key that may not `read`."""
     state = request.app.state
     return InfoRead(
         name=settings.app_name,
@@ -17,5 +17,5 @@ async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> I
         features=sorted(state.features),
         limits=state.limits | {"body_bytes": settings.max_body_bytes},
         models=list(state.ai.models),
-        user=user and UserRead.model_validate(user),
+        user=UserRead.model_validate(user) if user and may_read(user) else None,
     )

@@ -6,13 +6,13 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import CurrentUser
+from app.api.deps import CurrentUser, SpendingUser
 from app.api.errors import problems
 from app.api.upload import CEILING, Upload, upload_body, upload_of
 from app.core.config import read_settings
 from app.core.slots import Slots
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
-from app.services.speech import SpeechService, Spoken
+from app.services.speech import SpeechService, Spoken, read_voices
 from app.services.speech_provider import Voices, open_voices
 from app.services.speech_settings import SpeechSettings
 from app.services.speech_usage import Meter, daily
@@ -43,7 +43,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 router = APIRouter(prefix="/speech", tags=["speech"], lifespan=lifespan)
 
 
-async def speech_service(request: Request, user: CurrentUser) -> SpeechService:
+async def speech_service(request: Request, user: SpendingUser) -> SpeechService:
     state = request.app.state
     meter = Meter(state.database, state.budgets, state.speech_slots, user.id)
     return SpeechService(state.speech_settings, state.voices, meter, user.id)
@@ -64,9 +64,9 @@ def audio_response(spoken: Spoken) -> StreamingResponse:
 
 
 @router.get("/voices")
-async def list_voices(speech: Speech) -> VoicesRead:
+async def list_voices(request: Request, _: CurrentUser) -> VoicesRead:
     """Who may speak, in which formats and how fast. Without anybody who could read aloud both lists are empty."""
-    return await speech.voices()
+    return await read_voices(request.app.state.voices)
 
 
 @router.post("/synthesize", response_class=StreamingResponse, responses=AUDIO | problems(402))

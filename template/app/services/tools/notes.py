@@ -18,7 +18,7 @@ async def save_note(
 ) -> str:
     """Save a note of this person's, which can be found again at any later time."""
     id = uuid5(context.execution_id, context.idempotency_key)
-    async with context.database.write() as session:
+    async with context.database.write(context.user_id) as session:
         await AgentNoteRepository(session, context.user_id).save(id, text)
     return "The note is saved."
 

@@ -1,0 +1,63 @@
+"""JSON of more values than any request needs is refused before it is parsed, since each may become an error."""
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_VALUES = 5_000
+_MAX_QUOTES = 4 * MAX_VALUES
+"""Where each value is a string, and has a name."""
+
+
+class TooManyValues(HTTPException):
+    """As FastAPI reads a body, it lets only exceptions of this kind through."""
+
+    def __init__(self) -> None:
+        super().__init__(422, f"The JSON has more than {MAX_VALUES} values")
+
+
+class ValueCounter:
+    """Counts the members and elements of JSON that comes in parts, without parsing it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._in_string = False
+        self._escape = b""
+
+    def add(self, part: bytes) -> None:
+        """Raises TooManyValues. What follows an error of syntax is counted wrongly, but is never parsed either."""
+        part = self._escape + part
+        whole = len(part) - (len(part) - len(part.rstrip(b"\\"))) % 2
+        part, self._escape = part[:whole], part[whole:]
+        pieces = part.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"', _MAX_QUOTES + 1)
+        structure = b"".join(pieces[self._in_string :: 2])
+        self._count += sum(map(structure.count, (b",", b"[", b"{")))
+        if self._count > MAX_VALUES or len(pieces) - 1 > _MAX_QUOTES:
+            raise TooManyValues
+        self._in_string ^= len(pieces) % 2 == 0
+
+
+class JsonLimit:
+    """Counts the values of a JSON body as it comes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_json(scope):
+            await self._app(scope, receive, send)
+            return
+        counter = ValueCounter()
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if b"\0" in body:  # only in UTF-16 and UTF-32, which the parser would take, and the counter misread
+                raise HTTPException(400, "JSON must be in UTF-8")
+            counter.add(body)
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+
+def _is_json(scope: Scope) -> bool:
+    return any(name == b"content-type" and b"json" in value.lower() for name, value in scope["headers"])

@@ -1,0 +1,43 @@
+"""What a database looks like that is lost, full or busy: the one place that knows it."""
+
+from importlib import import_module
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_UNAVAILABLE = (
+    "08",  # the connection broke
+    "25006",  # it takes no writes, as a standby
+    "40",  # a deadlock, or two transactions that cannot both be
+    "53",  # too many connections, no memory, no disk
+    "55P03",  # a lock was not free in time
+    "57",  # a statement took too long, or the server shuts down or starts
+    "58",  # the system below the database fails
+)
+"""How SQLSTATEs begin after which the same statement may work a moment later."""
+
+
+def driver_errors(url: URL) -> tuple[type[Exception], ...]:
+    """What the driver of this database raises that SQLAlchemy does not wrap, such as while it connects."""
+    if url.get_backend_name() == "sqlite":
+        return (OSError,)
+    asyncpg = import_module("asyncpg")
+    return OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+
+
+def as_database_error(error: Exception) -> OperationalError:
+    """Wraps what `driver_errors` names, so that whoever uses the database has one kind of error to expect."""
+    return OperationalError(None, None, error, hide_parameters=True)
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeoutError)
+    state: str = getattr(error.orig, "sqlstate", None) or ""
+    return (
+        state.startswith(_UNAVAILABLE)
+        or error.connection_invalidated
+        or isinstance(error, InterfaceError | OperationalError)
+    )

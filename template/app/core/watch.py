@@ -1,0 +1,108 @@
+"""Rows that are followed in this process, looked at together: how many follow a row costs the database nothing."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Container, Generator, Hashable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from app.core.tasks import repeat
+
+TURN_SECONDS = 0.1
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
+"""Seconds between two looks at a row, which double as long as nothing happens to it."""
+AT_ONCE = 1_000
+"""Rows that one statement looks at."""
+
+State = TypeVar("State")
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Watched(Generic[State]):
+    """What is known of a row, by whoever looked last."""
+
+    state: State | None
+    """None: the row is gone."""
+    first_pause: float
+    followers: int = 0
+    pause: float = 0.0
+    due: float = 0.0
+
+    def rest(self) -> None:
+        """Until the next look; those with the same pause are due together."""
+        self.pause = min(max(2 * self.pause, self.first_pause), LONGEST_PAUSE)
+        self.due = (monotonic() // self.pause + 1) * self.pause
+
+
+class Watch(Generic[State]):
+    def __init__(
+        self,
+        look: Callable[[Collection[UUID]], Awaitable[Mapping[UUID, State]]],
+        tell: Callable[[UUID, State | None], None],
+        *,
+        first_pause: float = FIRST_PAUSE,
+        left_out: Container[UUID] = (),
+    ) -> None:
+        """`tell` is told of news, and what was known before. The news of rows that are left out come in another way."""
+        self._look = look
+        self._tell = tell
+        self._first_pause = first_pause
+        self._left_out = left_out
+        self._watched: dict[UUID, Watched[State]] = {}
+        self._asked: dict[Hashable, asyncio.Task[Any]] = {}
+
+    @contextmanager
+    def watching(self, id: UUID, state: State) -> Generator[Watched[State]]:
+        """As long as it is followed; `state` is what the follower knows of it."""
+        watched = self._watched.setdefault(id, Watched(state, self._first_pause))
+        watched.followers += 1
+        try:
+            yield watched
+        finally:
+            watched.followers -= 1
+            if not watched.followers:
+                del self._watched[id]
+
+    async def turn(self) -> None:
+        """Looks at those that are due, and tells of those to which something happened."""
+        now = monotonic()
+        due = [id for id, watched in self._watched.items() if watched.due <= now and id not in self._left_out]
+        for start in range(0, len(due), AT_ONCE):
+            ids = due[start : start + AT_ONCE]
+            found = await self._look(ids)
+            for id in self._watched.keys() & ids:
+                self.learn(id, found.get(id))
+
+    def learn(self, id: UUID, state: State | None) -> None:
+        """What somebody has seen of a row that is watched: all who follow it are told if it is news."""
+        watched = self._watched[id]
+        before, watched.state = watched.state, state
+        if state != before:
+            watched.pause = 0.0
+            self._tell(id, before)
+        watched.rest()
+
+    def tell_all(self) -> None:
+        """For something that concerns them all."""
+        for id, watched in list(self._watched.items()):
+            self._tell(id, watched.state)
+
+    async def ask(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        """Reads something once for all who ask at the same moment. Who asks once it has begun may know of newer."""
+        task = self._asked.get(key)
+        if task is None:
+            task = self._asked[key] = asyncio.create_task(self._read(key, read))
+        return await asyncio.shield(task)
+
+    async def _read(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        del self._asked[key]
+        return await read()
+
+
+@asynccontextmanager
+async def open_watch(watch: Watch[State]) -> AsyncGenerator[Watch[State]]:
+    async with repeat("watch", watch.turn, TURN_SECONDS):
+        yield watch

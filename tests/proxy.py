@@ -1,0 +1,117 @@
+"""A proxy in front of PostgreSQL that cuts connections in whichever phase a test asks for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from servers import free_port
+
+READY = b"Z\x00\x00\x00\x05"
+"""How the message begins by which PostgreSQL says that it waits for a statement."""
+PHASES = (
+    "connect",  # before anything was said
+    "greeting",  # where TLS is asked for
+    "startup",  # before the database says who it is
+    "handshake",  # right after the database has said that it is ready
+    "statement",  # before it reaches the database
+    "answer",  # so that nobody knows what became of the statement
+    "half an answer",
+    "commit",  # which the database does, but whose answer is lost
+)
+
+
+@dataclass
+class Proxy:
+    """`phase` says where connections are cut now; None lets them be."""
+
+    target: str
+    port: int = field(default_factory=free_port)
+    phase: str | None = None
+    cuts: int = 0
+    _open: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
+
+    @property
+    def url(self) -> str:
+        """The database's, through this proxy."""
+        parts = urlsplit(self.target)
+        return parts._replace(netloc=f"{parts.username}@127.0.0.1:{self.port}").geturl()
+
+    def cut(self, phase: str) -> None:
+        """Also ends the connections that there are, unless it is their statements that are cut."""
+        self.phase = phase
+        if phase in PHASES[:4]:
+            for writer in self._open:
+                writer.transport.abort()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parts = urlsplit(self.target)
+        there_reader, there = await asyncio.open_connection(parts.hostname, parts.port)
+        line = _Line(self)
+        self._open |= {writer, there}
+        try:
+            if self.phase == "connect":
+                self.cuts += 1
+                return
+            pumps = (line.ask(reader, there), line.answer(there_reader, writer))
+            await asyncio.wait([asyncio.create_task(pump) for pump in pumps], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._open -= {writer, there}
+            writer.transport.abort()
+            there.transport.abort()
+
+
+@dataclass
+class _Line:
+    """One connection, and how far it has come."""
+
+    proxy: Proxy
+    said: int = 0
+    is_ready: bool = False
+    last: bytes = b""
+
+    async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await _read(reader):
+            self.said += 1
+            self.last = data
+            if self._is_cut({1: "greeting", 2: "startup"}.get(self.said)) or (
+                self.is_ready and self._is_cut("statement")
+            ):
+                return
+            writer.write(data)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await _read(reader):
+            if self.is_ready and (self._is_cut("answer") or (b"COMMIT" in self.last and self._is_cut("commit"))):
+                return
+            if self.is_ready and self._is_cut("half an answer"):
+                writer.write(data[: len(data) // 2])
+                await writer.drain()
+                return
+            writer.write(data)
+            if READY in data and not self.is_ready:
+                self.is_ready = True
+                if self._is_cut("handshake"):
+                    await writer.drain()
+                    return
+
+    def _is_cut(self, phase: str | None) -> bool:
+        cut = phase is not None and self.proxy.phase == phase
+        self.proxy.cuts += cut
+        return cut
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(2**16)
+    except ConnectionError:
+        return b""
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[Proxy]:
+    """A proxy to the database at this address."""
+    proxy = Proxy(url)
+    async with await asyncio.start_server(proxy.handle, "127.0.0.1", proxy.port):
+        yield proxy

@@ -1,0 +1,73 @@
+"""Followers of an execution that waits: what an idle stream costs a server, and that nobody else feels it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx2
+import pytest
+from hammer import cpu
+from hammer import request as asked
+from servers import Project, signed_in
+
+pytestmark = [pytest.mark.load, pytest.mark.slow]
+SECONDS = 30
+SHARE = 5.0
+"""Percent of a core that 10,000 followers may cost."""
+
+
+async def waiting(client: httpx2.AsyncClient, url: str) -> str:
+    """The path of an execution that somebody must approve."""
+    tools = (await client.get(f"{url}/api/v1/tools", params={"limit": 100})).json()["items"]
+    [id] = [tool["id"] for tool in tools if tool["name"] == "calculate"]
+    body = {"name": "Helper", "model_name": "demo", "tool_ids": [id], "tool_policies": {id: "ask"}}
+    agent = (await client.post(f"{url}/api/v1/agents", json=body)).json()
+    queued = await client.post(f"{url}/api/v1/agents/{agent['id']}/execute", json={"input": "2 + 3"})
+    path = f"/api/v1/executions/{queued.json()['id']}"
+    async with asyncio.timeout(30):
+        while (await client.get(url + path)).json()["status"] != "waiting":
+            await asyncio.sleep(0.1)
+    return path
+
+
+@asynccontextmanager
+async def followed(url: str, path: str, token: str) -> AsyncIterator[None]:
+    """By one reader, who has heard that the stream has begun, and reads on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+    writer.write(asked("GET", f"{path}/events", token))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    draining = asyncio.create_task(reader.read())
+    try:
+        yield
+    finally:
+        writer.close()
+        await asyncio.wait({draining})
+
+
+async def share(process_id: int) -> float:
+    """In percent of a core, from a moment after now."""
+    await asyncio.sleep(3)
+    before = cpu(process_id)
+    await asyncio.sleep(SECONDS)
+    return 100 * (cpu(process_id) - before) / SECONDS
+
+
+def test_what_idle_followers_cost(
+    cluster: Project, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = 5_000 if request.config.option.full else 1_000
+
+    async def run() -> tuple[float, float]:
+        async with cluster.serve() as server, signed_in(server.url) as client, AsyncExitStack() as stack:
+            path, token = await waiting(client, server.url), client.headers["Authorization"].removeprefix("Bearer ")
+            idle = await share(server.process.pid)
+            for _ in range(number // 50):
+                followers = [followed(server.url, path, token) for _ in range(50)]
+                await asyncio.gather(*map(stack.enter_async_context, followers))
+            return idle, await share(server.process.pid)
+
+    idle, busy = asyncio.run(run())
+    with capsys.disabled():
+        print(f"\n{number} idle followers: {busy:.1f} % of a core, {idle:.1f} % without them")
+    assert busy - idle <= SHARE * number / 10_000 + 0.5
