@@ -136,7 +136,7 @@ def change_much(template: Path, questions: Path) -> None:
     column = f"\\g<0>    {NICKNAME}: Mapped[str | None] = mapped_column(sa.String(60))\n"
     change(template / "app/models/user.py", r'    __tablename__ = "users"\n\n', column)
     write(template / "app/api/v1/notices.py", ROUTER.format(path="notices"))
-    change(template / "app/core/config.py", r"    app_name: str", "    made_limit: int = 10\n\\g<0>")
+    change(template / "app/core/config.py", r"    app_name: ", "    made_limit: int = 10\n\\g<0>")
     change(template / ".env.example.jinja", r"# --- Database\n", "# Made for {{ made_zone }}\n#MADE_LIMIT=10\n\n\\g<0>")
     change(template / "pyproject.toml.jinja", r'    "pwdlib', '    "packaging>=24",\n\\g<0>')
     question = "made_zone:\n  type: str\n  help: Where?\n  ask: \"{{ setup == 'custom' }}\"\n  default: UTC\n\n"

@@ -91,15 +91,23 @@ def _format(path: Path) -> str:
     raise BadAudio(f"This is none of {', '.join(sorted(_BEGINNINGS))}, whatever the file is called.")
 
 
+def _open(path: Path, **options: Any) -> Any:
+    """Takes a title that is no UTF-8, too, which PyAV does by itself from version 19 on."""
+    import av
+
+    open_container: Any = av.open
+    tolerant = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    return open_container(path, **options, **tolerant)
+
+
 @contextmanager
 def _opened(path: Path, format: str) -> Generator[Any]:
     """As this format and no other: some that the library knows name other files, which it would open."""
-    import av
     from av.error import FFmpegError
 
     demuxer = _BEGINNINGS[format][0]
     try:
-        with av.open(path, format=demuxer, options=_OPTIONS, metadata_errors="replace") as container:
+        with _open(path, format=demuxer, options=_OPTIONS) as container:
             if not container.streams.audio:
                 raise BadAudio("There is no audio in this file.")
             codec = container.streams.audio[0].codec_context  # None where nobody knows how to decode it
