@@ -10,7 +10,7 @@ from hammer import cpu
 from hammer import request as asked
 from servers import Project, signed_in
 
-pytestmark = [pytest.mark.load, pytest.mark.slow]
+pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 SECONDS = 30
 SHARE = 5.0
 """Percent of a core that 10,000 followers may cost."""
