@@ -137,11 +137,6 @@ def signed_in(user: Principal | None) -> Principal:
     return user
 
 
-def may_read(user: Principal) -> bool:
-    """What is about the person: an API key for something else is not told."""
-    return user.scopes is None or "read" in user.scopes
-
-
 def within_scopes(user: Principal, wanted: set[str]) -> Principal:
     """An API key must have one of them."""
     if user.scopes is not None and wanted.isdisjoint(user.scopes):

@@ -31,6 +31,11 @@ class Principal:
     scopes: Sequence[str] | None = None
     """What an API key may be used for; None for a session, which may do all that its user may."""
 
+    @property
+    def may_read(self) -> bool:
+        """Tells whether what is about the person is for this caller: not for an API key that is for something else."""
+        return self.scopes is None or "read" in self.scopes
+
 
 class PrincipalRepository:
     def __init__(self, connection: AsyncConnection) -> None:

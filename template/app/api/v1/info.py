@@ -1,6 +1,6 @@
 from fastapi import APIRouter, Request
 
-from app.api.deps import OptionalUser, SettingsDep, may_read
+from app.api.deps import OptionalUser, SettingsDep
 from app.schemas.info import InfoRead
 from app.schemas.user import UserRead
 
@@ -17,5 +17,5 @@ async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> I
         features=sorted(state.features),
         limits=state.limits | {"body_bytes": settings.max_body_bytes},
         models=list(state.ai.models),
-        user=UserRead.model_validate(user) if user and may_read(user) else None,
+        user=UserRead.model_validate(user) if user and user.may_read else None,
     )
