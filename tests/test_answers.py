@@ -1,8 +1,6 @@
 """Answers as a person gives them: to the real command."""
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import yaml
 from lives import IDENTITY
 from matrix import QUESTIONS
 from processes import run, succeed
+from small import needs_git
 from terminal import converse
 
 BAD = [
@@ -40,10 +39,6 @@ BAD = [
     ("database=mysql", "Invalid choice for 'database': 'mysql' is not in ['sqlite', 'postgresql']"),
     ("python_version=2.7", "Invalid choice for 'python_version': '2.7' is not in ['3.11'"),
 ]
-
-needs_git = pytest.mark.skipif(
-    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
-)
 
 
 @pytest.mark.parametrize(("answer", "sentence"), BAD, ids=[repr(answer)[:40] for answer, _ in BAD])

@@ -1,6 +1,5 @@
 """What a render looks like, before anything is installed."""
 
-import os
 import re
 import shutil
 import tomllib
@@ -13,6 +12,7 @@ from conftest import Render
 from matrix import QUESTIONS
 from processes import succeed
 from releases import commit, git
+from small import needs_git
 from texts import ACCEPTED
 from writing import check_writing
 
@@ -22,10 +22,6 @@ ANSWERS: list[dict[str, Any]] = [
     *[{"license": value, "author_name": "Ö. O'Neil, Jr."} for value in QUESTIONS.choices("license")],
     *[{"ai_providers": [value]} for value in QUESTIONS.choices("ai_providers")],
 ]
-
-needs_git = pytest.mark.skipif(
-    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
-)
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=repr)

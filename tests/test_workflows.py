@@ -1,10 +1,8 @@
 """What services and tools are configured with is valid, safe, and calls what is there: here and in projects."""
 
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from matrix import MATRIX, QUESTIONS
 from processes import ROOT, run, succeed
 from rendering import quick
 from services import database, databases
+from small import needs_git
 
 SCHEMAS = {
     ".devcontainer/docker-compose.yaml": "compose-spec",
@@ -37,9 +36,6 @@ COMPOSED = ".devcontainer/docker-compose.yaml"
 OF_NO_SERVICE = [".agents", "alembic", "app", "tests"]
 SHARED = {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
 """Has `uv run` use the environment that runs the tests."""
-needs_git = pytest.mark.skipif(
-    not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1", reason="git is not installed"
-)
 
 
 def faults(*folders: Path) -> str:

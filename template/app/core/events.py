@@ -9,6 +9,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from app.core.config import Settings
+from app.core.waiters import Waiters
 
 SILENT_SECONDS = 15.0
 """After so long without news a follower hears that there is none."""
@@ -34,17 +35,17 @@ class Log:
     text: str = ""
     end: str | None = None
     nudges: int = 0
-    _waiting: set[asyncio.Future[bool]] = field(default_factory=set[asyncio.Future[bool]])
+    _waiters: Waiters = field(default_factory=Waiters)
 
     def add(self, text: str, end: str | None = None) -> None:
         self.text += text
         self.end = self.end if end is None else end
-        self._wake()
+        self._waiters.wake()
 
     def nudge(self) -> None:
         """Its followers hear at once that there is no news here: there is some elsewhere."""
         self.nudges += 1
-        self._wake()
+        self._waiters.wake()
 
     async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
         nudges = self.nudges
@@ -55,31 +56,9 @@ class Log:
             elif self.end is not None:
                 yield Chunk(offset, end=self.end)
                 return
-            elif nudges != self.nudges or not await self._change():
+            elif nudges != self.nudges or not await self._waiters.wait(SILENT_SECONDS):
                 nudges = self.nudges
                 yield Chunk(offset)
-
-    async def _change(self) -> bool:
-        """False when none came in time. Without asyncio.timeout, which costs as much as all the rest."""
-        loop = asyncio.get_running_loop()
-        change = loop.create_future()
-        self._waiting.add(change)
-        timer = loop.call_later(SILENT_SECONDS, _resolve, change, False)
-        try:
-            return await change
-        finally:
-            timer.cancel()
-            self._waiting.discard(change)
-
-    def _wake(self) -> None:
-        for change in self._waiting:
-            _resolve(change, True)
-        self._waiting.clear()
-
-
-def _resolve(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
 
 
 class Events(Protocol):

@@ -1,7 +1,8 @@
 """Protocols of uvicorn, without what a peer that is up to no good could hold for good: a connection, or memory."""
 
 import os
-from asyncio import TimerHandle, Transport
+from asyncio import AbstractEventLoop, Transport
+from collections.abc import Collection
 from typing import ClassVar
 
 import structlog
@@ -48,7 +49,9 @@ class HttpProtocol(HttpToolsProtocol):
     _waiting: ClassVar[dict["HttpProtocol", None]] = {}
     """Those without a request, the one that has been so for longest first."""
     _logged_at: ClassVar[float] = float("-inf")
-    _timer: TimerHandle | None = None
+    _swept: ClassVar[AbstractEventLoop | None] = None
+    """Whose connections are looked at: all together, since a timer for each would wake the process again and again."""
+    _deadline: float | None = None
 
     def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if len(self.connections) >= self.limit and not self._make_room():
@@ -58,7 +61,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._unsent, self._taken_at = 0, self.loop.time()
         self._expect_head()
-        self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
+        if HttpProtocol._swept is not self.loop:
+            HttpProtocol._swept = self.loop
+            self._sweep(self.loop, self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -136,13 +141,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _leave(self) -> None:
         self._waiting.pop(self, None)
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _expect_head(self) -> None:
         self._waiting.pop(self, None)
         self._waiting[self] = None
-        self._deadline: float | None = self.loop.time() + HEAD_SECONDS
+        self._deadline = self.loop.time() + HEAD_SECONDS
         self._unparsed = self._head_bytes = 0
 
     def _grow_head(self, size: int) -> None:
@@ -156,9 +159,18 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_answered(self) -> bool:
         return not self.cycle or self.cycle.response_complete
 
-    def _check(self) -> None:
-        self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
-        now = self.loop.time()
+    @staticmethod
+    def _sweep(loop: AbstractEventLoop, connections: Collection[object]) -> None:
+        if not connections:
+            HttpProtocol._swept = None
+            return
+        loop.call_later(CHECK_SECONDS, HttpProtocol._sweep, loop, connections)
+        now = loop.time()
+        for connection in tuple(connections):
+            if isinstance(connection, HttpProtocol):
+                connection._check(now)
+
+    def _check(self, now: float) -> None:
         if self._is_stalled(now):
             log.info("response timed out", client=self.client)
             self.transport.abort()
@@ -175,8 +187,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _is_stalled(self, now: float) -> bool:
         """While it writes, the application may add as much as is taken."""
+        if not (self.flow.write_paused or self.transport.is_closing()):
+            self._taken_at, self._unsent = now, 0
+            return False
         unsent = self.transport.get_write_buffer_size()
-        if unsent < self._unsent or not (self.flow.write_paused or self.transport.is_closing()):
+        if unsent < self._unsent:
             self._taken_at = now
         self._unsent = unsent
         return now - self._taken_at > STALL_SECONDS

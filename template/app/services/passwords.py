@@ -2,7 +2,7 @@ import structlog
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import Invalid
+from app.core.errors import Conflict, Invalid
 from app.core.security import EmailTokens, InvalidToken, Passwords
 from app.core.throttle import Gate
 from app.models.user import EmailPurpose
@@ -35,7 +35,7 @@ class PasswordService:
         self._gate = gate
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
-        """Ends the person's other sessions. Raises TooManyRequests, WrongPassword."""
+        """Ends the person's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
         await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
@@ -47,8 +47,8 @@ class PasswordService:
         async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.get(user.id, lock=True)
-            if current.hashed_password != known:  # by another request meanwhile
-                raise WrongPassword
+            if current.hashed_password != known:
+                raise Conflict("The password has just been changed by another request.")
             await users.update(current, {"hashed_password": hashed})
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()

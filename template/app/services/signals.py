@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from app.core.grace import Grace
+from app.core.waiters import Waiters
 
 
 class Signals:
@@ -16,7 +17,7 @@ class Signals:
         self.stopping = False
         """Set for good once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
         self.at_stop: list[Callable[[], None]] = []
-        self._waiting: dict[UUID, set[asyncio.Future[bool]]] = defaultdict(set)
+        self._waiting = defaultdict[UUID, Waiters](Waiters)
 
     def tell(self, *execution_ids: UUID | None) -> None:
         """Something happened in these, which no run tells."""
@@ -27,8 +28,8 @@ class Signals:
 
     def wake(self, execution_id: UUID) -> None:
         """Those who wait for something to happen there."""
-        for happened in self._waiting.get(execution_id, ()):
-            _resolve(happened, True)
+        if waiters := self._waiting.get(execution_id):
+            waiters.wake()
 
     def stop(self) -> None:
         self.stopping = True
@@ -40,21 +41,12 @@ class Signals:
         """Returns whether something happened there, or the process stops, before so many seconds have passed."""
         if self.stopping:
             return True
-        happened = asyncio.get_running_loop().create_future()
-        self._waiting[execution_id].add(happened)
-        timer = happened.get_loop().call_later(seconds, _resolve, happened, False)
+        waiters = self._waiting[execution_id]
         try:
-            return await happened
+            return await waiters.wait(seconds)
         finally:
-            timer.cancel()
-            self._waiting[execution_id].discard(happened)
-            if not self._waiting[execution_id]:
-                del self._waiting[execution_id]
-
-
-def _resolve(future: "asyncio.Future[bool]", value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
+            if not waiters:
+                self._waiting.pop(execution_id, None)
 
 
 @asynccontextmanager

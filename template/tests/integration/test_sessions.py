@@ -11,6 +11,7 @@ from app.core.database import Database
 from app.models.user import RefreshToken, User, UserSession
 from app.services import housekeeping
 from tests.conftest import PASSWORD, MakeSettings, bearer, log_in, running, sign_in
+from tests.integration.test_errors import assert_problem
 
 REFRESH, LOGOUT, SESSIONS = "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/auth/sessions"
 ME = "/api/v1/users/me"
@@ -215,21 +216,37 @@ async def test_logging_in_again_does_not_end_the_first_session(client: httpx2.As
     assert (await client.get(ME, headers=first)).status_code == 200
 
 
-async def test_a_log_in_that_a_changed_password_overtakes_opens_nothing(
-    app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
-) -> None:
-    """What was verified is compared again in the transaction that opens the session."""
-    service_hash = app.state.passwords.verify
+@pytest.fixture
+def overtaken(app: FastAPI) -> None:
+    """Has another request change the password as soon as one is verified."""
+    verify = app.state.passwords.verify
 
     async def verify_slowly(*arguments: Any) -> bool:
-        known = await service_hash(*arguments)
+        known = await verify(*arguments)
         async with app.state.database.write() as session:
             await session.execute(update(User).values(hashed_password="another"))
         return known
 
     app.state.passwords.verify = verify_slowly
+
+
+async def test_a_log_in_that_a_changed_password_overtakes_opens_nothing(
+    alice: httpx2.AsyncClient, client: httpx2.AsyncClient, overtaken: None
+) -> None:
+    """What was verified is compared again in the transaction that opens the session."""
     answer = await client.post("/api/v1/auth/login", data={"username": ALICE, "password": PASSWORD})
     assert answer.status_code == 401
+
+
+async def test_a_changed_password_that_another_overtakes_is_not_stored(
+    alice: httpx2.AsyncClient, overtaken: None, database: Database
+) -> None:
+    body = {"current_password": PASSWORD, "new_password": "another long enough phrase"}
+    answer = await alice.post("/api/v1/auth/password/change", json=body)
+    assert_problem(answer, 409, "conflict")
+    assert answer.json()["detail"] == "The password has just been changed by another request."
+    async with database.read() as session:
+        assert await session.scalar(select(User.hashed_password)) == "another"
 
 
 async def test_what_expired_is_cleared(app: FastAPI, alice: httpx2.AsyncClient, tokens: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
@@ -29,7 +28,7 @@ from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.integration.conftest import Project
 from tests.integration.test_errors import assert_problem
 from tests.readers import Reader, use
-from tests.server import bound
+from tests.server import listening
 
 SYNTHESIZE, VOICES, USAGE, ME = (
     "/api/v1/speech/synthesize",
@@ -318,17 +317,6 @@ async def test_a_reader_that_leaves_ends_the_reading(alice: httpx2.AsyncClient, 
         while await reservations(app):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert [row["characters"] for row in await usage(alice)] == [6]
-
-
-@asynccontextmanager
-async def listening(app: FastAPI) -> AsyncGenerator[str]:
-    """The application, which is open already, on a port."""
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
-    with bound() as listener:
-        serving = asyncio.create_task(server.serve([listener]))
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await serving
 
 
 def test_the_doctor_says_who_speaks_and_listens(prepared: Project) -> None:

@@ -1,0 +1,41 @@
+"""Those who wait for news of one thing."""
+
+import asyncio
+
+TICKS = 60
+"""A wait ends at one of so many moments of its length, so that many who wait in vain do not each wake the process."""
+
+
+class Waiters:
+    """A set of coroutines; without asyncio.timeout, which costs as much as all the rest."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures = set[asyncio.Future[bool]]()
+
+    def __bool__(self) -> bool:
+        return bool(self._futures)
+
+    def wake(self) -> None:
+        for future in self._futures:
+            _resolve(future, True)
+        self._futures.clear()
+
+    async def wait(self, seconds: float) -> bool:
+        """Returns whether it was woken before so many seconds, or a little less, had passed."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._futures.add(future)
+        tick = seconds / TICKS
+        timer = loop.call_at((loop.time() + seconds) // tick * tick, _resolve, future, False)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._futures.discard(future)
+
+
+def _resolve(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
