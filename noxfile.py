@@ -183,6 +183,8 @@ def docs(session: nox.Session) -> None:
     with _installed(session):
         session.run("pytest", "-m", "docs", *IN_PARALLEL)
     session.run("uvx", "zensical", "build", "--strict", "--clean", external=True)
+    if raw := [page.name for page in Path("site").rglob("*.html") if "```" in page.read_text(encoding="utf-8")]:
+        session.error(f"A fence is shown as it is written: {', '.join(raw)}")
 
 
 @nox.session

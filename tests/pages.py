@@ -11,7 +11,9 @@ from processes import ROOT
 MANUAL = ROOT / "docs"
 PAGES = sorted(MANUAL.glob("*.md"))
 FENCE = re.compile(r"(?ms)^```(\w*)([^\n]*)\n(.*?)^```$")
-NOT_RUN = re.compile(r' no-run="([^"]+)"\Z')
+NOT_RUN = re.compile(r' \{data-no-run="([^"]+)"\}\Z')
+BACKGROUND = ' {data-background="yes"}'
+"""What the builder of the manual takes for an attribute; it shows a fence with anything else as plain text."""
 ANYTHING = "…"
 
 
@@ -46,8 +48,8 @@ def blocks(text: str) -> list[Block]:
 
 def _block(language: str, told: str, text: str) -> Block:
     reason = NOT_RUN.search(told)
-    assert reason or told in {"", " background"}, f"```{language}{told}"
-    return Block(language, text, reason[1] if reason else "", told == " background")
+    assert reason or told in {"", BACKGROUND}, f"```{language}{told}"
+    return Block(language, text, reason[1] if reason else "", told == BACKGROUND)
 
 
 def run_blocks(page: Path) -> list[Block]:
