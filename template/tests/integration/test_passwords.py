@@ -143,4 +143,6 @@ async def test_changing_it_needs_the_old_one_and_a_good_one(alice: httpx2.AsyncC
 
 async def test_of_two_changes_at_once_one_wins(alice: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(*(change(alice, PASSWORD, f"{OTHER} {n}") for n in range(4)))
-    assert sorted(answer.status_code for answer in answers) == [204, 422, 422, 422]
+    done, *others = sorted(answer.status_code for answer in answers)
+    assert done == 204
+    assert {*others} <= {409, 422}  # overtaken after its password was verified, or before
