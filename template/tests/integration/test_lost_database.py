@@ -135,8 +135,10 @@ async def test_a_locked_person_leaves_connections_to_others(make_settings: MakeS
 async def test_a_lock_is_not_waited_for_longer_than_the_setting_says(
     make_settings: MakeSettings, database_url: str
 ) -> None:
+    async with running(make_settings()) as app, client_for(app) as alice:
+        headers = await sign_in(alice, "alice@example.com")
     async with running(make_settings(database_lock_timeout=0.05)) as app, client_for(app) as alice:
-        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        alice.headers.update(headers)
         async with asyncio.timeout(20), locked(database_url, "alice@example.com"):
             answer = await alice.patch("/api/v1/users/me", json={"full_name": "A name"})
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
