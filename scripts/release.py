@@ -15,6 +15,10 @@ import yaml
 from history import FINAL, VERSION, ReleaseError, git, numbers, read, releases, show
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))
+
+from parley.moves import LIST, Moves, read_moves  # noqa: E402 - it is not installed here
+
 SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
 """What the entry of a release says to people who update; "Nothing." where there is nothing to say."""
 
@@ -98,11 +102,16 @@ def lost_answers(root: Path, commit: str) -> Iterator[str]:
 
 
 def lost_paths(root: Path, commit: str) -> Iterator[str]:
-    """Files that projects have, and may have edited: an update would take them away."""
-    gone = _paths(git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", TEMPLATE)) - _paths(
-        git(root, "ls-files", "-z", "--", TEMPLATE)
-    )
-    yield from (f"The file {path} is gone" for path in sorted(gone))
+    """Files that projects have, and may have edited: an update would take them away, unless they moved."""
+    before = _paths(git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", TEMPLATE))
+    now = _paths(git(root, "ls-files", "-z", "--", TEMPLATE))
+    moves = moved_since(root, commit)
+    yield from (f"The file {path} is gone" for path in sorted(before - now) if moves.path(path) not in now)
+
+
+def moved_since(root: Path, commit: str) -> Moves:
+    text = read(root, LIST) if (root / LIST).is_file() else ""
+    return read_moves(text, known=show(root, commit, LIST))
 
 
 def _paths(listed: str) -> set[str]:
@@ -131,9 +140,16 @@ def make(root: Path, version: str, unproven: Sequence[str] = ()) -> None:
     begun = f"## [Unreleased]\n\n{NOTHING_YET}## [{version}] - {today}\n"
     _replace(root / "CHANGELOG.md", r"(?m)^## \[Unreleased\]\n", begun)
     _replace(root / "pyproject.toml", VERSION.pattern, f'version = "{version}"')
-    git(root, "add", "CHANGELOG.md", "pyproject.toml")
+    _name_moves(root / LIST, version)
+    git(root, "add", "--update", ".")
     git(root, "commit", "--quiet", f"--message=Release {version}")
     git(root, "tag", "--annotate", f"--message=Release {version}", f"v{version}")
+
+
+def _name_moves(path: Path, version: str) -> None:
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"(?m)^Unreleased:", f"{version}:", text), encoding="utf-8")
 
 
 def _replace(path: Path, pattern: str, text: str) -> None:

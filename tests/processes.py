@@ -41,6 +41,11 @@ def succeed(*command: str | Path, cwd: Path, **changes: str) -> str:
     return done.stdout
 
 
+def parley(*arguments: str, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run the template's own command, which is not installed here."""
+    return run(sys.executable, "-m", "parley", *arguments, cwd=cwd, PYTHONPATH=str(ROOT), **changes)
+
+
 def interpreter(version: str) -> str:
     """Finds Python of this version, also where pyenv keeps it; without one, the one that runs the tests."""
     done = run("uv", "python", "find", "--no-project", "--no-python-downloads", version, cwd=ROOT)

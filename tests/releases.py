@@ -12,7 +12,7 @@ import history
 from processes import ROOT, succeed
 
 HERE, NEXT, LAST = "v1000.0.0", "v1001.0.0", "v1002.0.0"
-PARTS = ("CHANGELOG.md", "copier.yml", "extensions", "pyproject.toml", "template")
+PARTS = ("CHANGELOG.md", "copier.yml", "extensions", "moves.yml", "pyproject.toml", "template")
 LEFT_BEHIND = shutil.ignore_patterns(
     "__pycache__", ".*_cache", ".coverage", ".env", ".venv", "*.db", "*.db-*", "uv.lock"
 )
@@ -52,7 +52,8 @@ def real(root: Path = ROOT) -> list[str]:
 
 def _take(root: Path, found: str, folder: Path) -> None:
     _clear(folder)
-    archive = subprocess.run(("git", "archive", found, *PARTS), cwd=root, stdout=subprocess.PIPE, check=True)
+    parts = git(root, "ls-tree", "--name-only", found, "--", *PARTS).split()
+    archive = subprocess.run(("git", "archive", found, *parts), cwd=root, stdout=subprocess.PIPE, check=True)
     subprocess.run(("tar", "-x", "-C", folder), input=archive.stdout, check=True)
 
 

@@ -96,6 +96,18 @@ def test_a_file_that_projects_have_stays_where_it_is(released: Path) -> None:
         release.make(released, "0.2.0")
 
 
+def test_a_file_may_move_where_the_list_says_so(released: Path) -> None:
+    (released / "template/compose.yaml.jinja").rename(released / "template/services.yaml.jinja")
+    moves = "# What moved.\nUnreleased:\n  files:\n    compose.yaml: services.yaml\n"
+    write(released, "moves.yml", moves)
+    commit(released)
+    release.make(released, "0.2.0")
+    assert release.read(released, "moves.yml") == moves.replace("Unreleased", "0.2.0")
+    write(released, "moves.yml", moves.replace("services.yaml", "gone.yaml"))
+    there = release.releases(released)["0.1.0"]
+    assert list(release.lost_paths(released, there)) == ["The file compose.yaml is gone"]
+
+
 def test_a_migration_that_was_removed_is_noticed(released: Path) -> None:
     path = f"{release.MIGRATIONS}/base/base_0001_start.py"
     (released / path).unlink()

@@ -1,0 +1,58 @@
+"""Writes what follows an update of Copier's. Doing it twice changes nothing."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from parley.following import Change, Followed
+from parley.git import git, lines, merge
+
+
+def apply(project: Path, followed: Followed) -> list[str]:
+    """Returns the files that were written, or taken away."""
+    with TemporaryDirectory(prefix="merge-", ignore_cleanup_errors=True) as scratch:
+        written = [change.path for change in followed.changes.values() if _apply(project, change, Path(scratch))]
+    if unmerged := set(lines(project, "diff", "--name-only", "--diff-filter=U", "-z", "--relative")) & {*written}:
+        git(project, "reset", "--quiet", "--", *sorted(unmerged))
+    return sorted(written)
+
+
+def _apply(project: Path, change: Change, scratch: Path) -> bool:
+    path = project / change.path
+    content = path.read_bytes() if path.is_file() else None
+    wanted = _wanted(content, change, scratch)
+    if wanted == content:
+        return False
+    if wanted is None:
+        path.unlink()
+        with suppress(OSError):  # the first folder that is not empty
+            for folder in _folders(project, path):
+                folder.rmdir()
+    else:
+        _write(path, wanted)
+    return True
+
+
+def _wanted(content: bytes | None, change: Change, scratch: Path) -> bytes | None:
+    if content in (change.text, change.plain):
+        return change.text
+    if content is None or change.text is None:
+        return content  # who has been here since then wanted it so
+    merged, conflicts = merge(scratch, content, change.plain or b"", change.text)
+    return content if conflicts else merged
+
+
+def _folders(project: Path, path: Path) -> Iterator[Path]:
+    yield from (folder for folder in path.parents if project in folder.parents)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """At once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(content)
+    if path.exists():
+        new.chmod(path.stat().st_mode)
+    os.replace(new, path)

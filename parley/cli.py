@@ -1,0 +1,37 @@
+"""The command line: `uvx --from TEMPLATE parley COMMAND`, in the folder of a project."""
+
+import locale
+import subprocess
+import sys
+
+import typer
+
+from parley import update
+from parley.errors import ParleyError
+from parley.git import GitError
+
+
+def main() -> None:
+    """Runs a command. What a person can mend is one sentence on standard error, and exit status 1."""
+    if locale.getencoding().lower() not in {"utf-8", "utf8"} and not sys.flags.utf8_mode:
+        # Copier reads what git says as the locale has it, which is UTF-8 in either case.
+        sys.exit(subprocess.call([sys.executable, "-X", "utf8", "-m", "parley", *sys.argv[1:]]))
+    commands = typer.Typer(
+        name="parley", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    commands.add_typer(update.app)
+    try:
+        sys.exit(commands(standalone_mode=False))
+    except ParleyError as error:
+        _fail(str(error))
+    except GitError as error:
+        _fail(f"Git refused: {error}.")
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except typer.Abort:
+        sys.exit(130)
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+    sys.exit(1)

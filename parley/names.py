@@ -1,0 +1,79 @@
+"""What a project's modules, and what is in them, are called after an update."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+
+from parley.moves import Moves, module_of, parents
+
+
+class Names:
+    """Translates dotted names and paths. What did not exist before the update is left as it is.
+
+    So a module that became a package of the same name is translated once, however often it is looked at.
+    """
+
+    def __init__(self, moves: Moves, before: Iterable[str], imports: Callable[[str], Mapping[str, str]]) -> None:
+        """`before` has the paths of the project's files; `imports` tells what one of them has from others, by name."""
+        self.moves = moves
+        self._modules = dict(_modules(before))
+        self._imports = cache(imports)
+        changed = [*moves.names, *(module for module in self._modules if self.of(module) != module)]
+        words = "|".join(sorted({re.escape(name.rpartition(".")[2]) for name in changed})) or r"\Z."
+        self._words = re.compile(rf"\b(?:{words})\b")
+        roots = "|".join(sorted({re.escape(module.split(".")[0]) for module in self._modules})) or r"\Z."
+        self._token = re.compile(rf"(?<![\w./-])(?:\./)?(?:{roots})(?:(?:\.[A-Za-z_]\w*)+(?![\w/])|(?:/[\w.-]+)+/?)")
+
+    def concern(self, text: str) -> bool:
+        """Returns False of a text in which nothing can have another name. Most have nothing, and need not be parsed."""
+        return bool(self._words.search(text)) or self.in_text(text) != text
+
+    def is_module(self, dotted: str) -> bool:
+        return dotted in self._modules
+
+    def of(self, dotted: str) -> str:
+        """Returns what a dotted name is now, which may be of something within what is known."""
+        head, rest = dotted, ""
+        while head:
+            if head in self.moves.names:
+                return self.moves.names[head] + rest
+            if head in self._modules:
+                path = self._modules[head]
+                moved = self.moves.path(path)
+                return (head if moved == path else module_of(moved)) + self._local(path, rest)
+            head, _, last = head.rpartition(".")
+            rest = f".{last}{rest}"
+        return dotted
+
+    def _local(self, path: str, rest: str) -> str:
+        """Returns what follows a module, which may be something that the module has from another one."""
+        name, dot, further = rest.removeprefix(".").partition(".")
+        full = self._imports(path).get(name, "") if name and path.endswith(".py") else ""
+        return f".{self.moves.names[full].rpartition('.')[2]}{dot}{further}" if full in self.moves.names else rest
+
+    def split_items(self, module: str) -> list[tuple[str, str]]:
+        """Returns the names of a module that are listed, and the dotted names that they have now."""
+        split = ((*old.rpartition("."), new) for old, new in self.moves.names.items())
+        return [(name, new) for origin, _, name, new in split if origin == module]
+
+    def split_from(self, module: str) -> Mapping[str, str]:
+        """Returns those of them that have another name, or are in another module than the rest of this one."""
+        return {name: new for name, new in self.split_items(module) if new != f"{self.of(module)}.{name}"}
+
+    def in_text(self, text: str) -> str:
+        """Returns a text with the dotted names and the paths in it as they are now."""
+        return self._token.sub(lambda found: self._token_of(found[0]), text)
+
+    def _token_of(self, token: str) -> str:
+        if "/" not in token:
+            return self.of(token)
+        path = token.removeprefix("./").rstrip(".")
+        return token.replace(path, self.moves.path(path), 1)
+
+
+def _modules(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Folders first, so that the file of a package is what counts."""
+    found = [path for path in paths if path.endswith(".py") and all(map(str.isidentifier, path[:-3].split("/")))]
+    folders = {folder for path in found for folder in parents(path)}
+    yield from ((module_of(folder), folder) for folder in folders)
+    yield from ((module_of(path), path) for path in sorted(found))

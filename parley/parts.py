@@ -1,0 +1,84 @@
+"""Parts of an edited module that an update puts into other ones, or calls otherwise."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parley.git import merge
+from parley.modules import with_imports
+from parley.pieces import Piece, pieces, used, without
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Parts of a module that have an entry in the list of moves."""
+
+    parts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The dotted name that each has now. Those of a class are `Class.member`."""
+    beside: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the user added to the module for the sake of one of them alone: the one, by name."""
+
+
+def leaving(module: str, mine: str, base: str, names: Mapping[str, str]) -> Leaving:
+    """Returns nothing of what cannot be read as Python."""
+    try:
+        here, before = pieces(mine), pieces(base)
+    except SyntaxError:
+        return Leaving()
+    found = {old.removeprefix(f"{module}."): new for old, new in names.items() if old.startswith(f"{module}.")}
+    parts = {name: new for name, new in found.items() if name in before}
+    return Leaving(parts, dict(_added(mine, here, before, parts)))
+
+
+def _added(
+    text: str, here: Mapping[str, Piece], before: Mapping[str, Piece], parts: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    whole = {name: piece.cut(text) for name, piece in here.items() if "." not in name}
+    for name in whole.keys() - before.keys():
+        users = [other for other, part in whole.items() if other != name and name in used(part)]
+        if len(users) == 1 and users[0] in parts:
+            yield name, users[0]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A part of a module, in which all names are new already: as the user has it, and as it was rendered."""
+
+    name: str
+    mine: str
+    base: str
+    beside: str
+    module: str
+    """The whole module of the user."""
+
+    @classmethod
+    def of(cls, mine: str, base: str, name: str, beside: list[str]) -> "Edit":
+        added = "".join(f"{_cut(mine, other)}\n\n" for other in beside)
+        return cls(name, _cut(mine, name), _cut(base, name), added, mine)
+
+
+def _cut(text: str, name: str) -> str:
+    piece = pieces(text).get(name)
+    return textwrap.dedent(piece.cut(text)) if piece else ""
+
+
+def put(scratch: Path, text: str, name: str, edit: Edit) -> tuple[str, int] | None:
+    """Merges an edit into the module that has the part now. Returns None where it has no such part."""
+    try:
+        aim = pieces(text).get(name)
+    except SyntaxError:
+        return None
+    if aim is None or not edit.mine:
+        return None
+    theirs = aim.cut(text)
+    indent = theirs[: len(theirs) - len(theirs.lstrip())]
+    merged, conflicts = merge(scratch, edit.mine.encode(), edit.base.encode(), textwrap.dedent(theirs).encode())
+    lines = text.splitlines(keepends=True)
+    lines[aim.first : aim.last] = [edit.beside, textwrap.indent(merged.decode(), indent)]
+    return ("".join(lines), conflicts) if conflicts else (with_imports("".join(lines), edit.module), 0)
+
+
+def left(text: str, gone: set[str]) -> str:
+    """Returns a module without some of its parts."""
+    return without(text, [piece for name, piece in pieces(text).items() if name in gone]) if gone else text

@@ -1,0 +1,224 @@
+"""The template that this project was made from: its releases, and what it renders."""
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import copier
+import yaml
+from copier.errors import CopierError
+
+from parley.errors import ParleyError
+from parley.git import GitError, few, git
+from parley.moves import LIST, Moves, read_moves
+
+ANSWERS_FILE = ".copier-answers.yml"
+NEWEST = "latest"
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-\d+-g[0-9a-f]+)?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}\Z")
+_NUMBER = re.compile(r'(?m)^version = "(.+)"$')
+_CHECKSUM = re.compile(r"(?m)^# Checksum: (\w+)$")
+_ALIASES = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
+
+Answers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a project remembers of its template."""
+
+    source: str
+    version: str
+    answers: Answers
+    checksum: str
+
+    @property
+    def address(self) -> str:
+        """As git understands it."""
+        for alias, address in _ALIASES.items():
+            if self.source.startswith(alias):
+                return address + self.source.removeprefix(alias)
+        return str(Path(self.source).expanduser()) if self.source.startswith("~") else self.source
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.address).is_dir()
+
+    @property
+    def features(self) -> list[str]:
+        found: list[str] = self.answers.get("features", [])
+        return found if isinstance(found, list) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+def read_origin(folder: Path) -> Origin:
+    """Raises ParleyError when nobody can tell which template it was, or in which version."""
+    path = folder / ANSWERS_FILE
+    text, recorded = _load(path)
+    source, version = recorded.get("_src_path"), recorded.get("_commit")
+    if not isinstance(source, str) or not source:
+        raise ParleyError(f"{path} does not say where the template is: it lacks `_src_path`.")
+    if not isinstance(version, str) or not version:
+        raise ParleyError(
+            f"{path} does not say which version of the template this was made from: it lacks `_commit`, "
+            "because the template was in no git repository. Name the version there, and commit that."
+        )
+    answers = {name: value for name, value in recorded.items() if not name.startswith("_")}
+    return Origin(source, version, answers, _checksum(text))
+
+
+def _load(path: Path) -> tuple[str, Answers]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        recorded = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise ParleyError(f"There is no {path}, which names the template: nothing can be updated.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ParleyError(f"{path} cannot be read ({_last_line(error)}): restore it with `git restore`.") from None
+    if not isinstance(recorded, dict) or not all(isinstance(name, str) for name in cast("dict[Any, Any]", recorded)):
+        raise ParleyError(f"{path} is not a list of answers: restore it with `git restore`.")
+    return text, cast(Answers, recorded)
+
+
+def _checksum(text: str) -> str:
+    found = _CHECKSUM.search(text)
+    return found[1] if found else ""
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Of a release or a commit after it, so that it can be compared; empty for any other."""
+    found = _RELEASE.match(version)
+    return tuple(int(number) for number in found.groups()) if found else ()
+
+
+def called(version: str) -> str:
+    """Give words for a version of a template that is not at hand; `Template.name` knows more."""
+    return f"{'commit' if _COMMIT.match(version) else 'version'} {version}"
+
+
+def newest(releases: Sequence[str]) -> str | None:
+    return max(releases, key=numbers, default=None)
+
+
+@contextmanager
+def opened(origin: Origin) -> Generator["Template"]:
+    """A copy of the template's repository, gone afterwards. Raises ParleyError when it cannot be reached."""
+    with TemporaryDirectory(prefix="template-", ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch).resolve() / "template"
+        try:
+            git(Path.cwd(), "clone", "--quiet", "--no-checkout", "--", origin.address, str(folder))
+        except GitError as error:
+            raise ParleyError(f"The template {origin.source} cannot be reached ({error}).") from None
+        yield Template(origin, folder)
+
+
+class Template:
+    """Its history, and projects rendered from it beside the clone."""
+
+    def __init__(self, origin: Origin, folder: Path) -> None:
+        self._origin = origin
+        self._folder = folder
+
+    @property
+    def releases(self) -> list[str]:
+        return [tag for tag in git(self._folder, "tag").split() if numbers(tag)]
+
+    def commit(self, version: str) -> str:
+        """Raises ParleyError when the template does not know it."""
+        try:
+            name = version + "^{commit}"
+            return git(self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name).strip()
+        except GitError:
+            raise ParleyError(
+                f"This project was made from {called(version)}, which {self._origin.source} does not have. "
+                f"Name the nearest that it has as `_commit` in {ANSWERS_FILE}, commit that, and try again."
+            ) from None
+
+    def find(self, version: str | None) -> str:
+        """The release of this name, else the newest; before the first, the newest commit. Raises ParleyError."""
+        releases = self.releases
+        if version in (None, NEWEST):
+            return newest(releases) or git(self._folder, "describe", "--tags", "--always", "HEAD").strip()
+        for release in releases:
+            if release.removeprefix("v") == version.removeprefix("v"):
+                return release
+        if not releases:
+            raise ParleyError(f"{self._origin.source} has no releases: leave --to out to go to its newest commit.")
+        known = few(sorted(releases, key=numbers, reverse=True))
+        raise ParleyError(f"There is no release {version} of {self._origin.source}; there is {known}.")
+
+    def number(self, version: str) -> str:
+        """Give the number of a release, or the one that a commit without a tag has in its pyproject.toml, else ""."""
+        if numbers(version):
+            return version
+        found = _NUMBER.search(self.read(version, "pyproject.toml"))
+        return found[1] if found else ""
+
+    def name(self, version: str) -> str:
+        """Give words for a version: its tag, or the number of a commit that has none, and which it is."""
+        number = self.number(version)
+        return f"{number} (commit {version})" if number not in {"", version} else version
+
+    def is_older(self, version: str, than: str) -> bool:
+        """Whether going there would go back."""
+        if numbers(version) and numbers(than) and numbers(version) != numbers(than):
+            return numbers(version) < numbers(than)
+        one, other = self.commit(version), self.commit(than)
+        return one != other and one == git(self._folder, "merge-base", one, other).strip()
+
+    def read(self, version: str, path: str) -> str:
+        """A file of the template itself; empty when it has none of that name."""
+        try:
+            return git(self._folder, "show", f"{self.commit(version)}:{path}")
+        except GitError:
+            return ""
+
+    def moves(self, old: str, new: str) -> Moves:
+        """Returns what moved from one version to another. Raises ParleyError."""
+        return read_moves(self.read(new, LIST), known=self.read(old, LIST))
+
+    def configuration(self, version: str) -> Mapping[str, Any]:
+        return yaml.safe_load(self.read(version, "copier.yml")) or {}
+
+    def render(self, version: str, answers: Answers, exclude: Sequence[str] = ()) -> Path:
+        """A project without the user's work, in a folder of its own. Raises ParleyError when an answer is not valid."""
+        folder = Path(self._folder.parent, f"rendered-{len(list(self._folder.parent.iterdir()))}")
+        with plain_errors(f"The answers in {ANSWERS_FILE} do not suit version {self.name(version)} of the template"):
+            copier.run_copy(
+                str(self._folder),
+                folder,
+                data={**answers, "template_source": self._origin.source},  # README has it, and this is a copy
+                vcs_ref=self.commit(version),
+                exclude=exclude,
+                defaults=True,
+                quiet=True,
+            )
+        return folder
+
+
+@contextmanager
+def plain_errors(what: str) -> Generator[None]:
+    """What Copier refuses, as a ParleyError."""
+    try:
+        yield
+    except (CopierError, OSError, TypeError, ValueError) as error:
+        raise ParleyError(f"{what}: {_last_line(error).rstrip('.')}.") from None
+
+
+def names(folder: Path) -> set[str]:
+    """The files of a rendered project, but for its record of the answers."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found - {ANSWERS_FILE}
+
+
+def edited(folder: Path, rendered: Path) -> list[str]:
+    """Files that are there, and are not as they were rendered."""
+    there = [name for name in names(rendered) if (folder / name).is_file()]
+    return sorted(name for name in there if (folder / name).read_bytes() != (rendered / name).read_bytes())
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

@@ -1,0 +1,139 @@
+"""Projects that are lived in go to a release that has moved, split and renamed what they edited and import."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lives import WRITTEN, Life, databases, render
+from move import move
+from processes import parley, succeed
+from proofs import Proofs
+from releases import HERE, change, commit, git, real, write
+from test_updates import AFFECTED, VARIANTS, Begin
+
+from parley.moves import read_moves
+
+pytestmark = [pytest.mark.deep, pytest.mark.slow, pytest.mark.updates]
+
+MOVED = "v1003.0.0"
+MOVES = """
+1003.0.0:
+  files:
+    app/core/throttle.py: app/core/rate_limits.py
+    app/core/grace.py: app/core/shutdown.py
+    app/services/users.py: app/services/accounts/users.py
+    app/services/mail.py: app/services/email/mailer.py
+    app/services/letters.py: app/services/email/messages.py
+  names:
+    app.core.throttle.Throttle: app.core.rate_limits.RateLimits
+    app.core.grace.Grace: app.core.shutdown.Shutdown
+    app.core.events.open_events: app.core.streams.open_streams
+"""
+EDITS = (
+    ("app/core/throttle.py", r"class Throttle:\n", f'\\g<0>    OWNER = "{WRITTEN}"\n\n'),
+    ("app/core/events.py", r'(?s)(async def open_events.*?"""\n)', f"\\g<0>    # {WRITTEN}\n"),
+    ("app/core/grace.py", r"class Grace:\n", f"# {WRITTEN}\n\\g<0>"),
+)
+OWN = """from unittest.mock import patch
+
+from app.core import events
+from app.core.grace import Grace
+from app.core.throttle import Throttle
+from app.services.users import MADE_BY
+
+
+def test_it_is_all_there() -> None:
+    with patch("app.core.throttle.Throttle.OWNER", "another"):
+        assert Throttle.OWNER == "another"
+    assert Throttle.OWNER == MADE_BY
+    assert callable(events.open_events)
+    assert events.SILENT_SECONDS
+    assert Grace
+"""
+OWN_AFTER = """from unittest.mock import patch
+
+from app.core import events
+from app.core.rate_limits import RateLimits
+from app.core.shutdown import Shutdown
+from app.core.streams import open_streams
+from app.services.accounts.users import MADE_BY
+
+
+def test_it_is_all_there() -> None:
+    with patch("app.core.rate_limits.RateLimits.OWNER", "another"):
+        assert RateLimits.OWNER == "another"
+    assert RateLimits.OWNER == MADE_BY
+    assert callable(open_streams)
+    assert events.SILENT_SECONDS
+    assert Shutdown
+"""
+OWN_TEST = "tests/unit/test_own.py"
+
+
+@pytest.fixture(scope="session")
+def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The releases, and one more."""
+    folder = tmp_path_factory.mktemp("moved")
+    succeed("git", "clone", "--quiet", str(released), str(folder), cwd=folder)
+    git(folder, "checkout", "--quiet", HERE)
+    write(folder / "moves.yml", MOVES)
+    assert move(folder, read_moves(MOVES)) == []
+    change(folder / "pyproject.toml", r'(?m)^version = ".*"$', f'version = "{MOVED.removeprefix("v")}"')
+    commit(folder, MOVED)
+    git(folder, "tag", MOVED)
+    return folder
+
+
+@pytest.fixture
+def begin(moved: Path, tmp_path: Path) -> Iterator[Begin]:
+    with databases() as urls:
+
+        def made(version: str, answers: dict[str, Any]) -> Life:
+            life = Life(render(moved, tmp_path / "project", version, answers), urls)
+            life.begin()
+            life.upgrade()
+            return life
+
+        yield made
+
+
+def live_in(life: Life) -> None:
+    life.edit()
+    for name, pattern, text in EDITS:
+        change(life.folder / name, pattern, text)
+    write(life.folder / OWN_TEST, OWN)
+    life.save("what I changed")
+    life.migrate("add notes")
+    life.fill()
+
+
+def expect_moved(life: Life) -> None:
+    """What was written is where it is now; names in it have changed."""
+    moves = read_moves(MOVES)
+    kept = {moves.path(name): text for name, text in life.written.items() if name != OWN_TEST}
+    kept["app/core/streams.py"] = Counter(
+        {line: count for line, count in kept.pop("app/core/events.py").items() if line}
+    )
+    life.written = kept
+
+
+@pytest.mark.parametrize("lived", VARIANTS)
+@pytest.mark.parametrize("version", [*real(), HERE])
+def test_what_was_written_follows(version: str, lived: str, begin: Begin, proofs: Proofs) -> None:
+    life = begin(version, VARIANTS[lived])
+    live_in(life)
+    done = parley("update", "--yes", "--to", MOVED, cwd=life.folder)
+    said = done.stdout
+    assert done.returncode == 0, said
+    assert "CONFLICT" not in said.upper(), said
+    assert "Left for you" not in said, said
+    assert (life.folder / OWN_TEST).read_text(encoding="utf-8") == OWN_AFTER
+    expect_moved(life)
+    life.check_files()
+    life.check_databases()
+    assert "All is as it should be." in parley("finish", cwd=life.folder).stdout
+    kind = hashlib.sha256(b"moved").hexdigest()[:8]
+    proofs.of(f"{kind}-{life.code()}", f"{lived} of {version}", lambda: life.check_tests(*AFFECTED, OWN_TEST))
