@@ -14,8 +14,10 @@ from parley.rewrite import NotPython, rewrite
 from parley.template import names as files_of
 from parley.tidy import Tidy
 
-OWN = "own_"
-"""Begins the name of a user's module that makes room for one of the template."""
+OWN, TEST = "own_", "test_"
+"""Begin the names of a user's module that makes room for one of the template, and of one that pytest finds."""
+SPECIAL = ("/__init__.py", "/conftest.py")
+"""Modules that are what they are called."""
 SLICES = ("app/api/v1/", "app/models/")
 """Where a name stands for a path of the API, or a table, so that another file name would not help."""
 
@@ -132,21 +134,29 @@ class _Following:
                 yield f"{module_of(path)}.{name}", f"{found.parts[part].rpartition('.')[0]}.{name}"
 
     def _make_room(self, moves: Moves) -> Iterator[tuple[str, str]]:
+        """Yields the user's modules with names that the template needs, and names for them. Of other files Copier makes
+        conflicts.
+        """
         coming = self._in_new - self._in_old
         folders = {folder for path in coming for folder in parents(path)}
-        for path in sorted(self._own):
+        for path in sorted(path for path in self._own if path.endswith(".py")):
             there = moves.path(path)
-            is_shadowed = there.endswith(".py") and f"{there.removesuffix('.py')}/" in folders
-            if there not in coming and not is_shadowed:
+            is_taken = there in coming and self._sides.mine(path) != self._sides.theirs(there)
+            is_shadowed = f"{there.removesuffix('.py')}/" in folders
+            if not (is_taken or is_shadowed) or there.endswith(SPECIAL):
                 continue
-            if not there.endswith(".py") or there.startswith(SLICES):
+            if there.startswith(SLICES):
                 self._result.blocked.append(path)
-                continue
-            folder, slash, name = there.rpartition("/")
-            room = f"{folder}{slash}{OWN}{name}"
-            while room in self._in_new | self._sides.kept:
-                room = f"{room.removesuffix('.py')}_.py"
-            yield path, room
+            else:
+                yield path, self._room(there)
+
+    def _room(self, path: str) -> str:
+        folder, slash, name = path.rpartition("/")
+        kind = TEST if name.startswith(TEST) else ""
+        room = f"{folder}{slash}{kind}{OWN}{name.removeprefix(kind)}"
+        while room in self._in_new | self._sides.kept:
+            room = f"{room.removesuffix('.py')}_.py"
+        return room
 
     # What the template renders, and the user edited
 

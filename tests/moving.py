@@ -185,6 +185,8 @@ def fresh() -> MemoryEvents:
     "app/speech/__init__.py": "",
     "app/speech/providers/__init__.py": "",
     "app/speech/providers/offline.py": 'NAME = "offline"\n',
+    "notes.txt": "The template's.\n",
+    "tests/test_rates.py": "from app.core.rate_limits import RateLimiter\n\nassert RateLimiter\n",
     "README.md.jinja": "# {{ name }}\n\nSee app/core/streams/base.py.\n\nThe end.\n",
 }
 

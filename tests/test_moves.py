@@ -169,6 +169,8 @@ def test_a_file_in_the_way_makes_room(project: Moving) -> None:
     project.write(
         {
             "app/core/rate_limits.py": "MINE = 1\n",
+            "tests/test_rates.py": "from app.core.rate_limits import MINE\n\nassert MINE\n",
+            "notes.txt": "Mine.\n",
             "app/core/streams.py": "from app.core.rate_limits import MINE\n\nALSO = MINE\n",
             "app/mine.py": (
                 "from app.core import rate_limits\nfrom app.core.streams import ALSO\n\nX = rate_limits.MINE + ALSO\n"
@@ -181,6 +183,10 @@ def test_a_file_in_the_way_makes_room(project: Moving) -> None:
     assert "class RateLimiter" in project.read("app/core/rate_limits.py")
     assert project.imports() == ""
     succeed(sys.executable, "-B", "-c", "from app.mine import X\nassert X == 2", cwd=project.folder)
+    assert project.read("tests/test_own_rates.py") == "from app.core.own_rate_limits import MINE\n\nassert MINE\n"
+    assert "RateLimiter" in project.read("tests/test_rates.py")
+    assert "Settle the conflicts between <<<<<<< and >>>>>>> first, in notes.txt" in said
+    assert "Mine.\n" in project.read("notes.txt")
 
 
 def test_a_slice_in_the_way_is_refused(tmp_path: Path) -> None:
