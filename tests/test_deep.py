@@ -102,7 +102,8 @@ def test_what_failed_is_tried_again_and_what_passed_is_known(tmp_path: Path) -> 
 
 
 def test_a_release_wants_every_part(small: Path) -> None:
-    shutil.copytree(ROOT / "scripts", small / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("parley", "scripts"):
+        shutil.copytree(ROOT / part, small / part, ignore=shutil.ignore_patterns("__pycache__"))
     write(small, ".gitignore", "__pycache__/\n")
     commit(small)
     make = (sys.executable, "scripts/release.py", "0.1.0")
