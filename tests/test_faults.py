@@ -36,6 +36,7 @@ class Reader:
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
     reconnected: int = 0
     reconnects: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a server has left it alone, or it has read all there is."""
 
     async def read(self) -> None:
         while not self.end:
@@ -46,6 +47,7 @@ class Reader:
                 self.reconnected += 1
                 self.reconnects.set()
                 await asyncio.sleep(0.2)
+        self.reconnects.set()
 
     async def _send(self) -> None:
         headers = {"Idempotency-Key": self.key}
