@@ -86,18 +86,19 @@ class _Following:
         self._in_old, self._in_new = files_of(sides.old), files_of(sides.new)
         self._own = sides.kept - self._in_old
         self._rendered = sorted(self._in_old & sides.kept)
+        self._edited = [path for path in self._rendered if sides.mine(path) != sides.base(path)]
         self._result = Followed()
         self._tidy = Tidy(
             sides.before, {path.split("/")[0] for path in sides.kept if path.endswith(".py") and "/" in path}
         )
         room = dict(self._make_room(moves))
         self._moves = Moves({**moves.files, **room}, moves.names)
-        self._leaving = {path: self._leaving_of(path) for path in self._edited()}
+        self._leaving = {path: self._leaving_of(path) for path in self._edited}
         names = {**moves.names, **dict(self._names_beside())}
         self._names = Names(Moves(self._moves.files, names), sides.kept, self._imports)
 
     def followed(self) -> Followed:
-        for path in self._edited():
+        for path in self._edited:
             self._follow_edit(path)
         for path, found in self._leaving.items():
             self._follow_parts(path, found)
@@ -106,13 +107,10 @@ class _Following:
         self._take_away_what_moved()
         self._take_away_what_was_deleted()
         self._result.own = {
-            self._moves.path(path) for path in (*self._own, *self._edited())
+            self._moves.path(path) for path in (*self._own, *self._edited)
         } | self._result.changes.keys()
         self._result.members = [old for old in self._moves.names if self._is_member(old)]
         return self._result
-
-    def _edited(self) -> Iterator[str]:
-        return (path for path in self._rendered if self._sides.mine(path) != self._sides.base(path))
 
     def _imports(self, path: str) -> Mapping[str, str]:
         try:
@@ -243,15 +241,18 @@ class _Following:
 
     def _follow_parts(self, path: str, found: Leaving) -> None:
         rest = self._moves.path(path)
-        for name, now in found.parts.items():
-            there = self._file_of(now)
-            if there and there != rest:
-                beside = [other for other, part in found.beside.items() if part == name]
-                self._follow_part(path, name, there, now.removeprefix(f"{module_of(there)}."), beside)
+        goes = {name: there for name, now in found.parts.items() if (there := self._file_of(now)) and there != rest}
+        if not goes:
+            return
+        sides = (self._sides.mine(path), self._sides.base(path))
+        mine, base = (self._rewritten(side, path, rest).decode() for side in sides)
+        for name, there in goes.items():
+            beside = [other for other, part in found.beside.items() if part == name]
+            edit = Edit.of(mine, base, self._renamed(path, name), beside)
+            self._follow_part(path, name, there, edit)
 
-    def _follow_part(self, path: str, name: str, there: str, now: str, beside: list[str]) -> None:
-        mine, base = (self._rewritten(side, path, there) for side in (self._sides.mine(path), self._sides.base(path)))
-        edit = Edit.of(mine.decode(), base.decode(), self._renamed(path, name), beside)
+    def _follow_part(self, path: str, name: str, there: str, edit: Edit) -> None:
+        now = self._leaving[path].parts[name].removeprefix(f"{module_of(there)}.")
         if edit.mine == edit.base:
             return
         change = self._result.changes.get(there)

@@ -45,10 +45,6 @@ class Origin:
         return str(Path(self.source).expanduser()) if self.source.startswith("~") else self.source
 
     @property
-    def is_local(self) -> bool:
-        return Path(self.address).is_dir()
-
-    @property
     def features(self) -> list[str]:
         found: list[str] = self.answers.get("features", [])
         return found if isinstance(found, list) else []  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -212,12 +208,6 @@ def names(folder: Path) -> set[str]:
     """The files of a rendered project, but for its record of the answers."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     return found - {ANSWERS_FILE}
-
-
-def edited(folder: Path, rendered: Path) -> list[str]:
-    """Files that are there, and are not as they were rendered."""
-    there = [name for name in names(rendered) if (folder / name).is_file()]
-    return sorted(name for name in there if (folder / name).read_bytes() != (rendered / name).read_bytes())
 
 
 def _last_line(error: Exception) -> str:

@@ -11,15 +11,15 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))
+sys.path.append(str(ROOT))  # parley is not installed here
 
-from parley.modules import with_imports, without_unused  # noqa: E402 - it is not installed here
-from parley.moves import LIST, Moves, read_moves  # noqa: E402
-from parley.names import Names  # noqa: E402
-from parley.parts import left  # noqa: E402
-from parley.pieces import imported, pieces  # noqa: E402
-from parley.rewrite import Rewritten, rewrite  # noqa: E402
-from parley.tidy import Tidy  # noqa: E402
+from parley.modules import with_imports, without_unused
+from parley.moves import LIST, Moves, read_moves
+from parley.names import Names
+from parley.parts import left
+from parley.pieces import imported, pieces
+from parley.rewrite import Rewritten, rewrite
+from parley.tidy import Tidy
 
 JINJA = ".jinja"
 MIGRATIONS = "alembic/versions/"

@@ -15,9 +15,9 @@ import yaml
 from history import FINAL, VERSION, ReleaseError, git, numbers, read, releases, show
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))
+sys.path.append(str(ROOT))  # parley is not installed here
 
-from parley.moves import LIST, Moves, read_moves  # noqa: E402 - it is not installed here
+from parley.moves import LIST, Moves, read_moves
 
 SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
 """What the entry of a release says to people who update; "Nothing." where there is nothing to say."""

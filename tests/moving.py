@@ -235,7 +235,7 @@ class Moving:
         return done.stdout
 
     def imports(self) -> str:
-        """What a program says that imports each of its modules; nothing when all is well."""
+        """Returns what a program says that imports each of its modules; nothing when all is well."""
         program = (
             "import importlib, pathlib\n"
             "for path in sorted(pathlib.Path('app').rglob('*.py')):\n"

@@ -13,7 +13,7 @@ PAGES = sorted(MANUAL.glob("*.md"))
 FENCE = re.compile(r"(?ms)^```(\w*)([^\n]*)\n(.*?)^```$")
 NOT_RUN = re.compile(r' \{data-no-run="([^"]+)"\}\Z')
 BACKGROUND = ' {data-background="yes"}'
-"""What the builder of the manual takes for an attribute; it shows a fence with anything else as plain text."""
+"""Is an attribute to the builder of the manual, which shows a fence with anything else as plain text."""
 ANYTHING = "…"
 
 

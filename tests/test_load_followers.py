@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 SECONDS = 30
 REQUESTS = 300
 SHARE = 0.05
-"""Of a request for the execution, which 15 seconds of an idle follower may cost. It gets one comment in them."""
+"""Limits what 15 seconds of an idle follower, with one comment, cost: a part of a request for the execution."""
 
 
 async def waiting(client: httpx2.AsyncClient, url: str) -> str:
@@ -47,7 +47,7 @@ async def followed(url: str, path: str, token: str) -> AsyncIterator[None]:
 
 
 async def share(process_id: int) -> float:
-    """Of a core, from a moment after now."""
+    """Returns the part of a core that is used, from a moment after now."""
     await asyncio.sleep(3)
     before = cpu(process_id)
     await asyncio.sleep(SECONDS)

@@ -49,10 +49,14 @@ def urls(tmp_path: Path) -> Iterator[list[str]]:
 
 @pytest.fixture
 def begin(released: Path, tmp_path: Path, urls: list[str]) -> Begin:
+    return beginning(released, tmp_path / "project", urls)
+
+
+def beginning(template: Path, folder: Path, urls: list[str]) -> Begin:
     """Makes a project of a release, with databases that are up to date."""
 
     def made(version: str, answers: dict[str, Any]) -> Life:
-        life = Life(render(released, tmp_path / "project", version, answers), urls)
+        life = Life(render(template, folder, version, answers), urls)
         life.begin()
         life.upgrade()
         return life

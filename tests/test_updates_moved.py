@@ -4,15 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lives import WRITTEN, Life, databases, render
+from lives import WRITTEN, Life, databases
 from move import move
 from processes import parley, succeed
 from proofs import Proofs
 from releases import HERE, change, commit, git, real, write
-from test_updates import AFFECTED, VARIANTS, Begin
+from test_updates import AFFECTED, VARIANTS, Begin, beginning
 
 from parley.moves import read_moves
 
@@ -90,14 +89,7 @@ def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def begin(moved: Path, tmp_path: Path) -> Iterator[Begin]:
     with databases() as urls:
-
-        def made(version: str, answers: dict[str, Any]) -> Life:
-            life = Life(render(moved, tmp_path / "project", version, answers), urls)
-            life.begin()
-            life.upgrade()
-            return life
-
-        yield made
+        yield beginning(moved, tmp_path / "project", urls)
 
 
 def live_in(life: Life) -> None:
@@ -111,7 +103,7 @@ def live_in(life: Life) -> None:
 
 
 def expect_moved(life: Life) -> None:
-    """What was written is where it is now; names in it have changed."""
+    """Looks for what was written where it is now; names in it have changed."""
     moves = read_moves(MOVES)
     kept = {moves.path(name): text for name, text in life.written.items() if name != OWN_TEST}
     kept["app/core/streams.py"] = Counter(

@@ -1,4 +1,4 @@
-"""Those who wait for news of one thing."""
+"""Lets coroutines wait for news of one thing."""
 
 import asyncio
 
