@@ -50,7 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
     """Those without a request, the one that has been so for longest first."""
     _logged_at: ClassVar[float] = float("-inf")
     _swept: ClassVar[AbstractEventLoop | None] = None
-    """Names the loop whose connections are looked at together: a timer for each would wake the process again and again."""
+    """Names the loop whose connections are looked at together, since a timer for each would wake the process often."""
     _deadline: float | None = None
 
     def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
