@@ -43,20 +43,20 @@ def parts(root: Path) -> dict[str, tuple[str, ...]]:
 
 def missing(root: Path) -> list[str]:
     """Names the parts of which this tree has no record."""
-    known = records.read(records.folder(root))
-    return [part for part in parts(root) if part not in known]
+    return [part for part in parts(root) if not records.place(root, part).is_file()]
 
 
 def prove(root: Path, part: str) -> bool:
     """Runs a part and writes its record. Returns whether it passed."""
-    kept, began = records.folder(root), time.monotonic()
-    forget_failures(kept / "proofs")
+    kept, began = records.place(root, part), time.monotonic()
+    proofs = records.folder() / records.fingerprint(root) / "proofs"
+    forget_failures(proofs)
     print(f"\n--- {part}: {said(root, part)}", flush=True)
-    done = subprocess.run(parts(root)[part], cwd=root, env={**os.environ, "PROOFS": str(kept / "proofs")}, check=False)
+    done = subprocess.run(parts(root)[part], cwd=root, env={**os.environ, "PROOFS": str(proofs)}, check=False)
     if done.returncode:
         print(f"--- {part} failed", flush=True)
         return False
-    if records.folder(root) != kept:
+    if records.place(root, part) != kept:
         print(f"--- {part} passed, but files changed meanwhile: no record is kept", flush=True)
         return False
     record = records.write(kept, part, time.monotonic() - began, records.seconds_of_a_loop())
@@ -73,11 +73,10 @@ def forget_failures(proofs: Path) -> None:
 
 def table(root: Path) -> str:
     """Says of each part whether this tree has passed it, and when."""
-    known = records.read(records.folder(root))
     width = max(map(len, parts(root)))
     lines = [f"The tree {records.fingerprint(root)}:"]
     for part in parts(root):
-        passed = known.get(part)
+        passed = records.read(records.place(root, part))
         told = (
             f"passed {passed.passed_at} in {passed.seconds} s (loop {passed.loop_seconds} s)"
             if passed

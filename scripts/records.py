@@ -1,7 +1,8 @@
-"""Keep which parts of the deep proof a tree has passed: a file for each, in a folder of the user's cache.
+"""Keep which parts of the deep proof a tree has passed: a file for each, in the user's cache.
 
-The folder's name is a hash of the tree, without CHANGELOG.md and the version, so that the commit of a release has the
-records of what it releases. PARLEY_RECORDS names another place than ~/.cache/parley.
+Its name has a hash of what the part reads: of the tree, without CHANGELOG.md and the version, so that the commit of a
+release has the records of what it releases, and without the tests of other parts, so that to mend one of those does
+not undo what has passed. PARLEY_RECORDS names another place than ~/.cache/parley.
 """
 
 import hashlib
@@ -15,7 +16,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 LEFT_OUT = "CHANGELOG.md"
+KEEPING = frozenset({"scripts/deep.py", "scripts/records.py", "scripts/release.py"})
+"""Which begin parts, keep records and ask for them. What passes does not hang on them; the part `tests` proves them."""
+MARKS = {
+    "environments": "environments",
+    "faults": "faults",
+    "fuzz": "",
+    "load": "load",
+    "random": "variants",
+    "updates": "updates",
+    "variants": "variants",
+}
+"""The mark of the tests that such a part runs, if it runs any. Any other part reads all test modules."""
 _VERSION = re.compile(rb'(?m)^version = ".*"$')
+_IMPORTED = re.compile(r"(?m)^(?:from|import) (test_\w+)")
 
 
 @dataclass(frozen=True)
@@ -28,35 +42,51 @@ class Record:
     loop_seconds: float
 
 
-def fingerprint(root: Path) -> str:
-    """Hashes the name and the content of every file that git tracks or would."""
+def fingerprint(root: Path, part: str = "") -> str:
+    """Hashes the name and the content of every file that git tracks or would, as far as a part reads it."""
     command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout
+    names = set(os.fsdecode(listed).split("\0")[:-1]) - {LEFT_OUT}
+    mark = next((mark for known, mark in MARKS.items() if part.startswith(known)), None)
+    if mark is not None:
+        names -= KEEPING | unread_tests(root, mark)
     digest = hashlib.sha256()
-    for name in sorted(set(os.fsdecode(listed).split("\0")[:-1]) - {LEFT_OUT}):
+    for name in sorted(names):
         if (root / name).is_file():
             digest.update(os.fsencode(name) + b"\0" + hashlib.sha256(_content(root, name)).digest())
     return digest.hexdigest()[:16]
 
 
-def folder(root: Path) -> Path:
-    """Names the folder of this tree's records, which need not be there yet."""
-    kept = os.environ.get("PARLEY_RECORDS") or Path.home() / ".cache" / "parley"
-    return Path(kept) / fingerprint(root)
+def unread_tests(root: Path, mark: str) -> set[str]:
+    """Names the test modules that neither have tests with a mark nor are imported by one that has."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (root / "tests").glob("test_*.py")}
+    read = {name for name, text in texts.items() if mark and re.search(rf"pytest\.mark\.{mark}\b", text)}
+    while more := {name for known in read for name in _IMPORTED.findall(texts[known])} - read:
+        read |= more
+    return {f"tests/{name}.py" for name in texts.keys() - read}
 
 
-def read(kept: Path) -> dict[str, Record]:
-    """Reads the records in a folder by the name of the part."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(kept.glob("*.json")))
-    return {record["part"]: Record(**record) for record in found}
+def folder() -> Path:
+    """Names the folder of all records, which need not be there yet."""
+    return Path(os.environ.get("PARLEY_RECORDS") or Path.home() / ".cache" / "parley")
 
 
-def write(kept: Path, part: str, seconds: float, loop_seconds: float) -> Record:
+def place(root: Path, part: str) -> Path:
+    """Names the file that says that this tree has passed the part."""
+    return folder() / f"{part}-{fingerprint(root, part)}.json"
+
+
+def read(path: Path) -> Record | None:
+    """Reads a record; None where there is none."""
+    return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def write(path: Path, part: str, seconds: float, loop_seconds: float) -> Record:
     """Writes that a part passed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = Record(part, now, round(seconds), round(loop_seconds, 2))
-    kept.mkdir(parents=True, exist_ok=True)
-    (kept / f"{part}.json").write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
     return record
 
 

@@ -12,6 +12,7 @@ from processes import ROOT, run, succeed
 from small import commit, git, needs_git, write
 
 pytestmark = needs_git
+MARKED = "pytestmark = pytest.mark.{}\n"
 NOXFILE = """import nox
 
 
@@ -66,6 +67,36 @@ def test_a_tree_is_known_by_all_that_a_project_is_made_from(small: Path) -> None
     assert not changed(small, "ignored", "x = 1\n")
 
 
+def test_a_part_is_proven_until_something_that_it_reads_changes(small: Path) -> None:
+    """A test module of another part is nothing that it reads."""
+    for part in ("load", "updates"):
+        write(small, f"tests/test_{part}.py", MARKED.format(part))
+
+    def undone(name: str) -> set[str]:
+        before = {part: records.fingerprint(small, part) for part in parts}
+        text = (small / name).read_text() if (small / name).is_file() else ""
+        write(small, name, f"{text}# more\n")
+        return {part for part, was in before.items() if records.fingerprint(small, part) != was}
+
+    parts = {"tests", "harness", "fuzz", "load", "updates", "updates-from-0.1.0"}
+    for name in ("template/app/new.py", "tests/conftest.py", "copier.yml", "noxfile.py", "parley/new.py"):
+        assert undone(name) == parts
+    assert undone("tests/test_load.py") == {"tests", "harness", "load"}
+    assert undone("tests/test_updates.py") == {"tests", "harness", "updates", "updates-from-0.1.0"}
+    assert undone("tests/test_of_none.py") == {"tests", "harness"}
+    assert undone("scripts/records.py") == {"tests", "harness"}
+
+
+def test_what_a_part_runs_is_found_by_its_mark(tmp_path: Path) -> None:
+    write(tmp_path, "tests/test_one.py", "import test_two\n\n" + MARKED.format("load"))
+    write(tmp_path, "tests/test_two.py", "from test_three import x\n")
+    write(tmp_path, "tests/test_three.py", "x = 1\n")
+    write(tmp_path, "tests/test_four.py", MARKED.format("loading"))
+    assert records.unread_tests(tmp_path, "load") == {"tests/test_four.py"}
+    assert records.unread_tests(ROOT, "updates") >= {"tests/test_load.py", "tests/test_environments.py"}
+    assert records.unread_tests(ROOT, "updates").isdisjoint({"tests/test_lives.py", "tests/test_update_projects.py"})
+
+
 def test_a_clone_is_the_same_tree(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     clone = tmp_path_factory.mktemp("clone") / "small"
     git(small, "clone", "--quiet", str(small), str(clone))
@@ -111,7 +142,7 @@ def test_a_release_wants_every_part(small: Path) -> None:
     assert refused.returncode == 1
     assert "This tree has not passed tests, harness, docs, " in refused.stdout
     for part in deep.parts(small):
-        records.write(records.folder(small), part, 1, 0.4)
+        records.write(records.place(small, part), part, 1, 0.4)
     assert succeed(*make, cwd=small).startswith("Released 0.1.0.")
     assert deep.missing(small) == []
 

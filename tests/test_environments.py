@@ -127,8 +127,8 @@ def test_a_path_that_fails_without_an_extra_is_found(render: Render, newcomer: N
     project = render()
     router = project / "app" / "api" / "v1" / "speech.py"
     text = router.read_text(encoding="utf-8")
-    fault = "    speech._voices.tts.get()\n    return await speech.voices()"
-    planted = text.replace("    return await speech.voices()", fault)
+    fault = "    request.app.state.voices.tts.get()\n    return await read_voices("
+    planted = text.replace("    return await read_voices(", fault)
     assert planted != text
     router.write_text(planted, encoding="utf-8")
     with pytest.raises(AssertionError, match="test_what_reads_cost"):
