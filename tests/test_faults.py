@@ -34,6 +34,7 @@ class Reader:
     text: str = ""
     end: dict[str, Any] = field(default_factory=dict[str, Any])
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once so much was said that something of it is stored."""
     reconnected: int = 0
     reconnects: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once a server has left it alone, or it has read all there is."""
@@ -70,7 +71,8 @@ class Reader:
             self.reply_id = event["reply_id"]
         elif event["type"] == "message.delta":
             self.text += event["text"]
-            self.speaks.set()
+            if len(self.text.split()) > LOST:
+                self.speaks.set()
         elif event["type"] in ENDED:
             self.end = event
             self.speaks.set()
