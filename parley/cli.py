@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from parley import update
+from parley import doctor, new, update
 from parley.errors import ParleyError
 from parley.git import GitError
 
@@ -19,7 +19,8 @@ def main() -> None:
     commands = typer.Typer(
         name="parley", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )
-    commands.add_typer(update.app)
+    for module in (update, new, doctor):
+        commands.add_typer(module.app)
     try:
         sys.exit(commands(standalone_mode=False))
     except ParleyError as error:

@@ -1,6 +1,7 @@
 """Git, whose output is UTF-8 whatever the locale says."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,16 +13,20 @@ MARKER = "<<<<<<< before updating"
 """Begins what both sides of an update changed; Copier writes the same."""
 
 
+_FATAL = re.compile(r"(?m)^fatal: (.+?)\.?$")
+
+
 class GitError(Exception):
-    """Git refused; the message is what it said last."""
+    """Git refused; the message is why."""
 
 
 def git(folder: Path, *arguments: str, **variables: str) -> str:
     """Returns what it printed. Raises GitError."""
     done = _run(folder, arguments, variables)
     if done.returncode != 0:
-        said = _decoded(done.stderr).strip().splitlines() or [f"exit status {done.returncode}"]
-        raise GitError(said[-1].removeprefix("fatal: ").rstrip("."))
+        said = _decoded(done.stderr).strip()
+        fatal = _FATAL.search(said)
+        raise GitError(fatal[1] if fatal else said.splitlines()[-1] if said else f"exit status {done.returncode}")
     return _decoded(done.stdout)
 
 

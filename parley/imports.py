@@ -15,7 +15,7 @@ def unresolved(folder: Path, paths: Iterable[str], packages: Iterable[str]) -> I
         for node in ast.walk(tree) if tree else ():
             for dotted in _imports(node):
                 if dotted.split(".")[0] in roots and not _is_there(folder, dotted):
-                    yield f"{path}, line {getattr(node, 'lineno', 0)}: there is no {dotted} any more."
+                    yield f"{path}, line {getattr(node, 'lineno', 0)}: there is no {dotted}."
 
 
 def _parsed(path: Path) -> ast.Module | None:

@@ -21,11 +21,13 @@ SMALLEST = 100
 class Moves:
     """`files` has paths of a project; one that ends with "/" is a folder, with what users put there.
 
-    `names` has dotted names. The first part is the module, as it was called before.
+    `names` has dotted names. The first part is the module, as it was called before. `gone` has paths of what a project
+    no longer needs.
     """
 
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     names: Mapping[str, str] = field(default_factory=dict[str, str])
+    gone: frozenset[str] = frozenset()
 
     def path(self, path: str) -> str:
         """Returns where a file is now."""
@@ -46,7 +48,7 @@ class Moves:
         for old, new in later.names.items():
             if old not in called:
                 names.setdefault(_in_module(old, earlier), new)
-        return Moves(files, names)
+        return Moves(files, names, self.gone | later.gone)
 
 
 def parents(path: str) -> Iterator[str]:
@@ -80,7 +82,8 @@ def read_moves(text: str, known: str = "") -> Moves:
     earlier = {pair for moves in _listed(known) for pair in (*moves.files.items(), *moves.names.items())}
     found = Moves()
     for moves in _listed(text):
-        found = found.then(Moves(*(dict(part.items() - earlier) for part in (moves.files, moves.names))))
+        files, names = (dict(part.items() - earlier) for part in (moves.files, moves.names))
+        found = found.then(Moves(files, names, moves.gone))
     return found
 
 
@@ -92,14 +95,14 @@ def _listed(text: str) -> list[Moves]:
         raise ParleyError(f"The template's {LIST} cannot be read: {str(error).splitlines()[0]}.") from None
 
 
-def _moves(entry: Mapping[str, Mapping[str, str]]) -> Moves:
-    if unknown := entry.keys() - {"files", "names"}:
+def _moves(entry: Mapping[str, Any]) -> Moves:
+    if unknown := entry.keys() - {"files", "names", "gone"}:
         raise ValueError(f"a release has no {min(unknown)}")
     files, names = (entry.get(part) or {} for part in ("files", "names"))
     for old, new in (*files.items(), *names.items()):
         if old.endswith("/") != new.endswith("/"):
             raise ValueError(f"{old} cannot become {new}")
-    return Moves(files, names)
+    return Moves(files, names, frozenset(entry.get("gone") or ()))
 
 
 def found_by_git(old: Path, new: Path, listed: Moves) -> Moves:
@@ -110,7 +113,7 @@ def found_by_git(old: Path, new: Path, listed: Moves) -> Moves:
         is_small = (old / before).stat().st_size < SMALLEST
         if listed.path(before) == before and after not in taken and not is_small:
             found[before] = after
-    return Moves({**found, **listed.files}, listed.names)
+    return Moves({**found, **listed.files}, listed.names, listed.gone)
 
 
 def _renames(old: Path, new: Path) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from parley.moves import Moves, found_by_git
 from parley.template import ANSWERS_FILE, Answers, Origin, Template, names, read_origin
 
 SETTINGS = ".env.example"
+EDITED = " with what you wrote"
 _SETTING = re.compile(r"(?m)^#?([A-Z][A-Z0-9_]*)=")
 
 
@@ -169,7 +170,7 @@ def _plan(renders: _Renders, gone: set[str], new_answers: Answers, followed: Fol
     settings, later = _settings(renders.old), _settings(renders.new)
     own = [name for name in _kept(project) if name not in before | after]
     return Plan(
-        changed=sorted(changed),
+        changed=[f"{name}{EDITED if renders.edited(name) else ''}" for name in sorted(changed)],
         added=sorted(after - before - there - {*followed.moved.values()}),
         moved=[_moved(name, there, followed) for name, there in sorted(followed.moved.items())],
         removed=sorted(removed - lost),
@@ -183,7 +184,7 @@ def _plan(renders: _Renders, gone: set[str], new_answers: Answers, followed: Fol
 
 
 def _moved(name: str, there: str, followed: Followed) -> str:
-    return f"{name} -> {there}{' with what you wrote' if name in followed.edited else ''}"
+    return f"{name} -> {there}{EDITED if name in followed.edited else ''}"
 
 
 def _conflicts(renders: _Renders, changed: Iterable[str]) -> Iterator[str]:

@@ -107,7 +107,10 @@ def opened(origin: Origin) -> Generator["Template"]:
         try:
             git(Path.cwd(), "clone", "--quiet", "--no-checkout", "--", origin.address, str(folder))
         except GitError as error:
-            raise ParleyError(f"The template {origin.source} cannot be reached ({error}).") from None
+            raise ParleyError(
+                f"The template {origin.source} cannot be reached ({error}): "
+                f"`_src_path` in {ANSWERS_FILE} says where it is."
+            ) from None
         yield Template(origin, folder)
 
 

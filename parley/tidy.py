@@ -8,16 +8,20 @@ from ruff import find_ruff_bin
 
 
 class Tidy:
-    def __init__(self, folder: Path, packages: Iterable[str], *options: str) -> None:
-        """`folder` has the project's pyproject.toml. `packages` are its own, as yet without some modules."""
+    def __init__(self, folder: Path, packages: Iterable[str], *options: str, rules: str = "I") -> None:
+        """`folder` has the project's pyproject.toml. `packages` are its own, as yet without some modules.
+
+        `rules` are those of Ruff whose faults are mended, as `--select` takes them: `F401` is an unused import.
+        """
         own = ", ".join(f"'{package}'" for package in sorted(packages))
         self._folder = folder
         self._options = (f"--config=lint.isort.known-first-party=[{own}]", *options)
+        self._mended = ("check", f"--select={rules}", "--fix")
         self._ruff = find_ruff_bin()
 
     def tidied(self, content: bytes, path: str) -> bytes:
         """Returns a module with its imports sorted and its lines broken; as it is where that is impossible."""
-        for command in (("check", "--select=I", "--fix"), ("format",)):
+        for command in (self._mended, ("format",)):
             told = (*command, *self._options, "--quiet", "--no-cache", f"--stdin-filename={path}", "-")
             done = subprocess.run(
                 [self._ruff, *told], cwd=self._folder, input=content, capture_output=True, check=False

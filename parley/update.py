@@ -90,7 +90,11 @@ def finish() -> None:
         followed = followed_moves(before, own, (old, new), template.moves(then.version, now.version))
         written = apply(root, followed)
     names = [f"  {name}" for name in written]
-    typer.echo("\n".join(["Brought to where it is now:", *names]) if names else "All is as it should be.")
+    typer.echo(
+        "\n".join(["Brought to where it is now:", *names])
+        if names
+        else "All is as it should be: what you wrote is where the template has it now."
+    )
     _say_what_is_left(root, followed)
 
 
@@ -163,7 +167,7 @@ def _say_what_becomes_of_tables(off: list[str]) -> None:
 
 
 def _say_the_way_back(root: Path) -> None:
-    typer.echo(f"Until you commit, these take the whole update back, even when it was interrupted, in {root}:")
+    typer.echo(f"Until you commit, these undo the whole update, even one that was interrupted, in {root}:")
     for command in BACK:
         typer.echo(f"  {command}")
 
@@ -172,7 +176,9 @@ def _is_wanted(yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise ParleyError("Nothing was changed: there is no terminal to ask at, and --yes goes on without asking.")
+        raise ParleyError(
+            "Nothing was changed: there is no terminal to ask at. Run it again with --yes to go on without."
+        )
     return typer.confirm("Update?")
 
 
@@ -200,6 +206,7 @@ def _say_what_is_next(root: Path, origin: Origin, step: _Step, notes: Iterator[s
         typer.echo(f"By hand, says the template:\n{note}")
     typer.echo(
         "Next:\n"
+        "  git status                     look at what came and went\n"
         "  git diff HEAD                  look at what changed\n"
         "  uv sync                        install what it needs\n"
         f"  {command + ' db upgrade':<31}bring the database up to date\n"

@@ -127,7 +127,7 @@ def session(folder: Path) -> list[Text]:
         terminal.type("uv run my-bot chat  # in another terminal, while `uv run my-bot dev` serves", until="> ")
         terminal.type("Hello! Who are you?", until="again.")
         terminal.type("exit")
-    terminal.type("uv run my-bot new slice note")
+    terminal.type("uv run my-bot new slice ticket title:str due:date?")
     return shortened(terminal.lines())[:-1]
 
 

@@ -102,11 +102,11 @@ def lost_answers(root: Path, commit: str) -> Iterator[str]:
 
 
 def lost_paths(root: Path, commit: str) -> Iterator[str]:
-    """Files that projects have, and may have edited: an update would take them away, unless they moved."""
+    """Files that projects have, and may have edited: an update would take them away, unless they moved or are to go."""
     before = _paths(git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", TEMPLATE))
     now = _paths(git(root, "ls-files", "-z", "--", TEMPLATE))
     moves = moved_since(root, commit)
-    yield from (f"The file {path} is gone" for path in sorted(before - now) if moves.path(path) not in now)
+    yield from (f"The file {path} is gone" for path in sorted(before - now - moves.gone) if moves.path(path) not in now)
 
 
 def moved_since(root: Path, commit: str) -> Moves:

@@ -1,4 +1,4 @@
-"""Update many projects, and push one branch for each: `uvx --from copier python scripts/update_projects.py ADDRESS…`
+"""Update many projects, and push one branch for each: `uvx --from . python scripts/update_projects.py ADDRESS…`
 
 Runs where git may push, such as a CI job. A project that is up to date, or has the branch already, is left alone.
 A conflict is pushed with its markers, so that whoever looks at the branch settles it there.
@@ -22,7 +22,7 @@ def update(address: str, scratch: Path) -> str:
     run(scratch, "git", "clone", "--quiet", "--", address, "project")
     folder = scratch / "project"
     before = version(folder)
-    run(folder, "copier", "update", "--defaults", "--quiet")
+    run(folder, sys.executable, "-m", "parley", "update", "--yes")
     after = version(folder)
     if not run(folder, "git", "status", "--porcelain"):
         return f"is at {before}, the newest version"

@@ -136,7 +136,7 @@ def test_doing_it_again_changes_nothing(project: Moving) -> None:
     project.update()
     done = project.files()
     for message in ("", "updated"):
-        assert "All is as it should be." in project.parley("finish").stdout
+        assert "All is as it should be" in project.parley("finish").stdout
         assert project.files() == done
         if message:
             commit(project.folder, message)
@@ -224,7 +224,7 @@ def test_what_cannot_be_followed_is_said(tmp_path: Path) -> None:
     project.write({"app/mine.py": "from app.core.events import *\nfrom app.core.events import GONE\n"})
     said = project.update()
     assert "app/mine.py: `from app.core.events import *` no longer brings MemoryEvents, open_events." in said
-    assert "app/mine.py, line 2: there is no app.core.streams.base.GONE any more." in said
+    assert "app/mine.py, line 2: there is no app.core.streams.base.GONE." in said
     assert "`uv run pyright` names where you use app.core.events.Log.add." in said
 
 

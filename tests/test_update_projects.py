@@ -17,7 +17,8 @@ def test_each_project_gets_a_branch(tmp_path: Path) -> None:
     template = make_template(tmp_path / "template")
     addresses = [project(template, tmp_path / name, version) for name, version in PROJECTS.items()]
     script = (sys.executable, ROOT / "scripts" / "update_projects.py", *addresses, str(tmp_path / "none"))
-    done = run(*script, cwd=tmp_path, **IDENTITY)
+    told = {**IDENTITY, "PYTHONPATH": str(ROOT)}
+    done = run(*script, cwd=tmp_path, **told)
     easy, hard, new = addresses
     assert done.returncode == 1
     assert f"{easy} has the new branch template-{LAST}. Without conflicts." in done.stdout
@@ -26,7 +27,7 @@ def test_each_project_gets_a_branch(tmp_path: Path) -> None:
     assert f"{tmp_path / 'none'} could not be updated: " in done.stdout
     assert MARKER in git(Path(hard), "show", f"template-{LAST}:README.md")
     assert MARKER not in git(Path(easy), "show", f"template-{LAST}:README.md")
-    again = run(*script[:3], cwd=tmp_path, **IDENTITY)
+    again = run(*script[:3], cwd=tmp_path, **told)
     assert f"{easy} has the branch template-{LAST} already" in again.stdout
 
 
