@@ -53,12 +53,10 @@ OF_PROVIDERS = (
 )
 """Files that an answer about providers decides: nothing imports them by name."""
 KILLS = {
-    *("test_chat_processes.py", "test_cli_new.py", "test_takeovers.py", "test_worker.py"),
+    *("test_chat_processes.py", "test_takeovers.py", "test_worker.py"),
     *(f"test_telemetry{part}.py" for part in ("", "_agents", "_chat", "_models")),
 }
 """Dear ones, since they start and kill processes. The largest variant is put to them: it has the code of all others."""
-ALONE = {"test_cli_doctor_template.py", "test_cli_update.py"}
-"""Tests with answers and templates of their own: variants that share an environment do without."""
 OF_AN_EXTRA = re.compile(r"could not import '(espeakng_loader|pocketsphinx)'")
 """Why the test of speech without a provider is left out."""
 OF_POSTGRESQL = re.compile(r"got empty parameter set for \(database_url\)")
@@ -211,7 +209,7 @@ def passed(said: str, *, has_extras: bool, has_services: bool = True) -> int:
 def chosen_tests(project: Path, left_out: Set[str] = frozenset(), told: str = "") -> list[str]:
     """Those of units, those that few variants are put to, and of the others those that have this in them."""
     files = {path.name: path.read_text("utf-8") for path in (project / "tests" / "integration").glob("test_*.py")}
-    chosen = {name for name, text in files.items() if name in KILLS | ALONE or re.search(told, text)}
+    chosen = {name for name, text in files.items() if name in KILLS or re.search(told, text)}
     return ["tests/unit", *(f"tests/integration/{name}" for name in sorted(chosen - left_out))]
 
 

@@ -31,7 +31,8 @@ if not shutil.which("git"):
 
 pytest_plugins = ["pytest_copie.plugin"]
 Render = Callable[..., Path]
-PARTS = ("extensions", "template")
+PARTS = ("extensions", "parley", "template")
+FILES = ("LICENSE", "README.md", "copier.yml", "pyproject.toml")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,9 +112,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template in a folder without history: rendering it needs no commit and no tag."""
+    """The template in a folder without history: rendering it and installing its command needs no commit and no tag."""
     folder = tmp_path_factory.mktemp("template")
-    shutil.copy2(ROOT / "copier.yml", folder)
+    for name in FILES:
+        shutil.copy2(ROOT / name, folder)
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".venv", ".env"))
     return folder

@@ -15,7 +15,7 @@ from typing import Any
 import copier
 import services
 from checks import Project, suite
-from processes import ROOT, run, succeed
+from processes import ROOT, parley, run, succeed
 from releases import LEFT_BEHIND, change, commit, git
 from services import database
 
@@ -135,7 +135,9 @@ class Life:
         return json.loads(succeed(*program, cwd=self.folder, **self.settings("")))
 
     def update(self, *options: str) -> str:
-        return self.command("update", "--yes", *options)
+        done = parley("update", "--yes", *options, cwd=self.folder)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     # What must be left of it
 

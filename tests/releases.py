@@ -12,7 +12,10 @@ import history
 from processes import ROOT, succeed
 
 HERE, NEXT, LAST = "v1000.0.0", "v1001.0.0", "v1002.0.0"
-PARTS = ("CHANGELOG.md", "copier.yml", "extensions", "moves.yml", "pyproject.toml", "template")
+PARTS = (
+    *("CHANGELOG.md", "copier.yml", "extensions", "moves.yml", "template"),
+    *("LICENSE", "README.md", "parley", "pyproject.toml"),  # of its command, which projects install
+)
 LEFT_BEHIND = shutil.ignore_patterns(
     "__pycache__", ".*_cache", ".coverage", ".env", ".venv", "*.db", "*.db-*", "uv.lock"
 )

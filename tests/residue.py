@@ -67,7 +67,7 @@ def residue(project: Path, answers: dict[str, Any], questions: Questions) -> lis
 def _untidy(project: Path) -> Iterator[str]:
     for path in files(project):
         text = path.read_text(encoding="utf-8")
-        code = path.suffix in {".py", ".mako"} or path.parent.name == "_slice"
+        code = path.suffix in {".py", ".mako"}
         if not text.strip():
             yield f"{path} is blank"
         elif not text.endswith("\n") or text.endswith("\n\n"):

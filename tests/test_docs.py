@@ -138,7 +138,8 @@ def test_every_pattern_has_its_files_and_its_proof() -> None:
 
 def test_every_sentence_that_is_mended_is_said_somewhere(sources: dict[str, ast.Module]) -> None:
     """`…` stands for what the code puts in."""
-    said = "\n".join(text for source in sources.values() for text in texts(source))
+    of_parley = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "parley").glob("*.py")]
+    said = "\n".join(text for source in (*sources.values(), *of_parley) for text in texts(source))
     quoted = re.findall(r"(?m)^> (.+)$", (MANUAL / "troubleshooting.md").read_text(encoding="utf-8"))
     assert quoted
     for sentence in quoted:

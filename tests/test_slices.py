@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Render
-from processes import succeed
+from processes import parley, run, succeed
+
+from parley.fields import KINDS
 
 NOTE = """
 import sqlalchemy as sa
@@ -34,6 +36,25 @@ AFFECTED = [
 """The tests of the project that look at its own revisions, models and paths."""
 
 
+WITH_FIELDS = ("new", "slice", "ticket", "title:str", "priority:int", "due:date?", "status:open|closed")
+IN_THIS_ENVIRONMENT = {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
+"""Has what the project needs, and uv makes it no other."""
+
+
+@pytest.mark.slow
+def test_a_slice_passes_its_tests_at_once(render: Render) -> None:
+    """By the project's own command, which installs the template's."""
+    project = render()
+    command(project, "init")
+    said = succeed(sys.executable, "-m", "app.cli", *WITH_FIELDS, "--migrate", cwd=project, **IN_THIS_ENVIRONMENT)
+    assert "Wrote app/models/ticket.py\nWrote app/schemas/ticket.py\n" in said
+    assert "an API key needs the scope `tickets`" in said
+    assert re.search(r"Applied \w{12}: add tickets\nThe database is up to date\.\n", said)
+    for check in (("check",), ("format", "--check")):
+        succeed("ruff", *check, "--no-cache", cwd=project)
+    run_tests(project, "test_tickets.py", "test_sweeps.py")
+
+
 @pytest.mark.deep
 @pytest.mark.slow
 def test_the_tests_pass_with_a_model_of_ones_own_and_a_changed_one(render: Render) -> None:
@@ -42,16 +63,27 @@ def test_the_tests_pass_with_a_model_of_ones_own_and_a_changed_one(render: Rende
     command(project, "db", "upgrade")
     (project / "app" / "models" / "note.py").write_text(NOTE)
     migrate(project, "add notes")
-    assert "Wrote app/models/meeting.py\n" in command(project, "new", "slice", "meeting")
-    command(project, "db", "upgrade")
+    fields = (f"{word}_{kind}:{kind}{mark}" for kind in KINDS for word, mark in (("a", ""), ("perhaps_a", "?")))
+    done = parley("new", "slice", "meeting", *fields, "state:open|closed?", cwd=project)
+    assert "Wrote app/models/meeting.py\n" in done.stdout
+    too_soon = run(*pytest_of("test_meetings.py"), cwd=project)
+    assert "No migration makes the table meetings yet: write one with `db revision`" in too_soon.stdout
+    migrate(project, "add meetings")
     replace(project / "app" / "models" / "conversation.py", "String(200)", "String(80)")
     replace(project / "app" / "schemas" / "conversation.py", "max_length=200", "max_length=80")
     migrate(project, "shorter titles")
     succeed("pyright", cwd=project)
     succeed("lint-imports", cwd=project)
-    files = [f"tests/integration/{name}" for name in AFFECTED]
-    said = succeed(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", *files, cwd=project)
-    assert re.search(r"\d+ passed", said)
+    run_tests(project, *AFFECTED)
+
+
+def run_tests(project: Path, *names: str) -> None:
+    assert re.search(r"\d+ passed", succeed(*pytest_of(*names), cwd=project))
+
+
+def pytest_of(*names: str) -> list[str]:
+    files = (f"tests/integration/{name}" for name in names)
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", *files]
 
 
 def migrate(project: Path, message: str) -> None:

@@ -1,23 +1,26 @@
 """Projects that are lived in go to a release that has moved, split and renamed what they edited and import."""
 
 import hashlib
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lives import WRITTEN, Life, databases
+from lives import WRITTEN, Life, databases, files
 from move import move
 from processes import parley, succeed
 from proofs import Proofs
 from releases import HERE, change, commit, git, real, write
+from test_update import deadly
 from test_updates import AFFECTED, VARIANTS, Begin, beginning
 
 from parley.moves import read_moves
+from parley.update import BACK
 
 pytestmark = [pytest.mark.deep, pytest.mark.slow, pytest.mark.updates]
 
-MOVED = "v1003.0.0"
+MOVED, WITH_FILES = "v1003.0.0", "v1004.0.0"
 MOVES = """
 1003.0.0:
   files:
@@ -74,7 +77,7 @@ OWN_TEST = "tests/unit/test_own.py"
 
 @pytest.fixture(scope="session")
 def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The releases, and one more."""
+    """The releases, one more that moved much, and one that brings a slice."""
     folder = tmp_path_factory.mktemp("moved")
     succeed("git", "clone", "--quiet", str(released), str(folder), cwd=folder)
     git(folder, "checkout", "--quiet", HERE)
@@ -83,6 +86,9 @@ def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     change(folder / "pyproject.toml", r'(?m)^version = ".*"$', f'version = "{MOVED.removeprefix("v")}"')
     commit(folder, MOVED)
     git(folder, "tag", MOVED)
+    write(folder / "template/app/models/file.py", '"""Of the template."""\n')
+    commit(folder, WITH_FILES)
+    git(folder, "tag", WITH_FILES)
     return folder
 
 
@@ -117,15 +123,61 @@ def expect_moved(life: Life) -> None:
 def test_what_was_written_follows(version: str, lived: str, begin: Begin, proofs: Proofs) -> None:
     life = begin(version, VARIANTS[lived])
     live_in(life)
-    done = parley("update", "--yes", "--to", MOVED, cwd=life.folder)
-    said = done.stdout
-    assert done.returncode == 0, said
+    said = life.update("--to", MOVED)
     assert "CONFLICT" not in said.upper(), said
     assert "Left for you" not in said, said
     assert (life.folder / OWN_TEST).read_text(encoding="utf-8") == OWN_AFTER
     expect_moved(life)
     life.check_files()
     life.check_databases()
-    assert "All is as it should be." in parley("finish", cwd=life.folder).stdout
+    assert "All is as it should be" in parley("finish", cwd=life.folder).stdout
     kind = hashlib.sha256(b"moved").hexdigest()[:8]
     proofs.of(f"{kind}-{life.code()}", f"{lived} of {version}", lambda: life.check_tests(*AFFECTED, OWN_TEST))
+
+
+def test_an_update_is_taken_back(begin: Begin, tmp_path: Path) -> None:
+    """One that was killed in the middle, and one that came to its end; then it is done again."""
+    life = begin(HERE, {})
+    live_in(life)
+    before = files(life.folder)
+    killed = parley(
+        "update", "--yes", "--to", MOVED, cwd=life.folder, PATH=deadly(tmp_path / "deadly", "apply", signal.SIGKILL)
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert files(life.folder) != before
+    take_back(life, before)
+    life.update("--to", MOVED)
+    moved = files(life.folder)
+    take_back(life, before)
+    life.update("--to", MOVED)
+    assert files(life.folder) == moved
+    expect_moved(life)
+    life.check_files()
+
+
+def take_back(life: Life, before: dict[str, bytes]) -> None:
+    for command in BACK:
+        succeed(*command.split(), cwd=life.folder)
+    assert files(life.folder) == before
+
+
+def test_a_slice_of_the_name_of_one_that_comes_is_refused(begin: Begin) -> None:
+    life = begin(HERE, {})
+    assert parley("new", "slice", "file", cwd=life.folder).returncode == 0
+    life.migrate("add files")
+    before = files(life.folder)
+    done = parley("update", "--yes", "--to", WITH_FILES, cwd=life.folder)
+    assert done.returncode == 1
+    assert "files of its own where you have app/models/file.py: give yours another name first" in done.stdout
+    assert files(life.folder) == before
+    life.update("--to", MOVED)
+    life.check_files()
+
+
+@pytest.mark.parametrize("version", real())
+def test_a_slice_suits_every_release(version: str, begin: Begin) -> None:
+    life = begin(version, {})
+    done = parley("new", "slice", "ticket", "title", "due:date?", "status:open|closed", cwd=life.folder)
+    assert done.returncode == 0, done.stdout
+    life.migrate("add tickets")
+    life.check_tests("tests/integration/test_tickets.py")

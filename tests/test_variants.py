@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from checks import ALONE, KILLS, OF_CODE, OF_FILES, Check, Project, chosen_tests, migrations, suite, types_of
+from checks import KILLS, OF_CODE, OF_FILES, Check, Project, chosen_tests, migrations, suite, types_of
 from conftest import Render
 from matrix import Variant
 from processes import interpreter, succeed
@@ -69,7 +69,7 @@ def together(project: Project, variant: Variant, proofs: Proofs) -> int:
     """In the environment that all share. Whose modules differ from another's in providers alone is tested for these."""
     code(project, variant, proofs)
     passes(project, migrations)
-    whole, part = (chosen_tests(project.folder, KILLS | ALONE, told) for told in ("", SEES_PROVIDERS))
+    whole, part = (chosen_tests(project.folder, KILLS, told) for told in ("", SEES_PROVIDERS))
     proof = proofs.of(f"suite-{project.modules()}", variant.name, lambda: suite(project, *whole))
     return proof.tests if proof.by == variant.name else suite(project, *part)
 

@@ -3,6 +3,8 @@
 import gc
 import sys
 
+from fastapi import FastAPI
+
 from app.core.config import Settings, load_environment, read_settings
 from app.core.errors import SetupError
 from app.core.logging import configure_logging
@@ -15,6 +17,13 @@ except SetupError as error:
     sys.exit(str(error))
 configure_logging(settings)
 app = create_app(settings, is_server=True)
+
+
+def developed() -> FastAPI:
+    """Returns what `dev` serves: a migration that was just written is said, and does not end it."""
+    app.state.is_developed = True
+    return app
+
 
 # What has been imported stays, and requests leave little that only the collector could free: looking for it as often as
 # Python does by itself takes an eighth of a busy server's time.

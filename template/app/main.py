@@ -18,13 +18,14 @@ from app.core.database import open_database, open_reserved
 from app.core.events import open_events
 from app.core.grace import open_grace
 from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
-from app.core.migrations import applied, check_migrations
+from app.core.migrations import applied, check_migrations, report_lacking
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
 from app.core.slots import open_slots
 from app.core.tasks import Supervisor
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
+from app.models.base import Base
 from app.services.ai_model import open_ai
 from app.services.budgets import open_budgets
 from app.services.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
@@ -72,7 +73,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_outbox(settings, state.grace, state.throttle) as state.outbox,
         open_events(settings) as state.events,
     ):
-        await check_migrations(state.database)
+        if getattr(state, "is_developed", False):
+            await report_lacking(state.database, Base.metadata.tables)
+        else:
+            await check_migrations(state.database)
         state.passwords = Passwords(settings)
         state.letters = Letters(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)

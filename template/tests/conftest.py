@@ -8,8 +8,9 @@ import asyncio
 import gc
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import asynccontextmanager, closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,11 +135,18 @@ def migrate(url: str) -> None:
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "app.db"
     migrate(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        made = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if lacking := sorted(Base.metadata.tables.keys() - made):
+        pytest.fail(
+            f"No migration makes the table {lacking[0]} yet: write one with `db revision`, and tests apply it.",
+            pytrace=False,
+        )
     return path
 
 
 @pytest.fixture(scope="session")
-def migrated_database() -> Generator[str]:
+def migrated_database(migrated_file: Path) -> Generator[str]:
     name = f"test_{uuid4().hex}"
     asyncio.run(_execute(f"CREATE DATABASE {name}"))
     try:

@@ -1,231 +1,96 @@
-"""The template that this project was made from: its releases, and what it renders."""
+"""The template that this project was made from, whose command `parley` follows it."""
 
+import os
 import re
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
-from app.cli._git import GitError, few, git
 from app.core.errors import SetupError
 
 ANSWERS_FILE = ".copier-answers.yml"
-NEWEST = "latest"
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-\d+-g[0-9a-f]+)?\Z")
-_COMMIT = re.compile(r"[0-9a-f]{7,40}\Z")
-_NUMBER = re.compile(r'(?m)^version = "(.+)"$')
-_CHECKSUM = re.compile(r"(?m)^# Checksum: (\w+)$")
 _ALIASES = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
+_OF_SSH = re.compile(r"\A([\w.-]+@[\w.-]+):(?!//)(.+)")
+_DESCRIBED = re.compile(r"\A.*-\d+-g(?=[0-9a-f]+\Z)")
+"""What git puts before the commit that it describes by the last tag."""
+_FATAL = re.compile(r"(?m)^fatal: (.+?)\.?$")
+_RELEASE = re.compile(r"(?m)^\w+\trefs/tags/(v?(\d+)\.(\d+)\.(\d+))$")
 
-Answers = dict[str, Any]
+
+def run_parley(*arguments: str, as_made: bool = False) -> int:
+    """Runs the template's command here: its newest release, or the one that this project was made from.
+
+    Returns its exit status. Raises SetupError when the template or a program is not there.
+    """
+    from app.core.config import ROOT
+
+    origin = read_origin(ROOT)
+    package = _package(origin, as_made=as_made)
+    command = [_program("uvx"), "--quiet", "--from", package, "parley", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - uv alone, and without a shell
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the project remembers of its template."""
+    """Where the template is, and in which version it was, as Copier wrote it down."""
 
     source: str
     version: str
-    answers: Answers
-    checksum: str
-
-    @property
-    def address(self) -> str:
-        """As git understands it."""
-        for alias, address in _ALIASES.items():
-            if self.source.startswith(alias):
-                return address + self.source.removeprefix(alias)
-        return str(Path(self.source).expanduser()) if self.source.startswith("~") else self.source
-
-    @property
-    def is_local(self) -> bool:
-        return Path(self.address).is_dir()
-
-    @property
-    def features(self) -> list[str]:
-        found: list[str] = self.answers.get("features", [])
-        return found if isinstance(found, list) else []  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
-def read_origin(folder: Path) -> Origin:
-    """Raises SetupError when nobody can tell which template it was, or in which version."""
-    path = folder / ANSWERS_FILE
-    text, recorded = _load(path)
-    source, version = recorded.get("_src_path"), recorded.get("_commit")
-    if not isinstance(source, str) or not source:
-        raise SetupError(f"{path} does not say where the template is: it lacks `_src_path`.")
-    if not isinstance(version, str) or not version:
-        raise SetupError(
-            f"{path} does not say which version of the template this was made from: it lacks `_commit`, "
-            "because the template was in no git repository. Name the version there, and commit that."
-        )
-    answers = {name: value for name, value in recorded.items() if not name.startswith("_")}
-    return Origin(source, version, answers, _checksum(text))
-
-
-def _load(path: Path) -> tuple[str, Answers]:
+def read_origin(root: Path) -> Origin:
+    """Raises SetupError where nobody can tell."""
     import yaml
 
+    path = root / ANSWERS_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-        recorded = yaml.safe_load(text)
+        recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Origin(str(recorded["_src_path"]), str(recorded.get("_commit", "")))
     except FileNotFoundError:
-        raise SetupError(f"There is no {path}, which names the template: nothing can be updated.") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SetupError(f"{path} cannot be read ({_last_line(error)}): restore it with `git restore`.") from None
-    if not isinstance(recorded, dict) or not all(isinstance(name, str) for name in cast("dict[Any, Any]", recorded)):
-        raise SetupError(f"{path} is not a list of answers: restore it with `git restore`.")
-    return text, cast(Answers, recorded)
+        raise SetupError(f"There is no {path}, which names the template.") from None
+    except (OSError, TypeError, ValueError, KeyError, yaml.YAMLError):
+        raise SetupError(f"{path} does not say where the template is: restore it with `git restore`.") from None
 
 
-def _checksum(text: str) -> str:
-    found = _CHECKSUM.search(text)
-    return found[1] if found else ""
+def _package(origin: Origin, *, as_made: bool) -> str:
+    """Returns what uv installs: a folder as it is, or one version of a repository."""
+    if (folder := Path(origin.source).expanduser()).is_dir():
+        return str(folder)
+    repository = address(origin.source)
+    known = _references(repository)
+    if as_made and origin.version:
+        return f"git+{repository}@{_DESCRIBED.sub('', origin.version)}"
+    releases = _RELEASE.findall(known)
+    newest = max(releases, key=lambda found: tuple(map(int, found[1:])), default=known.split("\t"))
+    return f"git+{repository}@{newest[0]}"
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """Of a release or a commit after it, so that it can be compared; empty for any other."""
-    found = _RELEASE.match(version)
-    return tuple(int(number) for number in found.groups()) if found else ()
+def address(source: str) -> str:
+    """Returns where a repository is, as git and uv both understand it."""
+    for alias, whole in _ALIASES.items():
+        if source.startswith(alias):
+            source = whole + source.removeprefix(alias)
+    return _OF_SSH.sub(r"ssh://\1/\2", source)
 
 
-def called(version: str) -> str:
-    """Give words for a version of a template that is not at hand; `Template.name` knows more."""
-    return f"{'commit' if _COMMIT.match(version) else 'version'} {version}"
+def _references(repository: str) -> str:
+    """Returns what git says of a repository: a line for each reference, of which HEAD is the first."""
+    command = [_program("git"), "ls-remote", "--", repository]
+    plain = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+    if done.returncode != 0 or not done.stdout:
+        why = _FATAL.search(done.stderr)
+        raise SetupError(
+            f"The template {repository} cannot be reached ({why[1] if why else 'it has no commit'}): "
+            f"`_src_path` in {ANSWERS_FILE} says where it is."
+        )
+    return done.stdout
 
 
-def newest(releases: Sequence[str]) -> str | None:
-    return max(releases, key=numbers, default=None)
-
-
-@contextmanager
-def opened(origin: Origin) -> Generator["Template"]:
-    """A copy of the template's repository, gone afterwards. Raises SetupError when it cannot be reached."""
-    with TemporaryDirectory(prefix="template-", ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch).resolve() / "template"
-        try:
-            git(Path.cwd(), "clone", "--quiet", "--no-checkout", "--", origin.address, str(folder))
-        except GitError as error:
-            raise SetupError(f"The template {origin.source} cannot be reached ({error}).") from None
-        yield Template(origin, folder)
-
-
-class Template:
-    """Its history, and projects rendered from it beside the clone."""
-
-    def __init__(self, origin: Origin, folder: Path) -> None:
-        self._origin = origin
-        self._folder = folder
-
-    @property
-    def releases(self) -> list[str]:
-        return [tag for tag in git(self._folder, "tag").split() if numbers(tag)]
-
-    def commit(self, version: str) -> str:
-        """Raises SetupError when the template does not know it."""
-        try:
-            name = version + "^{commit}"
-            return git(self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name).strip()
-        except GitError:
-            raise SetupError(
-                f"This project was made from {called(version)}, which {self._origin.source} does not have. "
-                f"Name the nearest that it has as `_commit` in {ANSWERS_FILE}, commit that, and try again."
-            ) from None
-
-    def find(self, version: str | None) -> str:
-        """The release of this name, else the newest; before the first, the newest commit. Raises SetupError."""
-        releases = self.releases
-        if version in (None, NEWEST):
-            return newest(releases) or git(self._folder, "describe", "--tags", "--always", "HEAD").strip()
-        for release in releases:
-            if release.removeprefix("v") == version.removeprefix("v"):
-                return release
-        if not releases:
-            raise SetupError(f"{self._origin.source} has no releases: leave --to out to go to its newest commit.")
-        known = few(sorted(releases, key=numbers, reverse=True))
-        raise SetupError(f"There is no release {version} of {self._origin.source}; there is {known}.")
-
-    def number(self, version: str) -> str:
-        """Give the number of a release, or the one that a commit without a tag has in its pyproject.toml, else ""."""
-        if numbers(version):
-            return version
-        found = _NUMBER.search(self.read(version, "pyproject.toml"))
-        return found[1] if found else ""
-
-    def name(self, version: str) -> str:
-        """Give words for a version: its tag, or the number of a commit that has none, and which it is."""
-        number = self.number(version)
-        return f"{number} (commit {version})" if number not in {"", version} else version
-
-    def is_older(self, version: str, than: str) -> bool:
-        """Whether going there would go back."""
-        if numbers(version) and numbers(than) and numbers(version) != numbers(than):
-            return numbers(version) < numbers(than)
-        one, other = self.commit(version), self.commit(than)
-        return one != other and one == git(self._folder, "merge-base", one, other).strip()
-
-    def read(self, version: str, path: str) -> str:
-        """A file of the template itself; empty when it has none of that name."""
-        try:
-            return git(self._folder, "show", f"{self.commit(version)}:{path}")
-        except GitError:
-            return ""
-
-    def configuration(self, version: str) -> Mapping[str, Any]:
-        import yaml
-
-        return yaml.safe_load(self.read(version, "copier.yml")) or {}
-
-    def render(self, version: str, answers: Answers, exclude: Sequence[str] = ()) -> Path:
-        """A project without the user's work, in a folder of its own. Raises SetupError when an answer is not valid."""
-        import copier
-
-        folder = Path(self._folder.parent, f"rendered-{len(list(self._folder.parent.iterdir()))}")
-        with plain_errors(f"The answers in {ANSWERS_FILE} do not suit version {self.name(version)} of the template"):
-            copier.run_copy(
-                str(self._folder),
-                folder,
-                data={**answers, "template_source": self._origin.source},  # README has it, and this is a copy
-                vcs_ref=self.commit(version),
-                exclude=exclude,
-                defaults=True,
-                quiet=True,
-            )
-        return folder
-
-
-@contextmanager
-def plain_errors(what: str) -> Generator[None]:
-    """What Copier refuses, as a SetupError."""
-    from copier.errors import CopierError
-
-    try:
-        yield
-    except (CopierError, OSError, TypeError, ValueError) as error:
-        raise SetupError(f"{what}: {_last_line(error).rstrip('.')}.") from None
-
-
-def check_copier() -> None:
-    """Raises SetupError where only what production needs is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("copier") is None:
-        raise SetupError("Copier is not installed: run `uv sync`, which installs it with the other tools.")
-
-
-def names(folder: Path) -> set[str]:
-    """The files of a rendered project, but for its record of the answers."""
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    return found - {ANSWERS_FILE}
-
-
-def edited(folder: Path, rendered: Path) -> list[str]:
-    """Files that are there, and are not as they were rendered."""
-    there = [name for name in names(rendered) if (folder / name).is_file()]
-    return sorted(name for name in there if (folder / name).read_bytes() != (rendered / name).read_bytes())
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+def _program(name: str) -> str:
+    if not (found := shutil.which(name)):
+        package = name.removesuffix("x")
+        raise SetupError(f"There is no {name}, with which the template is followed: install {package} first.")
+    return found

@@ -31,18 +31,17 @@ app = typer.Typer()
 def doctor(
     template: Annotated[
         bool,
-        typer.Option("--template", help="Compare with the template's files, too, even if the template is far away."),
+        typer.Option("--template", help="Ask the template, too, for a newer version and for what you edited."),
     ] = False,
 ) -> None:
     """Say what is configured, reachable and missing. The exit status is 1 when something must be mended.
 
-    What is optional and not there is `off`, which is no fault. It also says which version of the template this is and,
-    if the template is on this machine, whether there is a newer one. With --template it says which of the template's
-    files you edited.
+    What is optional and not there is `off`, which is no fault. With --template it also says which version of the
+    template this is, whether there is a newer one, and which of the template's files you edited.
     """
     from app.cli._python_version import describe_python
     from app.cli._settings_report import look_at_settings
-    from app.cli._template_report import describe
+    from app.cli._template import run_parley
     from app.core.config import ROOT, load_environment
 
     report = Report()
@@ -53,11 +52,8 @@ def doctor(
     if told := describe_python(ROOT):
         report.off(told)
     report.print()
-    of_template = Report()
-    for line in describe(ROOT, anywhere=template):
-        of_template.finding(line)
-    of_template.print()
-    raise typer.Exit(1 if report.is_broken else 0)
+    asked = run_parley("doctor") if template else 0
+    raise typer.Exit(1 if report.is_broken else asked)
 
 
 def _look_at_env(report: Report) -> None:

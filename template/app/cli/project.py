@@ -52,7 +52,7 @@ def init() -> None:
 @app.command()
 def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Prepare everything and serve, anew whenever a file of the application changes."""
-    from app.cli.db import bring_up_to_date
+    from app.cli.db import bring_up_to_date, offer_migration
     from app.core.config import ROOT
 
     if _write_env():
@@ -60,6 +60,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     settings = configured()
     _check_port(host, port)
     bring_up_to_date(settings)
+    offer_migration(settings)
     typer.echo(f"The API: http://{host}:{port}{settings.api_v1_prefix}")
     if settings.environment == "local":
         typer.echo(f"Its documentation: http://{host}:{port}/docs")
@@ -153,7 +154,8 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
     for number in STOPPING:
         signal.signal(number, _end)
     uvicorn.run(
-        "app.asgi:app",
+        "app.asgi:developed" if reload_dir else "app.asgi:app",
+        factory=reload_dir is not None,
         host=host,
         port=port,
         workers=workers,

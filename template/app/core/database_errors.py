@@ -1,6 +1,7 @@
 """What a database looks like that is lost, full or busy: the one place that knows it."""
 
 from importlib import import_module
+from sqlite3 import SQLITE_ERROR
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -36,6 +37,8 @@ def is_unavailable(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, PoolTimeoutError)
     state: str = getattr(error.orig, "sqlstate", None) or ""
+    if getattr(error.orig, "sqlite_errorcode", None) == SQLITE_ERROR:
+        return False
     return (
         state.startswith(_UNAVAILABLE)
         or error.connection_invalidated

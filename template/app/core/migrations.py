@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import inspect, text
 
 from app.core.config import ROOT
 from app.core.database import Database
 from app.core.errors import SetupError
+
+log = structlog.stdlib.get_logger("app.migrations")
 
 VERSIONS = ROOT / "alembic" / "versions"
 
@@ -29,6 +32,21 @@ async def check_migrations(database: Database) -> None:
     if pending := _heads(revisions) - stored:
         names = ", ".join(sorted(pending))
         raise SetupError(f"The database lacks migrations (up to {names}): run the `db upgrade` command.")
+
+
+async def report_lacking(database: Database, tables: Iterable[str]) -> None:
+    """Logs what whoever develops has still to do about these tables, for which `dev` does not stop."""
+    try:
+        await check_migrations(database)
+    except SetupError as error:
+        log.warning("migration not applied", advice=str(error))
+        return
+    async with database.read() as session:
+        connection = await session.connection()
+        there = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    if lacking := sorted(set(tables).difference(there)):
+        advice = "write one with the `db revision` command, then run `db upgrade`"
+        log.warning("table without a migration", tables=lacking, advice=advice)
 
 
 async def applied(database: Database) -> set[str]:
@@ -51,13 +69,6 @@ def check_files() -> None:
                     f"The migration {revision['revision']} depends on {name}, whose file is gone: "
                     "switch its feature on again, or put the file back."
                 )
-
-
-def dependents(gone: Iterable[Path]) -> list[tuple[Path, str]]:
-    """The revision files that could not be read any more without these, each with what it depends on."""
-    revisions = {path: dict(_literals(path)) for path in VERSIONS.glob("*/*.py")}
-    lost = {revisions.pop(path)["revision"] for path in gone if path in revisions}
-    return [(path, name) for path, found in revisions.items() for name in _predecessors(found) & lost]
 
 
 def switched_off(stored: set[str]) -> set[str]:

@@ -8,9 +8,12 @@ T = TypeVar("T")
 
 
 class Body(BaseModel):
-    """What a client sends. An unknown field is refused, so that a typing error is not taken for a default."""
+    """What a client sends. An unknown field is refused, so that a typing error is not taken for a default.
 
-    model_config = ConfigDict(extra="forbid")
+    A number that stands for a moment is one of seconds, never sometimes of milliseconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", val_temporal_unit="seconds")
 
 
 class Read(BaseModel):

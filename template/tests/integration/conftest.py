@@ -1,6 +1,6 @@
 """The project's command as a person runs it, in a copy of the project that it may change.
 
-A process of its own is the real thing and costs a second; most tests of migrations and updates run it in theirs.
+A process of its own is the real thing and costs a second; most tests of migrations run it in theirs.
 """
 
 import asyncio
@@ -33,15 +33,12 @@ from alembic.script import ScriptDirectory
 from app.cli import main
 from app.core import config, migrations
 from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
-from tests.integration.releases import adopt, commit, make_template
 from tests.integration.terminal import Terminal
 from tests.server import Server, started
 
 MIGRATIONS = ("alembic", "alembic.ini")
 PARTS = (*MIGRATIONS, ".env.example", "app", "pyproject.toml")
 OWN = Path("alembic", "versions", "project")
-TOOLS = ("COPIER_SETTINGS_PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")
-"""Where Copier and Git look for the settings of whoever runs the tests."""
 ONE_AFTER_ANOTHER = """
 import json, sys
 from app.cli import main
@@ -100,8 +97,7 @@ class Project:
 
     def environment(self, **settings: str | None) -> dict[str, str]:
         """A setting that is None is not set at all."""
-        tools = {name: os.environ[name] for name in TOOLS}
-        every = {**environment(DATABASE_URL=f"sqlite:///{self.folder}/app.db"), **tools, **settings}
+        every = {**environment(DATABASE_URL=f"sqlite:///{self.folder}/app.db"), **settings}
         return {name: value for name, value in every.items() if value is not None}
 
     def at_terminal(self, *arguments: str, **settings: str | None) -> Terminal:
@@ -180,14 +176,6 @@ class InProcess(Project):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """For good, and before anything imports Copier, which remembers the environment of that moment."""
-    settings = tmp_path_factory.mktemp("copier") / "settings.yml"
-    settings.write_text("{}\n")
-    os.environ.update(zip(TOOLS, (str(settings), os.devnull, "1"), strict=True))
-
-
-@pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_heard() -> None:
     """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -217,35 +205,6 @@ def prepared(project: Project, migrated_file: Path) -> Project:
     """The copy with a SQLite database that is up to date."""
     shutil.copy(migrated_file, project.folder / "app.db")
     return project
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small one, with releases v0.1.0 to v0.3.0."""
-    if not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1":
-        pytest.skip("git is not installed")
-    return make_template(tmp_path_factory.mktemp("released") / "template")
-
-
-@pytest.fixture(scope="session")
-def adopted(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = copied(MIGRATIONS, tmp_path_factory.mktemp("adopted") / "project")
-    adopt(folder, template)
-    return folder
-
-
-@pytest.fixture
-def made(adopted: Path, tmp_path: Path) -> InProcess:
-    """A project of that template's first release, committed; its code is that of the test."""
-    return InProcess(shutil.copytree(adopted, tmp_path / "project"))
-
-
-@pytest.fixture
-def whole(made: InProcess, compiled: Path) -> Project:
-    """The same with code of its own, for what needs a process."""
-    shutil.copytree(compiled / "app", made.folder / "app", dirs_exist_ok=True)
-    commit(made.folder)
-    return Project(made.folder)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -347,7 +347,7 @@ try:
 finally:
     print(json.dumps([started, list(sys.modules)]))
 """
-HEAVY = {"alembic", "anthropic", "app.main", "av", "copier", "fastapi", "openai", "pydantic_ai", "pydantic_ai.models"}
+HEAVY = {"alembic", "anthropic", "app.main", "av", "fastapi", "openai", "pydantic_ai", "pydantic_ai.models"}
 """Each takes a good part of a second."""
 
 

@@ -14,6 +14,14 @@ from app.core.grace import STOPPING
 from tests.integration.conftest import InProcess, Project
 from tests.server import Server, bound, started
 
+BELL = """
+from app.models.base import Base
+
+
+class Bell(Base):
+    __tablename__ = "bells"
+"""
+
 
 async def health(server: Server) -> str:
     async with httpx2.AsyncClient(base_url=server.url) as client:
@@ -65,6 +73,24 @@ async def test_dev_prepares_everything_and_starts_again_when_a_file_changes(proj
         assert "healthy" in await health(server)
         (project.folder / "app" / "asgi.py").touch()
         await server.says("Application startup complete")
+        assert await server.stop(signal.SIGINT) == 0
+
+
+async def test_dev_goes_on_when_a_migration_is_written(project: Project) -> None:
+    """And says what to do, rather than to wait for another change once it is applied."""
+    settings = project.environment(DATABASE_URL="sqlite:///dev.db")
+    async with started(project.command("dev"), project.folder, settings) as server:
+        await server.says("Application startup complete")
+        project.succeed("db", "revision", "--empty", "by hand", DATABASE_URL="sqlite:///dev.db")
+        (project.folder / "app" / "asgi.py").touch()
+        await server.says("migration not applied")
+        await server.says("Application startup complete")
+        assert "healthy" in await health(server)
+        project.succeed("db", "upgrade", DATABASE_URL="sqlite:///dev.db")
+        (project.folder / "app" / "models" / "bell.py").write_text(BELL)
+        await server.says("table without a migration")
+        await server.says("Application startup complete")
+        assert "tables=['bells']" in server.output
         assert await server.stop(signal.SIGINT) == 0
 
 

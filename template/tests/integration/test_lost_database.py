@@ -57,6 +57,15 @@ def test_a_statement_that_is_wrong_is_no_lost_database(kind: type[Exception]) ->
     assert not is_unavailable(DBAPIError("SELECT 1", {}, kind("wrong")))
 
 
+@pytest.mark.parametrize("statement", ["SELECT 1 FROM nowhere", "SELECT nothing FROM users", "SELEKT 1"])
+async def test_a_statement_that_is_wrong_would_be_wrong_again(database: Database, statement: str) -> None:
+    """As where a migration was not applied: to be told to try again would help nobody."""
+    with pytest.raises(DBAPIError) as error:
+        async with database.read() as session:
+            await session.execute(text(statement))
+    assert not is_unavailable(error.value)
+
+
 async def test_a_database_that_cannot_be_connected_to_raises_one_kind_of_error() -> None:
     url = "postgresql://postgres@127.0.0.1:1/none"
     database = Database(Settings.model_validate({"secret_key": "x" * 32, "database_url": url}))

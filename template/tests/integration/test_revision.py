@@ -52,7 +52,7 @@ def test_a_model_of_ones_own_and_a_later_change_of_it(project: Project, database
     upgrade, check = ["db", "upgrade"], ["db", "check"]
     add_model(project, PROBE)
     said = project.run_all(["db", "revision", "add probes"], upgrade, DATABASE_URL=database_url)
-    assert "run the `db upgrade` command" in said
+    assert "_add_probes.py, which makes the table probes_of_the_tests: read it, then run the `db upgrade` comm" in said
     [first] = project.revisions
     assert first.name.endswith("_add_probes.py")
     assert f'depends_on = "{newest("base")}"' in first.read_text()
@@ -80,7 +80,32 @@ def test_without_a_change_nothing_is_written_unless_it_is_asked_for(in_process: 
 
 def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:
     add_model(prepared, PROBE)
-    assert prepared.fail("db", "check") == "The models have what no migration makes: run the `db revision` command."
+    assert prepared.fail("db", "check") == (
+        "The models have what no migration makes (the table probes_of_the_tests): run the `db revision` command."
+    )
+
+
+def test_whoever_is_asked_gets_the_migration_of_a_new_table_with_the_upgrade(prepared: Project) -> None:
+    add_model(prepared, PROBE)
+    for answer, written in (("n\n", 0), ("\n", 1)):
+        with prepared.at_terminal("db", "upgrade") as terminal:
+            terminal.wait_for("No migration makes the table probes_of_the_tests yet. Write it, and apply it? [Y/n]: ")
+            terminal.type(answer)
+            assert terminal.ended() == 0
+        assert len(prepared.revisions) == written
+    assert ": add probes of the tests\r\n" in terminal.screen
+    assert "agree" in prepared.succeed("db", "check")
+
+
+def test_without_a_terminal_the_command_for_a_new_table_is_said(prepared: Project) -> None:
+    add_model(prepared, PROBE)
+    said = prepared.succeed("db", "upgrade")
+    assert said == (
+        "No migration makes the table probes_of_the_tests yet: "
+        'run `db revision "add probes of the tests"`, then `db upgrade` again.\n'
+    )
+    assert "No migration" not in prepared.succeed("db", "upgrade", ENVIRONMENT="production")
+    assert prepared.revisions == []
 
 
 def test_a_migration_is_written_on_a_current_database(in_process: InProcess) -> None:

@@ -24,7 +24,6 @@ LATER = {
     "av",
     "boto3",
     "bs4",
-    "copier",
     "google",
     "groq",
     "mistralai",

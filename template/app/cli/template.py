@@ -1,0 +1,27 @@
+"""Follow the template, and write in its style, by its own command."""
+
+from typing import Any
+
+import typer
+
+ANYTHING: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer()
+
+
+@app.command(context_settings=ANYTHING)
+def update(context: typer.Context) -> None:
+    """Bring what the template has improved into this project, or switch features; what you wrote stays."""
+    raise typer.Exit(_parley("update", context.args))
+
+
+@app.command(context_settings=ANYTHING)
+def new(context: typer.Context) -> None:
+    """Write the beginning of something of your own: `new slice ticket title:str due:date?`."""
+    raise typer.Exit(_parley("new", context.args, as_made=True))
+
+
+def _parley(command: str, arguments: list[str], *, as_made: bool = False) -> int:
+    from app.cli._template import run_parley
+
+    return run_parley(command, *arguments, as_made=as_made)
