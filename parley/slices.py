@@ -94,7 +94,7 @@ class Slice:
         return {path: tidy.text(self._text(kind), path) for kind, path in self.files.items()}
 
     def _text(self, kind: str) -> str:
-        return _TEXT.get_template(f"{kind}.py.jinja").render(
+        return _TEXT.get_template(f"{kind}.txt").render(
             thing=self.thing,
             things=self.things,
             Thing=camel(self.thing),

@@ -138,24 +138,15 @@ class Project:
         return line
 
 
-class Keyboard(StringIO):
-    """What somebody types who is there to be asked."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 @dataclass(frozen=True)
 class InProcess(Project):
     """The command in the process of the test, with the code of the test: of the copy it takes files and migrations."""
-
-    is_attended: bool = False
 
     def run(self, *arguments: str, typed: str = "", **settings: str | None) -> subprocess.CompletedProcess[str]:
         out, errors = StringIO(), StringIO()
         with self._entered(self.environment(**settings)), redirect_stdout(out), redirect_stderr(errors):
             sys.argv = ["app", *arguments]
-            sys.stdin = Keyboard(typed) if self.is_attended else StringIO(typed)
+            sys.stdin = StringIO(typed)
             with pytest.raises(SystemExit) as ended:
                 main()
         status = ended.value.code or 0
