@@ -26,7 +26,7 @@ from app.core.tasks import Supervisor
 from app.core.telemetry.opening import open_telemetry
 from app.core.throttle import Throttle
 from app.models.base import Base
-from app.services.ai_model import open_ai
+from app.services.ai.registry import open_gateway
 from app.services.budgets import open_budgets
 from app.services.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
 from app.services.housekeeping import housekeeping
@@ -67,7 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_telemetry(settings) as state.telemetry,
         open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
         open_database(settings) as state.database,
-        open_ai(settings, state.telemetry) as state.ai,
+        open_gateway(settings, state.telemetry) as state.ai,
         open_redis(settings) as state.redis,
         nullcontext(Throttle(state.redis, settings.redis_prefix)) as state.throttle,
         open_outbox(settings, state.grace, state.throttle) as state.outbox,

@@ -9,14 +9,13 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
-from app.services.agent_ai import NOTHING, Answered, Prompt, Returned, ToolCall
-from app.services.ai import Spent
+from app.services.ai import AssistantMessage, ModelUsage, Prompt, ToolCall, ToolResult
 from tests.sse import Event, parse_all
 
 AGENTS, EXECUTIONS, TOOLS = "/api/v1/agents", "/api/v1/executions", "/api/v1/tools"
 ENDS = {"execution.completed", "execution.failed", "execution.cancelled"}
 
-Reply = Answered | str | Exception
+Reply = AssistantMessage | str | Exception
 Play = Callable[[Prompt], Reply | Awaitable[Reply]]
 
 
@@ -92,15 +91,15 @@ async def answer(client: httpx2.AsyncClient, execution_id: str, approved: bool, 
     return await client.post(f"{EXECUTIONS}/{execution_id}/approvals", json=body)
 
 
-def calls(*made: tuple[str, Mapping[str, Any]], text: str = "") -> Answered:
+def calls(*made: tuple[str, Mapping[str, Any]], text: str = "") -> AssistantMessage:
     """What a model says that calls tools."""
     named = [ToolCall(f"id-{number}", name, json.dumps(told)) for number, (name, told) in enumerate(made)]
-    return Answered(text, named, None, None)
+    return AssistantMessage(text, named)
 
 
 def returned(prompt: Prompt) -> list[str]:
     """What the model was told by tools so far."""
-    return [entry.content for entry in prompt.entries if isinstance(entry, Returned)]
+    return [entry.content for entry in prompt.messages if isinstance(entry, ToolResult)]
 
 
 class Played:
@@ -117,17 +116,16 @@ class Played:
         assert model in self.models
 
     @asynccontextmanager
-    async def ask(self, prompt: Prompt) -> AsyncGenerator["PlayedStep"]:
+    async def ask(self, prompt: Prompt) -> AsyncGenerator["PlayedStream"]:
         self.prompts.append(prompt)
-        yield PlayedStep(self.plays.pop(0) if len(self.plays) > 1 else self.plays[0], prompt)
+        yield PlayedStream(self.plays.pop(0) if len(self.plays) > 1 else self.plays[0], prompt)
 
 
-class PlayedStep:
-    code: str | None = None
-    spent = Spent("demo", 10, 5)
+class PlayedStream:
+    usage = ModelUsage("demo", 10, 5)
 
     def __init__(self, play: Play | Reply, prompt: Prompt) -> None:
-        self.answered = NOTHING
+        self.message = AssistantMessage()
         self._play = play
         self._prompt = prompt
 
@@ -136,8 +134,8 @@ class PlayedStep:
         reply = await said if isinstance(said, Awaitable) else said
         if isinstance(reply, Exception):
             raise reply
-        self.answered = Answered(reply, [], None, None) if isinstance(reply, str) else reply
-        for word in self.answered.text.split(" "):
+        self.message = AssistantMessage(reply) if isinstance(reply, str) else reply
+        for word in self.message.text.split(" "):
             yield word
 
 
@@ -177,6 +175,6 @@ def by_role(chief: Any, helper: Any) -> Any:
     return answer
 
 
-def delegates(prompt: Prompt) -> Answered | str:
+def delegates(prompt: Prompt) -> AssistantMessage | str:
     told = returned(prompt)
     return f"The helper says: {told[0]}" if told else calls(("ask_the_helper", {"task": "help"}))

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 
-from app.services.ai import Line, Spent
+from app.services.ai import AssistantMessage, ModelUsage, Prompt, ToolResult, UserMessage
 from tests.sse import Event, parse_all
 
 SEND, STREAM, CONVERSATIONS = "/api/v1/chat/messages", "/api/v1/chat/messages/stream", "/api/v1/chat/conversations"
@@ -64,8 +64,8 @@ class Said:
     """What is said in an answer that costs nothing."""
 
     pieces: AsyncGenerator[str]
-    code: str | None = None
-    spent = Spent("demo")
+    message: AssistantMessage
+    usage: ModelUsage = field(default=ModelUsage("demo"))
 
     def __aiter__(self) -> AsyncGenerator[str]:
         return self.pieces
@@ -79,18 +79,21 @@ class Scripted:
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = pieces
-        self.heard: list[Sequence[Line]] = []
+        self.heard: list[Sequence[UserMessage | AssistantMessage]] = []
 
     def check(self, model: str) -> None:
         assert model in self.models
 
-    @asynccontextmanager
-    async def answer(self, lines: Sequence[Line], model: str | None = None) -> AsyncGenerator[Said]:
-        async with aclosing(self.stream(lines)) as pieces:
-            yield Said(pieces, self.code)
+    def hear(self, prompt: Prompt) -> None:
+        self.heard.append([message for message in prompt.messages if not isinstance(message, ToolResult)])
 
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-        self.heard.append(lines)
+    @asynccontextmanager
+    async def ask(self, prompt: Prompt) -> AsyncGenerator[Said]:
+        async with aclosing(self.stream(prompt)) as pieces:
+            yield Said(pieces, AssistantMessage(code=self.code))
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+        self.hear(prompt)
         for piece in self.pieces:
             yield piece
 
@@ -103,8 +106,8 @@ class Endless(Scripted):
         self.first = first
         self.thinks, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
-        self.heard.append(lines)
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+        self.hear(prompt)
         yield self.first
         self.thinks.set()
         await self.go_on.wait()

@@ -132,9 +132,9 @@ async def _look_at_mail(report: Report, settings: "Settings") -> None:
 
 
 async def _look_at_models(report: Report, settings: "Settings") -> None:
-    from app.services.ai_model import unusable
+    from app.services.ai.registry import find_unusable
 
-    problems = await unusable(settings)
+    problems = await find_unusable(settings)
     if settings.ai_model == "demo":
         report.ok("The model is demo, which is offline: AI_MODEL names a real one")
     elif "AI_MODEL" not in problems:

@@ -1,6 +1,8 @@
 """Settings that an operator may change. Features keep theirs in a small class in their own files."""
 
+import os
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import load_dotenv
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +29,8 @@ _DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 
+_OTHER_NAMES = {"bedrock": {"api_key": "AWS_BEARER_TOKEN_BEDROCK"}}
+"""Variables of providers that are not named after them."""
 _ATOM = r"[A-Za-z0-9#$&'*+/=^_`{|}~-]+"
 """Of an address; without the marks of source routes and encoded words."""
 
@@ -112,6 +116,14 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _api_key(value: SecretStr) -> SecretStr:
+    """Strips what comes along when a key is copied."""
+    key = value.get_secret_value().strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ValueError("a key is one word of letters, digits and signs")
+    return SecretStr(key)
+
+
 def _token_budget(value: int, info: ValidationInfo) -> int:
     if 0 < value < info.data.get("ai_max_output_tokens", 0):
         raise ValueError("it must hold an answer, which may have AI_MAX_OUTPUT_TOKENS, or be 0")
@@ -151,6 +163,8 @@ def _postgresql_url(url: URL) -> URL:
 
 
 TokenBudget = Annotated[int, Field(ge=0, le=1_000_000_000_000), AfterValidator(_token_budget)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 DollarBudget = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
 
@@ -204,7 +218,7 @@ class Settings(BaseSettings):
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: Annotated[str, AfterValidator(_sender)] = "noreply@localhost"
     mailbox_folder: str = "mailbox"
-    app_url: Annotated[str, AfterValidator(_web_address)] = "http://localhost:3000"
+    app_url: WebAddress = "http://localhost:3000"
     email_token_expire_minutes: int = Field(default=60, ge=1, le=525_600)
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
@@ -213,7 +227,6 @@ class Settings(BaseSettings):
     ai_model: str = "demo"
     ai_allowed_models: Annotated[list[str], NoDecode, BeforeValidator(_list)] = []
     ai_fallback_models: Annotated[list[str], NoDecode, BeforeValidator(_list)] = []
-    ai_system_prompt: str = "You are a helpful assistant."
     ai_timeout: float = Field(default=60, gt=0, le=3_600)
     ai_max_retries: int = Field(default=2, ge=0, le=10)
     ai_max_output_tokens: int = Field(default=8_192, ge=1, le=1_000_000)
@@ -228,10 +241,17 @@ class Settings(BaseSettings):
 S = TypeVar("S", bound=BaseSettings)
 
 
-def load_environment() -> None:
-    """Fill the environment from `.env`, then `defaults.env`; what is set already stays. Raises SetupError.
+class ProviderSettings(BaseModel):
+    """The key and the address of one provider."""
 
-    The files go into the environment because provider SDKs read their keys only from there.
+    api_key: ApiKey | None = None
+    base_url: WebAddress | None = None
+
+
+def load_environment() -> None:
+    """Fills the environment from `.env`, then `defaults.env`; what is set already stays. Raises SetupError.
+
+    The files go into the environment because libraries read some of their own variables only from there.
     """
     for path in (ENV_FILE, DEFAULTS_FILE):
         try:
@@ -241,15 +261,33 @@ def load_environment() -> None:
 
 
 def read_settings(kind: type[S]) -> S:
-    """Raises SetupError, one sentence for each setting that is wrong. Values are left out: some are secret."""
+    """Reads one class of settings. Raises SetupError, one sentence for each setting that is wrong.
+
+    Values are left out: some are secret.
+    """
     try:
         return kind()
     except ValidationError as error:
-        raise SetupError(" ".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from None
+        raise SetupError(_sentences(error, {})) from None
 
 
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
+def read_provider_settings(provider: str) -> ProviderSettings:
+    """Reads `OPENAI_API_KEY` and `OPENAI_BASE_URL` for `openai`, and so on. Raises SetupError, as `read_settings`."""
+    names = {field: f"{provider}_{field}".upper() for field in ProviderSettings.model_fields}
+    names |= _OTHER_NAMES.get(provider, {})
+    try:
+        return ProviderSettings.model_validate({field: os.environ.get(name) or None for field, name in names.items()})
+    except ValidationError as error:
+        raise SetupError(_sentences(error, names)) from None
+
+
+def _sentences(error: ValidationError, names: Mapping[str, str]) -> str:
+    found = ((str(item["loc"][0]), item["msg"]) for item in error.errors())
+    return " ".join(_sentence(names.get(field, field.upper()), message) for field, message in found)
+
+
+def _sentence(name: str, message: str) -> str:
     message = message.removeprefix("Value error, ").rstrip(".")
     if message == "Field required":
         message = "it is missing; the `init` command writes it to .env"
-    return f"{str(location[0]).upper()}: {message[0].lower()}{message[1:]}."
+    return f"{name}: {message[0].lower()}{message[1:]}."

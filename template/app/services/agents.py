@@ -14,7 +14,7 @@ from app.repositories.tool import ToolRepository
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate, SubagentRead
 from app.schemas.base import PageRead, changed
 from app.schemas.tool import ToolRead
-from app.services.agent_ai import AgentAI
+from app.services.ai import ModelGateway
 
 COLUMNS = {"name", "model_name", "temperature", "instructions"}
 
@@ -22,7 +22,7 @@ COLUMNS = {"name", "model_name", "temperature", "instructions"}
 class AgentService:
     """One person's agents. Each method asks the same number of queries, however many tools and subagents there are."""
 
-    def __init__(self, database: Database, ai: AgentAI, user_id: UUID) -> None:
+    def __init__(self, database: Database, ai: ModelGateway, user_id: UUID) -> None:
         self._database = database
         self._ai = ai
         self._user_id = user_id

@@ -1,6 +1,5 @@
 """How much a person may ask for: so many messages a minute, replies at a time, tokens and US dollars."""
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -8,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.errors import AppError
 from app.core.throttle import MINUTE, Rule, Throttle
 from app.repositories.usage import UsageRepository
-from app.services.ai import Line
+from app.services.ai import Prompt
 from app.services.budgets import Budgets
 from app.services.replies import FEATURE
 
@@ -32,13 +31,11 @@ class Allowance:
         """Raises TooManyRequests."""
         await self._throttle.hit(self._messages, str(user_id))
 
-    async def reserve(
-        self, session: AsyncSession, user_id: UUID, reply_id: UUID, model: str | None, lines: Sequence[Line]
-    ) -> None:
+    async def reserve(self, session: AsyncSession, user_id: UUID, reply_id: UUID, prompt: Prompt) -> None:
         """What the reply may use, in the transaction that stores it. Raises TooManyReplies, BudgetExhausted."""
         if not (self._at_once or self._budgets.active):
             return
-        amount = self._budgets.at_most(model, lines)
+        amount = self._budgets.at_most(prompt)
         balance = await UsageRepository(session, user_id).reserve(reply_id, FEATURE, amount)
         if self._at_once and balance.reservations > self._at_once:
             raise TooManyReplies(

@@ -13,7 +13,7 @@ from app.core.config import Settings
 from app.core.errors import BudgetExhausted
 from app.models.base import now
 from app.repositories.usage import Amount, Balance
-from app.services.ai import Line, estimated_tokens, full_name
+from app.services.ai import Prompt, estimate_tokens, full_name
 from app.services.prices import price
 
 log = structlog.stdlib.get_logger("app.budgets")
@@ -53,13 +53,13 @@ class Budgets:
         """Months first: who has used up both must wait for the month."""
         self._in_dollars = any(budget.unit == "dollars" for budget in self.active)
 
-    def at_most(self, model: str | None, lines: Sequence[Line]) -> Amount:
-        """What an answer to these lines can use, of the dearest of the models that may give it."""
-        told = [self._settings.ai_system_prompt, *(line.text for line in lines)]
-        heard, said = sum(map(estimated_tokens, told)), self._settings.ai_max_output_tokens
-        models = [model or self._settings.ai_model, *self._settings.ai_fallback_models] if self._in_dollars else []
-        costs = [price(full_name(name), heard, said) or Decimal(0) for name in models]
-        return Amount(heard + said, max(costs, default=Decimal(0)))
+    def at_most(self, prompt: Prompt) -> Amount:
+        """Returns the most that an answer can use, of the dearest of the models that may give it."""
+        settings = self._settings
+        input_tokens, output_tokens = sum(map(estimate_tokens, prompt.texts())), settings.ai_max_output_tokens
+        models = [prompt.model or settings.ai_model, *settings.ai_fallback_models] if self._in_dollars else []
+        costs = [price(full_name(name), input_tokens, output_tokens) or Decimal(0) for name in models]
+        return Amount(input_tokens + output_tokens, max(costs, default=Decimal(0)))
 
     def add(self, *budgets: Budget) -> None:
         """Those of a day that a feature has; 0 is none."""

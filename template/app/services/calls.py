@@ -12,7 +12,7 @@ from app.repositories.run import History
 from app.schemas import execution_event as events
 from app.schemas.base import Text
 from app.schemas.execution import Configuration, GrantedSubagent
-from app.services.agent_ai import Returned
+from app.services.ai import ToolResult
 from app.services.configuration import configuration, of_subagents
 from app.services.journal import Journal
 from app.services.means import Means
@@ -106,13 +106,13 @@ class Calls:
         except ToolError as error:
             self._refuse(pending, str(error))
         else:
-            returned = Returned(pending.call.id, name, content)
+            returned = ToolResult(pending.call.id, name, content)
             self._transcript.add(returned)
             self._journal.note(events.ToolReturned(tool_call_id=pending.id, name=name, content=content), returned)
 
     def _refuse(self, pending: Pending, sentence: str) -> None:
         """The model is told why, and goes on."""
-        returned = Returned(pending.call.id, pending.call.name, sentence)
+        returned = ToolResult(pending.call.id, pending.call.name, sentence)
         self._transcript.add(returned)
         self._journal.note(events.ToolFailed(tool_call_id=pending.id, name=returned.name, detail=sentence), returned)
 

@@ -17,11 +17,12 @@ from app.models.message import Message, MessageStatus, Role
 from app.repositories.conversation import ConversationRepository, Said
 from app.repositories.idempotency import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
-from app.services.ai import BYTES_PER_TOKEN, Line
+from app.services.ai import Prompt, UserMessage
+from app.services.ai.base import BYTES_PER_TOKEN
 from app.services.allowance import Allowance
 from app.services.following import Following, Progress, Reply, ReplyWatch, stored
 from app.services.history import within
-from app.services.replies import Lines, Replies, Turn
+from app.services.replies import PromptLoader, Replies, Turn
 
 HISTORY_MAX_MESSAGES = 200
 TITLE_CHARACTERS = 50
@@ -30,6 +31,7 @@ TITLE_CHARACTERS = 50
 class ChatSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
+    ai_system_prompt: str = "You are a helpful assistant."
     message_max_characters: int = Field(default=32_000, ge=1, le=1_000_000)
     history_max_tokens: int = Field(default=8_000, ge=0, le=10_000_000)
     concurrent_messages: Literal["queue", "reject"] = "queue"
@@ -80,9 +82,9 @@ class ChatService:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
         self._replies.check(data.model)
         await self._allowance.send(self._user_id)
-        exchange, lines = await self._begin(data, key)
-        if lines is not None:
-            self._replies.start(Turn(self._user_id, exchange.reply.message, lines, data.model))
+        exchange, load_prompt = await self._begin(data, key)
+        if load_prompt is not None:
+            self._replies.start(Turn(self._user_id, exchange.reply.message, load_prompt))
         return exchange
 
     async def find(self, reply_id: UUID) -> Exchange:
@@ -124,8 +126,8 @@ class ChatService:
             row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
             return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
 
-    async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, Lines | None]:
-        """Without lines the reply has begun before."""
+    async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, PromptLoader | None]:
+        """Without a prompt the reply has begun before."""
         message_id, reply_id = uuid7(), uuid7()
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
@@ -133,12 +135,12 @@ class ChatService:
             if first_id != reply_id:
                 return _exchange(*await conversations.exchange(first_id)), None
             conversation, newest = await self._open(conversations, data)
-            told = self._told(newest, data.content)
-            await self._allowance.reserve(session, self._user_id, reply_id, data.model, told)
+            prompt = self._prompt(newest, data)
+            await self._allowance.reserve(session, self._user_id, reply_id, prompt)
             message = Message(id=message_id, role=Role.user, status=MessageStatus.completed, content=data.content)
             reply = self._reply(reply_id)
             await conversations.append(conversation, newest[0].position if newest else 0, message, reply)
-            return _exchange(message, reply), self._lines(message, newest, told)
+            return _exchange(message, reply), self._loader(message, newest, prompt, data)
 
     async def _claim(self, session: AsyncSession, data: MessageCreate, key: str, reply_id: UUID) -> UUID:
         asked = fingerprint(f"message {data.model_dump_json()}")
@@ -160,18 +162,19 @@ class ChatService:
         process_id = self._replies.process_id
         return Message(id=id, role=Role.assistant, status=MessageStatus.pending, content="", process_id=process_id)
 
-    def _told(self, newest: Sequence[Said], content: str) -> Sequence[Line]:
-        return [*within(self._settings.history_max_tokens, newest), Line("user", content)]
+    def _prompt(self, newest: Sequence[Said], data: MessageCreate) -> Prompt:
+        messages = [*within(self._settings.history_max_tokens, newest), UserMessage(data.content)]
+        return Prompt(messages, self._settings.ai_system_prompt, data.model)
 
-    def _lines(self, message: Message, newest: Sequence[Said], told: Sequence[Line]) -> Lines:
-        """What the model is told: at once, or when the reply before has ended, which is then a part of it."""
+    def _loader(self, message: Message, newest: Sequence[Said], prompt: Prompt, data: MessageCreate) -> PromptLoader:
+        """Returns what loads the prompt: at once, or when the reply before has ended, which is then a part of it."""
 
-        async def lines() -> Sequence[Line]:
+        async def load() -> Prompt:
             if not _is_busy(newest):
-                return told
-            return self._told(await self._after(message, newest[0].id), message.content)
+                return prompt
+            return self._prompt(await self._after(message, newest[0].id), data)
 
-        return lines
+        return load
 
     @property
     def _reach(self) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models.agent import Agent
 from app.repositories.agent import AgentRepository, Grant
 from app.schemas.execution import Configuration, GrantedSubagent, GrantedTool, Limits
-from app.services.agent_ai import ToolSpec
+from app.services.ai import ToolSpec
 
 DELEGATION: Mapping[str, Any] = {
     "type": "object",

@@ -23,8 +23,7 @@ from app.repositories.run import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRepository, Used
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
-from app.services.agent_ai import Answered, Returned
-from app.services.ai import Spent
+from app.services.ai import AssistantMessage, ModelUsage, ToolResult
 from app.services.execution_log import new
 from app.services.metering import count
 from app.services.reports import added, report
@@ -82,13 +81,15 @@ class Journal:
         """Only a step that is done is a step forward."""
         return 0 if any(event.entry for event in self._noted) else self._execution.losses
 
-    def note(self, event: StoredEvent, entry: Answered | Returned | None = None, *, also_above: bool = False) -> None:
+    def note(
+        self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_above: bool = False
+    ) -> None:
         """`also_above`: for those, too, who follow the executions that this one is a part of."""
         self._noted.append(new(event, None if entry is None else stored(entry)))
         if also_above:
             self._above.append(new(event))
 
-    def spend(self, spent: Spent) -> None:
+    def spend(self, spent: ModelUsage) -> None:
         """On one request to a model, which may have failed."""
         execution = self._execution
         execution.steps += 1

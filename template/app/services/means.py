@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 from app.core.database import Database
 from app.core.events import Events
-from app.services.agent_ai import AgentAI
+from app.services.ai import ModelGateway
 from app.services.budgets import Budgets
 from app.services.execution_settings import ExecutionSettings
 from app.services.signals import Signals
@@ -17,7 +17,7 @@ class Means:
     settings: ExecutionSettings
     database: Database
     events: Events
-    ai: AgentAI
+    ai: ModelGateway
     toolbox: Toolbox
     budgets: Budgets
     signals: Signals

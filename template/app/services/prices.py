@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from app.services.demo import DEMO
+from app.services.ai.demo import DEMO
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> Decimal | None:

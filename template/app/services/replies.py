@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
 from app.services.abandoned import Abandoned
-from app.services.ai import AI, Answer, Line, ModelFailure
+from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt
 from app.services.following import deleted, stored
 from app.services.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.metering import count
@@ -37,8 +37,8 @@ FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
 """Between two times that what was said is stored; the second where it is kept nowhere else meanwhile."""
 
 T = TypeVar("T")
-Lines = Callable[[], Awaitable[Sequence[Line]]]
-"""What a model is told, once it is the reply's turn."""
+PromptLoader = Callable[[], Awaitable[Prompt]]
+"""Waits until it is the reply's turn, and returns its prompt."""
 
 log = structlog.stdlib.get_logger("app.replies")
 
@@ -49,9 +49,7 @@ class Turn:
 
     user_id: UUID
     reply: MessageRead
-    lines: Lines
-    model: str | None = None
-    """None: the one that answers when none is asked for."""
+    load_prompt: PromptLoader
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +58,7 @@ class _Saying:
 
     turn: Turn
     log: Log
-    answer: Answer | None = None
+    stream: ModelStream | None = None
     scope: CancelScope = field(default_factory=CancelScope)
     cut: MessageStatus = MessageStatus.interrupted
     """What it is if the scope is cancelled."""
@@ -68,14 +66,14 @@ class _Saying:
     """Characters that are stored already."""
 
     def outcome(self, status: MessageStatus, code: str | None = None, detail: str | None = None) -> Outcome:
-        spent = asdict(self.answer.spent) if self.answer else {}
-        return Outcome(status, self.log.text, code, detail, **spent)
+        usage = asdict(self.stream.usage) if self.stream else {}
+        return Outcome(status, self.log.text, code, detail, **usage)
 
 
 class Replies:
     """Those that this process speaks."""
 
-    def __init__(self, database: Database, events: Events, ai: AI, process_id: UUID) -> None:
+    def __init__(self, database: Database, events: Events, ai: ModelGateway, process_id: UUID) -> None:
         self.process_id = process_id
         self._database = database
         self._events = events
@@ -149,11 +147,11 @@ class Replies:
         """The one part of a reply that can be cancelled: what was said is always stored."""
         try:
             with saying.scope:
-                lines = await self._retry(saying.turn.lines, saying, "read of a history")
-                async with self._ai.answer(lines, saying.turn.model) as saying.answer:
-                    async for piece in saying.answer:
+                prompt = await self._retry(saying.turn.load_prompt, saying, "read of a history")
+                async with self._ai.ask(prompt) as saying.stream:
+                    async for piece in saying.stream:
                         self._events.append(saying.turn.reply.id, storable(piece))
-                return saying.outcome(MessageStatus.completed, saying.answer.code)
+                return saying.outcome(MessageStatus.completed, saying.stream.message.code)
         except Exception as error:
             return saying.outcome(MessageStatus.failed, *_reason(error))
         return saying.outcome(saying.cut)
@@ -198,7 +196,7 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_replies(
-    database: Database, events: Events, ai: AI, *, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
+    database: Database, events: Events, ai: ModelGateway, *, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
     replies = Replies(database, events, ai, heartbeat.id)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import append, let_go
 from app.schemas.execution_event import SubagentCompleted
-from app.services.agent_ai import Returned
+from app.services.ai import ToolResult
 from app.services.execution_log import new
 from app.services.transcript import stored
 
@@ -27,7 +27,7 @@ def report(session: AsyncSession, child: Execution, end: Mapping[str, Any], pare
         status=end["status"],
         content=content,
     )
-    append(session, parent, new(completed, stored(Returned("", completed.name, content))))
+    append(session, parent, new(completed, stored(ToolResult("", completed.name, content))))
     let_go(parent, ExecutionStatus.queued)
 
 

@@ -15,8 +15,7 @@ from app.repositories.run import Claim
 from app.repositories.usage import UsageRepository
 from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
-from app.services.agent_ai import Answered, Prompt, texts
-from app.services.ai import Line, ModelFailure
+from app.services.ai import AssistantMessage, ModelFailure, Prompt
 from app.services.calls import Calls, told
 from app.services.configuration import specs
 from app.services.execution_log import usage
@@ -134,31 +133,31 @@ class Run:
         self._check_limits()
         prompt = self._prompt()
         await self._reserve(prompt)
-        self._journal.note(events.ModelStarted(model=prompt.model))
+        self._journal.note(events.ModelStarted(model=self._configuration.model_name))
         await self._journal.commit()
-        async with self._means.ai.ask(prompt) as step:
+        async with self._means.ai.ask(prompt) as stream:
             try:
-                async for text in step:
+                async for text in stream:
                     self._journal.say(storable(text))
             finally:
-                self._journal.spend(step.spent)
-            answered = _storable(step.answered)
-        calls = self._transcript.add(answered)
+                self._journal.spend(stream.usage)
+            message = _storable(stream.message)
+        calls = self._transcript.add(message)
         self._journal.note(
             events.ModelCompleted(
-                model=step.spent.model,
-                text=answered.text,
+                model=stream.usage.model,
+                text=message.text,
                 calls=list(map(told, calls)),
-                input_tokens=step.spent.input_tokens,
-                output_tokens=step.spent.output_tokens,
-                code=answered.code,
+                input_tokens=stream.usage.input_tokens,
+                output_tokens=stream.usage.output_tokens,
+                code=message.code,
             ),
-            answered,
+            message,
         )
 
     def _prompt(self) -> Prompt:
-        agent, entries = self._configuration, tuple(self._transcript.entries)
-        return Prompt(agent.model_name, agent.instructions, agent.temperature, entries, specs(agent))
+        agent, messages = self._configuration, tuple(self._transcript.messages)
+        return Prompt(messages, agent.instructions, agent.model_name, specs(agent), agent.temperature)
 
     def _check_limits(self) -> None:
         """Raises Exhausted."""
@@ -172,12 +171,12 @@ class Run:
         budgets, execution = self._means.budgets, self._execution
         if not budgets.active:
             return
-        amount = budgets.at_most(prompt.model, [Line("user", text) for text in texts(prompt)])
+        amount = budgets.at_most(prompt)
         async with self._means.database.write(self._execution.user_id) as session:
             balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
             budgets.check(balance, amount)
 
-    async def _complete(self, answer: Answered) -> None:
+    async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=usage(self._execution))
         self._journal.note(completed)
         await self._journal.end(ExecutionStatus.completed, output=answer.text)
@@ -192,6 +191,6 @@ class Run:
         return self._configuration.limits
 
 
-def _storable(answered: Answered) -> Answered:
-    calls = [replace(call, name=storable(call.name), arguments=storable(call.arguments)) for call in answered.calls]
-    return replace(answered, text=storable(answered.text), calls=calls)
+def _storable(message: AssistantMessage) -> AssistantMessage:
+    calls = [replace(call, name=storable(call.name), arguments=storable(call.arguments)) for call in message.tool_calls]
+    return replace(message, text=storable(message.text), tool_calls=calls)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.services.agent_ai import Answered, Asked, Entry, Returned, ToolCall
+from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Pending:
 
 class Transcript:
     def __init__(self, input: str, entries: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.entries: list[Entry] = [Asked(input)]
+        self.messages: list[ChatMessage] = [UserMessage(input)]
         self._calls = 0
         self._pending: list[Pending] = []
         for entry in entries:
@@ -29,30 +29,34 @@ class Transcript:
         return self._pending[0] if self._pending else None
 
     @property
-    def answer(self) -> Answered | None:
+    def answer(self) -> AssistantMessage | None:
         """The last word, once the model asks for nothing more."""
-        last = self.entries[-1]
-        return last if isinstance(last, Answered) and not last.calls else None
+        last = self.messages[-1]
+        return last if isinstance(last, AssistantMessage) and not last.tool_calls else None
 
-    def add(self, entry: Answered | Returned) -> Sequence[Pending]:
-        """The calls that are to be answered now."""
-        if isinstance(entry, Answered):
-            numbered = enumerate(entry.calls, start=self._calls + 1)
+    def add(self, message: AssistantMessage | ToolResult) -> Sequence[Pending]:
+        """Returns the calls that are to be answered now."""
+        if isinstance(message, AssistantMessage):
+            numbered = enumerate(message.tool_calls, start=self._calls + 1)
             self._pending = [Pending(f"call_{number}", call) for number, call in numbered]
-            self._calls += len(entry.calls)
-            self.entries.append(entry)
+            self._calls += len(message.tool_calls)
+            self.messages.append(message)
         else:
             answered = self._pending.pop(0)
-            self.entries.append(replace(entry, call_id=answered.call.id))
+            self.messages.append(replace(message, call_id=answered.call.id))
         return list(self._pending)
 
 
-def stored(entry: Answered | Returned) -> dict[str, Any]:
-    return asdict(entry)
+def stored(message: AssistantMessage | ToolResult) -> dict[str, Any]:
+    """Returns the message as rows have it since the first release."""
+    if isinstance(message, ToolResult):
+        return asdict(message)
+    calls = [asdict(call) for call in message.tool_calls]
+    return {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
 
 
-def _loaded(entry: Mapping[str, Any]) -> Answered | Returned:
+def _loaded(entry: Mapping[str, Any]) -> AssistantMessage | ToolResult:
     if "calls" not in entry:
-        return Returned(**entry)
+        return ToolResult(**entry)
     calls = [ToolCall(**call) for call in entry["calls"]]
-    return Answered(entry["text"], calls, entry["raw"], entry["code"])
+    return AssistantMessage(entry["text"], calls, entry["raw"], entry["code"])

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.services.agent_ai import NOTHING, Prompt, Returned, ToolCall
-from app.services.agent_chain import open_agent_ai
-from app.services.ai_chain import AIChain
-from app.services.demo import DemoModel
+from app.services.ai import AssistantMessage, Prompt, ToolCall, ToolResult
+from app.services.ai.demo import DemoModel
+from app.services.ai.fallback import FallbackGateway
 from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, SECRET, SO_FAR, Call, Dialect, Failure
 from tests.protocols.gateway import Connect, everything_logged, gateway, warm_gateways
 from tests.protocols.rounds import ASKED, SECOND, TOOLS, WORDS, ask, history
@@ -91,18 +90,18 @@ async def test_calls_are_heard(dialect: Dialect, text: str, calls: Sequence[Call
     server.will(dialect.answer(dialect.calling(text, *calls)))
     told = await ask(ai, ASKED)
     wanted = [(call.id, call.name, json.loads("".join(call.pieces) or "{}")) for call in calls]
-    assert list(map(read, told.answered.calls)) == wanted
-    assert (told.text, told.answered.text, told.answered.code, told.failure) == (text, text, None, None)
-    assert (told.spent.input_tokens, told.spent.output_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
-    assert (told.spent.model, told.spent.cost) == (dialect.model, dialect.cost)
+    assert list(map(read, told.message.tool_calls)) == wanted
+    assert (told.text, told.message.text, told.message.code, told.code) == (text, text, None, None)
+    assert (told.usage.input_tokens, told.usage.output_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
+    assert (told.usage.model, told.usage.cost) == (dialect.model, dialect.cost)
 
 
 @every
 async def test_a_call_that_comes_in_pieces_shows_life(dialect: Dialect, connected: Connect) -> None:
     ai, server = await connected(dialect)
     server.will(dialect.answer(dialect.calling("", ROME)))
-    step = open_agent_ai(ai).opened[dialect.model].ask(Prompt(dialect.model, "", 0, [ASKED], TOOLS))
-    pieces = [piece async for piece in step]
+    stream = ai.opened[dialect.model].ask(Prompt([ASKED], tools=TOOLS))
+    pieces = [piece async for piece in stream]
     assert len(pieces) >= (len(ROME.pieces) if dialect.writes_arguments else 1)
     assert not any(pieces)
 
@@ -114,10 +113,10 @@ async def test_arguments_that_are_no_json_are_kept_and_can_be_answered(dialect: 
         dialect.answer(dialect.calling("", Call("call_1", "weather", ('{"city": ', "Rome")))), dialect.speak("Oh.")
     )
     first = await ask(ai, ASKED)
-    assert first.answered.calls == [ToolCall("call_1", "weather", '{"city": Rome')]
+    assert first.message.tool_calls == [ToolCall("call_1", "weather", '{"city": Rome')]
     sentence = "The arguments are no JSON."
-    second = await ask(ai, ASKED, first.answered, Returned("call_1", "weather", sentence))
-    assert (second.text, second.failure) == ("Oh.", None)
+    second = await ask(ai, ASKED, first.message, ToolResult("call_1", "weather", sentence))
+    assert (second.text, second.code) == ("Oh.", None)
     assert sentence in json.dumps(server.requests[-1].body)
 
 
@@ -126,8 +125,8 @@ async def test_what_is_sent_in_the_second_round(dialect: Dialect, connected: Con
     ai, server = await connected(dialect)
     server.will(dialect.answer(dialect.calling(WORDS, ROME, OSLO)), dialect.speak("Yes."))
     first = await ask(ai, ASKED)
-    second = await ask(ai, *history(first.answered))
-    assert (second.text, second.answered.text, second.answered.calls) == ("Yes.", "Yes.", [])
+    second = await ask(ai, *history(first.message))
+    assert (second.text, second.message.text, second.message.tool_calls) == ("Yes.", "Yes.", [])
     body, wanted = server.requests[1].body, SECOND[dialect.model]
     assert {key: body.get(key) for key in wanted} == wanted
 
@@ -136,19 +135,19 @@ async def test_what_is_sent_in_the_second_round(dialect: Dialect, connected: Con
 async def test_instructions_may_be_empty(dialect: Dialect, connected: Connect) -> None:
     ai, server = await connected(dialect)
     server.will(dialect.speak("Yes."))
-    assert (await ask(ai, ASKED, instructions="")).failure is None
+    assert (await ask(ai, ASKED, instructions="")).code is None
 
 
 @every
 async def test_a_round_of_another_model_is_taken_up(dialect: Dialect, connected: Connect) -> None:
     ai, server = await connected(dialect)
-    both = AIChain({**ai.opened, "demo": DemoModel(0)}, ai.models, ["demo"], 30, 0)
+    both = FallbackGateway({**ai.opened, "demo": DemoModel(0)}, ai.models, ["demo"], 30, 0)
     server.will(dialect.overloaded, dialect.speak("Yes."))
     first = await ask(both, ASKED)
-    assert (first.spent.model, first.spent.cost) == ("demo", Decimal(0))
-    [call] = first.answered.calls
-    second = await ask(both, ASKED, first.answered, Returned(call.id, call.name, "18 degrees"))
-    assert (second.text, second.spent.model) == ("Yes.", dialect.model)
+    assert (first.usage.model, first.usage.cost) == ("demo", Decimal(0))
+    [call] = first.message.tool_calls
+    second = await ask(both, ASKED, first.message, ToolResult(call.id, call.name, "18 degrees"))
+    assert (second.text, second.usage.model) == ("Yes.", dialect.model)
     sent = json.dumps(server.requests[1].body)
     assert sent.count(call.id) == 2
     assert "18 degrees" in sent
@@ -160,8 +159,8 @@ async def test_a_failure_has_a_code_and_repeats_nothing(dialect: Dialect, failur
     server.will(failure.answer)
     with everything_logged() as log:
         told = await ask(ai, ASKED)
-    assert (told.failure, told.text, len(server.requests)) == (failure.code, failure.text, 1)
-    assert told.answered == NOTHING
+    assert (told.code, told.text, len(server.requests)) == (failure.code, failure.text, 1)
+    assert told.message == AssistantMessage()
     assert SECRET not in told.sentence
     assert SECRET not in log.getvalue()
 
@@ -171,7 +170,7 @@ async def test_a_call_of_a_tool_where_there_are_none_is_a_failure(dialect: Diale
     ai, server = await connected(dialect)
     server.will(dialect.answer(dialect.calling(SO_FAR, ROME)))
     told = await ask(ai, ASKED, tools=[])
-    assert (told.failure, told.text, told.answered) == ("tool_call", SO_FAR, NOTHING)
+    assert (told.code, told.text, told.message) == ("tool_call", SO_FAR, AssistantMessage())
 
 
 @every
@@ -181,9 +180,9 @@ async def test_a_cut_in_a_call_counts_what_was_heard_of_it(dialect: Dialect, con
     frames = dialect.calling("", replace(ROME, pieces=(long,)))
     server.will(dialect.answer(frames[: len(frames) // 2 + 1], End.cut))
     told = await ask(ai, ASKED)
-    assert told.failure == "model_disconnected"
-    assert told.spent.output_tokens > 20
-    assert told.spent.input_tokens >= INPUT_TOKENS
+    assert told.code == "model_disconnected"
+    assert told.usage.output_tokens > 20
+    assert told.usage.input_tokens >= INPUT_TOKENS
 
 
 @pytest.mark.parametrize("model", TEMPERATURES)
@@ -192,5 +191,5 @@ async def test_a_model_that_takes_no_temperature_is_given_none(model: str) -> No
         if dialect.model.split(":")[0] == model.split(":", maxsplit=1)[0]:
             async with gateway(dialect, model) as (ai, server):
                 server.will(dialect.speak("Yes."))
-                assert (await ask(ai, ASKED)).failure is None
+                assert (await ask(ai, ASKED)).code is None
             assert ("temperature" in server.requests[0].body) == TEMPERATURES[model]

@@ -26,8 +26,8 @@ async def test_a_thought_goes_back_as_it_came() -> None:
     async with gateway(MESSAGES) as (ai, server):
         server.will(MESSAGES.answer([start, *THOUGHT, *rest]), MESSAGES.speak("Yes."))
         first = await ask(ai, ASKED)
-        assert (first.text, first.answered.text, len(first.answered.calls)) == ("", "", 1)
-        assert (await ask(ai, *history(first.answered))).text == "Yes."
+        assert (first.text, first.message.text, len(first.message.tool_calls)) == ("", "", 1)
+        assert (await ask(ai, *history(first.message))).text == "Yes."
     thought, call = server.requests[1].body["messages"][1]["content"]
     assert thought == {"type": "thinking", "thinking": "Rome, then.", "signature": "c2lnbmVk"}
     assert call["type"] == "tool_use"

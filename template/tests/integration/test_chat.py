@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.repositories.conversation import ConversationRepository
-from app.services.ai import Line
+from app.services.ai import AssistantMessage, UserMessage
 from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages, stream
 from tests.conftest import MakeSettings
 from tests.counting import statements
@@ -55,7 +55,7 @@ async def test_a_conversation_goes_on(alice: httpx2.AsyncClient, model: Scripted
     first = (await alice.post(SEND, json={"content": "one"})).json()
     second = (await alice.post(SEND, json={"content": "two", "conversation_id": first["conversation_id"]})).json()
     assert second["conversation_id"] == first["conversation_id"]
-    assert model.heard[1] == [Line("user", "one"), Line("assistant", "Yes, indeed."), Line("user", "two")]
+    assert model.heard[1] == [UserMessage("one"), AssistantMessage("Yes, indeed."), UserMessage("two")]
 
 
 async def test_history_is_the_newest_that_fits(
@@ -156,7 +156,7 @@ async def test_a_model_may_be_asked_for_if_it_is_allowed(alice: httpx2.AsyncClie
     reply = (await alice.post(SEND, json={"content": "What is up?", "model": "demo"})).json()
     assert reply["usage"] == {
         "model": "demo",
-        "input_tokens": 3,
+        "input_tokens": 8,  # with the instructions
         "output_tokens": len(reply["content"].split()),
         "cost": "0",
     }

@@ -7,7 +7,7 @@ from typing import Protocol
 import httpx2
 import pytest
 
-from app.services.ai import Line, ModelFailure, Spent
+from app.services.ai import AssistantMessage, ChatMessage, ModelFailure, ModelUsage, Prompt
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.protocols.dialect import KEY, REQUEST_ID, SO_FAR, Dialect, Failure
 from tests.protocols.server import Answer, Server, serve
@@ -50,14 +50,14 @@ class Unprovided:
     """A model without a provider, for a project that has no provider's SDK."""
 
     name = "demo"
-    tries_by_itself = False
+    has_own_retries = False
 
     def __init__(self) -> None:
         self._failure = Failure(Answer(), "")
-        self._heard: Sequence[Line] = []
+        self._heard: Sequence[ChatMessage] = []
 
-    def answer(self, lines: Sequence[Line]) -> "Unprovided.Said":
-        self._heard = lines
+    def ask(self, prompt: Prompt) -> "Unprovided.Said":
+        self._heard = prompt.messages
         return self.Said(self._failure)
 
     def fail(self, name: str) -> Failure:
@@ -76,8 +76,8 @@ class Unprovided:
     @dataclass
     class Said:
         failure: Failure
-        code: str | None = None
-        spent = Spent("demo")
+        message = AssistantMessage()
+        usage = ModelUsage("demo")
 
         async def __aiter__(self) -> AsyncGenerator[str]:
             if self.failure.text:

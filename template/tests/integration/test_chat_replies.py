@@ -1,7 +1,7 @@
 """Replies that end otherwise than by themselves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 import httpx2
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 
 from app.models.user import User
 from app.services import replies
-from app.services.ai import Line
+from app.services.ai import Prompt
 from tests.chats import CONVERSATIONS, Endless, Scripted, all_messages, messages, stream, until
 from tests.conftest import MakeSettings, client_for, end_other_connections, running, sign_in
 
@@ -19,7 +19,7 @@ async def test_an_error_inside_the_service_ends_the_reply_and_keeps_its_text(
     alice: httpx2.AsyncClient, app: FastAPI, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Broken(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
             yield "so far"
             raise RuntimeError("key sk-hunter2")
 
@@ -35,7 +35,7 @@ async def test_no_connection_is_held_while_the_model_speaks(alice: httpx2.AsyncC
     pool, seen = app.state.database.engine.pool, list[int]()
 
     class Watching(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
             for piece in ("a", "b"):
                 seen.append(pool.checkedout())
                 yield piece
@@ -103,7 +103,7 @@ async def test_a_reply_is_stored_although_its_connections_broke(
 
 async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncClient, app: FastAPI) -> None:
     class Deleting(Scripted):
-        async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+        async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
             yield "too late"
             [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
             await alice.delete(f"{CONVERSATIONS}/{conversation['id']}")

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.services.ai import Line
+from app.services.ai import AssistantMessage, UserMessage
 from tests.chats import (
     SEND,
     STREAM,
@@ -99,8 +99,8 @@ async def test_a_second_message_waits_for_its_turn(alice: httpx2.AsyncClient, ap
         *("two", "second reply"),
         *("three", "second reply"),
     ]
-    first = [Line("user", "one"), Line("assistant", "first reply"), Line("user", "two")]
-    assert second.heard == [first, [*first, Line("assistant", "second reply"), Line("user", "three")]]
+    first = [UserMessage("one"), AssistantMessage("first reply"), UserMessage("two")]
+    assert second.heard == [first, [*first, AssistantMessage("second reply"), UserMessage("three")]]
 
 
 async def test_a_message_whose_turn_has_not_come_can_be_stopped(alice: httpx2.AsyncClient, endless: Endless) -> None:

@@ -1,7 +1,7 @@
 """What replies cost the people who asked for them, and how much they may ask for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,7 @@ from app.core import events as events_module
 from app.models.message import Message
 from app.models.usage import Reservation
 from app.services.abandoned import Abandoned
-from app.services.ai import Line, ModelFailure, Spent
+from app.services.ai import ModelFailure, ModelUsage, Prompt
 from tests.chats import CONVERSATIONS, SEND, STREAM, Endless, Said, Scripted, all_messages, stream
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.counting import statements
@@ -23,7 +23,7 @@ from tests.integration.test_errors import assert_problem
 
 USAGE, ME = "/api/v1/usage", "/api/v1/users/me"
 HELLO = {"content": "hello"}
-SPENT = Spent("acme:one", 30, 12, Decimal("0.000000042"))
+SPENT = ModelUsage("acme:one", 30, 12, Decimal("0.000000042"))
 NO_AUDIO = {"characters": 0, "seconds": 0}
 ROW = {"feature": "chat", "model": "acme:one", "requests": 1, "input_tokens": 30, "output_tokens": 12, **NO_AUDIO}
 Clients = list[httpx2.AsyncClient]
@@ -33,9 +33,9 @@ class Costly(Endless):
     """Thinks in the middle, and has a price."""
 
     @asynccontextmanager
-    async def answer(self, lines: Sequence[Line], model: str | None = None) -> AsyncGenerator[Said]:
-        async with super().answer(lines, model) as answer:
-            answer.spent = SPENT
+    async def ask(self, prompt: Prompt) -> AsyncGenerator[Said]:
+        async with super().ask(prompt) as answer:
+            answer.usage = SPENT
             yield answer
 
 
@@ -96,7 +96,7 @@ async def test_however_a_reply_ends_it_is_counted(
 async def test_what_fails_before_a_model_is_asked_costs_nothing(alice: httpx2.AsyncClient, app: FastAPI) -> None:
     class Closed(Scripted):
         @asynccontextmanager
-        async def answer(self, lines: Sequence[Line], model: str | None = None) -> AsyncGenerator[Said]:
+        async def ask(self, prompt: Prompt) -> AsyncGenerator[Said]:
             raise ModelFailure("model_error", "No.")
             yield
 

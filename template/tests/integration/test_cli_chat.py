@@ -4,7 +4,7 @@ import ast
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from app.api.v1.chat import chat_of
 from app.cli.chat import LOCAL_ACCOUNT, Talk, account, ask
 from app.core.errors import SetupError
-from app.services.ai import Line, ModelFailure
+from app.services.ai import ModelFailure, Prompt
 from tests.chats import Scripted
 from tests.integration.conftest import InProcess, Project, branch, newest, remove_own_revisions
 
@@ -141,7 +141,7 @@ def test_ctrl_c_during_a_reply_keeps_what_was_said(prepared: Project) -> None:
 class Broken(Scripted):
     """A model that fails after its first words."""
 
-    async def stream(self, lines: Sequence[Line]) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
         yield "Well"
         raise ModelFailure("model_timeout", "The model did not answer in time.")
 

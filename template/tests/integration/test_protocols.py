@@ -8,9 +8,21 @@ from typing import Any
 
 import pytest
 
-from app.services.ai import ModelFailure, Spent
+from app.services.ai import ModelFailure, ModelUsage, Prompt
+from app.services.ai.registry import open_gateway
 from tests.protocols.dialect import INPUT_TOKENS, KEY, OUTPUT_TOKENS, SECRET, SO_FAR, Dialect, Failure, Sent
-from tests.protocols.gateway import LINES, Connect, ask, connect, everything_logged, gateway, impatient, warm_gateways
+from tests.protocols.gateway import (
+    MESSAGES,
+    PROMPT,
+    Connect,
+    ask,
+    connect,
+    everything_logged,
+    gateway,
+    impatient,
+    settings_for,
+    warm_gateways,
+)
 from tests.protocols.server import Answer, End, serve
 from tests.protocols.spoken import INSTALLED
 
@@ -49,25 +61,37 @@ async def connected(anyio_backend: str) -> AsyncGenerator[Connect]:
 async def test_a_reply_comes_piece_by_piece_and_says_what_it_used(dialect: Dialect) -> None:
     said = asyncio.Event()
     *beginning, last = dialect.begin("Yes", ", indeed.")
-    async with gateway(dialect) as (ai, server), ai.answer(LINES) as answer:
+    async with gateway(dialect) as (ai, server), ai.ask(PROMPT) as stream:
         server.will(dialect.answer([*beginning, said, last, *dialect.closing("Yes, indeed.")]))
-        pieces = aiter(answer)
+        pieces = aiter(stream)
         assert await anext(pieces) == "Yes"
         said.set()
         assert [piece async for piece in pieces] == [", indeed."]
-        assert (answer.spent.input_tokens, answer.spent.output_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
-        assert (answer.spent.model, answer.spent.cost, answer.code) == (dialect.model, dialect.cost, None)
+        assert (stream.usage.input_tokens, stream.usage.output_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
+        assert (stream.usage.model, stream.usage.cost, stream.message.code) == (dialect.model, dialect.cost, None)
 
 
 @every
 async def test_what_is_sent(dialect: Dialect) -> None:
-    async with gateway(dialect, ai_system_prompt="Be brief.") as (ai, server):
+    async with gateway(dialect) as (ai, server):
         server.will(dialect.speak("Yes."))
-        assert (await ask(ai)).text == "Yes."
+        assert (await ask(ai, Prompt(MESSAGES, "Be brief."))).text == "Yes."
     [request] = server.requests
     name = dialect.model.split(":", 1)[1]
-    said = [(line.role, line.text) for line in LINES]
+    said = [("user", MESSAGES[0].text), ("assistant", MESSAGES[1].text), ("user", MESSAGES[2].text)]
     assert dialect.sent(request) == Sent(dialect.path, KEY, name, "Be brief.", said)
+
+
+@every
+async def test_a_key_may_come_with_a_line_break(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve() as server:
+        dialect.point_at(server.url, monkeypatch)
+        if not dialect.key_variable.startswith("AWS_"):  # credentials of AWS are its own client's
+            monkeypatch.setenv(dialect.key_variable, f" {KEY}\r\n")
+        async with open_gateway(settings_for(dialect.model)) as ai:
+            server.will(dialect.speak("Yes."))
+            assert (await ask(ai)).text == "Yes."
+    assert dialect.sent(server.requests[0]).key == KEY
 
 
 @table("dialect, failure", FAILURES)
@@ -100,10 +124,10 @@ async def test_silence_after_a_word_is_a_timeout_and_lets_the_connection_go(
 ) -> None:
     ai, server = await connected(dialect)
     server.will(dialect.break_off(SO_FAR, end=End.silence))
-    async with ai.answer(LINES) as answer:
-        pieces = aiter(answer)
+    async with ai.ask(PROMPT) as stream:
+        pieces = aiter(stream)
         assert await anext(pieces) == SO_FAR
-        answer._timeout = 0.05  # pyright: ignore[reportAttributeAccessIssue]
+        stream._timeout = 0.05  # pyright: ignore[reportAttributeAccessIssue]
         with pytest.raises(ModelFailure) as caught:
             await anext(pieces)
     assert caught.value.code == "model_timeout"
@@ -125,13 +149,13 @@ async def test_a_reply_that_is_left_lets_its_connection_go_and_what_it_used_is_e
     text = "one two three four five six seven"
     async with gateway(dialect) as (ai, server):
         server.will(dialect.break_off(text, end=End.silence))
-        async with ai.answer(LINES) as answer:
-            assert answer.spent == Spent(dialect.model)
-            assert await anext(aiter(answer)) == text
+        async with ai.ask(PROMPT) as stream:
+            assert stream.usage == ModelUsage(dialect.model)
+            assert await anext(aiter(stream)) == text
         if dialect.frees_connections:
             await asyncio.wait_for(server.connections[0].wait(), 30)
-    assert answer.spent.input_tokens > 10
-    assert answer.spent.output_tokens == 9
+    assert stream.usage.input_tokens > 10
+    assert stream.usage.output_tokens == 9
 
 
 @every
@@ -140,7 +164,7 @@ async def test_what_failed_for_a_moment_is_tried_again(dialect: Dialect) -> None
     async with gateway(dialect, ai_max_retries=1) as (ai, server):
         server.will(busy, dialect.speak("Yes."))
         heard = await ask(ai)
-        assert (heard.text, len(server.requests)) == (("", 1) if dialect.tries_by_itself else ("Yes.", 2))
+        assert (heard.text, len(server.requests)) == (("", 1) if dialect.has_own_retries else ("Yes.", 2))
 
 
 @every
@@ -148,9 +172,9 @@ async def test_another_model_answers_when_it_is_overloaded(dialect: Dialect) -> 
     async with gateway(dialect, ai_fallback_models=["demo"]) as (ai, server):
         server.will(dialect.overloaded)
         heard = await ask(ai)
-        assert (heard.spent.model, heard.spent.cost, heard.code) == ("demo", Decimal(0), None)
+        assert (heard.usage.model, heard.usage.cost, heard.code) == ("demo", Decimal(0), None)
         server.will(dialect.speak("Yes."))
-        assert (await ask(ai)).spent.model == dialect.model
+        assert (await ask(ai)).usage.model == dialect.model
 
 
 @every
@@ -160,7 +184,7 @@ async def test_connections_serve_everyone_and_are_closed_at_the_end(dialect: Dia
         another = f"{dialect.model}-2"
         async with connect(server, dialect, ai_allowed_models=[another]) as ai:
             for model in (dialect.model, another, dialect.model):
-                assert (await ask(ai, model)).text == "Yes."
+                assert (await ask(ai, replace(PROMPT, model=model))).text == "Yes."
             assert len(server.connections) == (1 if dialect.keeps_connections else 3)
         if dialect.closes_connections:
             for connection in server.connections:

@@ -15,8 +15,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
-from app.services.agent_ai import Answered, Asked, Returned
-from app.services.ai import ModelFailure
+from app.services.ai import AssistantMessage, ModelFailure, ToolResult, UserMessage
 from app.services.approvals import expire
 from tests.agents import (
     EXECUTIONS,
@@ -52,11 +51,11 @@ async def test_a_model_is_told_what_its_tools_returned(app: FastAPI, alice: http
     model = play(app, SUM, "It is 5.")
     done = await run(alice, "calculate")
     assert (done["status"], done["output"]) == ("completed", "It is 5.")
-    asked, answered, told = model.prompts[1].entries
-    assert asked == Asked("go")
-    assert isinstance(answered, Answered)
-    assert answered.calls == SUM.calls
-    assert told == Returned("id-0", "calculate", "5")
+    asked, answered, told = model.prompts[1].messages
+    assert asked == UserMessage("go")
+    assert isinstance(answered, AssistantMessage)
+    assert answered.tool_calls == SUM.tool_calls
+    assert told == ToolResult("id-0", "calculate", "5")
     assert done["usage"] == {"steps": 2, "input_tokens": 20, "output_tokens": 10, "cost": None}
 
 

@@ -32,12 +32,15 @@ every = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect
 
 
 @asynccontextmanager
-async def gateway(dialect: Dialect, *, silence: float = 60, **more: Any) -> AsyncGenerator[tuple[Voices, Server]]:
+async def gateway(
+    dialect: Dialect, *, silence: float = 60, key: str = KEY, **more: Any
+) -> AsyncGenerator[tuple[Voices, Server]]:
     provider = dialect.provider
     own = {"tts_provider": provider, "stt_provider": provider, "tts_voice": dialect.voice, **more}
     async with serve() as server:
         with pytest.MonkeyPatch.context() as patch:
             dialect.point_at(server.url, patch)
+            patch.setenv(dialect.key_variable, key)
             patch.setenv("STT_MODEL", dialect.stt)
             patch.setenv("SPEECH_TIMEOUT", str(silence))
             async with open_voices(SpeechSettings.model_validate(own)) as voices:
@@ -80,6 +83,15 @@ async def test_what_is_sent_to_be_read(dialect: Dialect, format: AudioFormat) ->
         assert await spoken(voices, made) == b"audio"
         [request] = server.requests
     assert dialect.read(request) == Read(dialect.speak_path, KEY, TEXT, dialect.voice, dialect.formats[format], 1.1)
+
+
+@every
+async def test_a_key_may_come_with_a_line_break(dialect: Dialect) -> None:
+    async with gateway(dialect, key=f" {KEY}\r\n") as (voices, server):
+        server.will(Answer([b"audio"]))
+        assert await spoken(voices) == b"audio"
+        [request] = server.requests
+    assert dialect.key(request) == KEY
 
 
 @every

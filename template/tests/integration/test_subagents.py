@@ -10,8 +10,7 @@ from fastapi import FastAPI
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.services.agent_ai import Answered, Prompt
-from app.services.ai import ModelFailure
+from app.services.ai import AssistantMessage, ModelFailure, Prompt
 from tests.agents import (
     EXECUTIONS,
     Thinking,
@@ -41,7 +40,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 
 async def test_an_agent_delegates_and_goes_on_with_the_result(app: FastAPI, alice: httpx2.AsyncClient) -> None:
-    play(app, by_role(delegates, lambda prompt: f"I was told to {prompt.entries[0].text}"))
+    play(app, by_role(delegates, lambda prompt: f"I was told to {prompt.messages[0].text}"))
     chief = await team(alice)
     done = await ended(alice, (await execute(alice, chief["id"]))["id"])
     assert done["output"] == "The helper says: I was told to help"
@@ -123,7 +122,7 @@ async def test_circles_that_came_about_later_end(app: FastAPI, alice: httpx2.Asy
     async with database.write() as session:
         session.add(AgentSubagent(agent_id=UUID(await helper_of(alice)), subagent_id=UUID(chief["id"])))
 
-    def everyone(prompt: Prompt) -> Answered | str:
+    def everyone(prompt: Prompt) -> AssistantMessage | str:
         [tool] = prompt.tools
         return " / ".join(returned(prompt)) or calls((tool.name, {"task": "you do it"}))
 

@@ -55,7 +55,7 @@ class Converse(Dialect):
     broken = _problem(500, "InternalServerException", "Internal server error.")
     overloaded = _problem(503, "ServiceUnavailableException", "Service unavailable.")
     too_long = _problem(400, "ValidationException", "Input is too long for requested model.")
-    tries_by_itself = True
+    has_own_retries = True
     blocks_threads = True
     closes_connections = False
     odd_frames: ClassVar = {"a wrong checksum": _event("contentBlockDelta", {})[:-1] + b"!"}

@@ -82,7 +82,7 @@ class Dialect(ABC):
     """Of that use, where the model that says it answered has a price."""
     writes_arguments: ClassVar[bool] = True
     """Those of a call are text, as the model wrote it, and not an object."""
-    tries_by_itself: ClassVar[bool] = False
+    has_own_retries: ClassVar[bool] = False
     blocks_threads: ClassVar[bool] = False
     """The SDK waits in a thread, which goes on when the reply is given up before its first byte."""
     keeps_connections: ClassVar[bool] = True

@@ -4,7 +4,7 @@ import io
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,44 +12,46 @@ import structlog
 
 from app.core.config import Settings
 from app.core.logging import configure_logging
-from app.services.ai import AI, Line, ModelFailure, Spent
-from app.services.ai_chain import AIChain
-from app.services.ai_model import open_ai
+from app.services.ai import AssistantMessage, ModelFailure, ModelGateway, ModelUsage, Prompt, UserMessage
+from app.services.ai.fallback import FallbackGateway
+from app.services.ai.registry import open_gateway
 from tests.protocols.dialect import SECRET, Dialect
 from tests.protocols.server import Server, serve
 
-Connect = Callable[[Dialect], Awaitable[tuple[AIChain, Server]]]
+Connect = Callable[[Dialect], Awaitable[tuple[FallbackGateway, Server]]]
 
-LINES = [
-    Line("user", f"Do you know {SECRET}?"),
-    Line("assistant", f"Yes, {SECRET} is a password."),
-    Line("user", f"Is {SECRET} a good one?"),
-]
+MESSAGES = (
+    UserMessage(f"Do you know {SECRET}?"),
+    AssistantMessage(f"Yes, {SECRET} is a password."),
+    UserMessage(f"Is {SECRET} a good one?"),
+)
+PROMPT = Prompt(MESSAGES, "You are a helpful assistant.")
 
 
 @dataclass(frozen=True)
 class Heard:
     text: str
-    spent: Spent
+    usage: ModelUsage
     code: str | None = None
     sentence: str = ""
     """Of a failure."""
+    message: AssistantMessage = field(default=AssistantMessage(), compare=False)
 
 
-async def ask(ai: AI, model: str | None = None) -> Heard:
+async def ask(ai: ModelGateway, prompt: Prompt = PROMPT) -> Heard:
     text = ""
-    async with ai.answer(LINES, model) as answer:
+    async with ai.ask(prompt) as stream:
         try:
-            async for piece in answer:
+            async for piece in stream:
                 text += piece
         except ModelFailure as failure:
-            return Heard(text, answer.spent, failure.code, str(failure))
-        return Heard(text, answer.spent, answer.code)
+            return Heard(text, stream.usage, failure.code, str(failure), stream.message)
+        return Heard(text, stream.usage, stream.message.code, message=stream.message)
 
 
-def impatient(ai: AIChain, seconds: float) -> AIChain:
+def impatient(ai: FallbackGateway, seconds: float) -> FallbackGateway:
     """The same models, whose clients are warm, with a shorter deadline."""
-    return AIChain(ai.opened, ai.models, [], seconds, 0)
+    return FallbackGateway(ai.opened, ai.models, [], seconds, 0)
 
 
 def settings_for(model: str, **values: Any) -> Settings:
@@ -60,17 +62,17 @@ def settings_for(model: str, **values: Any) -> Settings:
 @asynccontextmanager
 async def connect(
     server: Server, dialect: Dialect, model: str | None = None, **settings: Any
-) -> AsyncGenerator[AIChain]:
+) -> AsyncGenerator[FallbackGateway]:
     with pytest.MonkeyPatch.context() as patch:
         dialect.point_at(server.url, patch)
-        async with open_ai(settings_for(model or dialect.model, **settings)) as ai:
+        async with open_gateway(settings_for(model or dialect.model, **settings)) as ai:
             yield ai
 
 
 @asynccontextmanager
 async def gateway(
     dialect: Dialect, model: str | None = None, **settings: Any
-) -> AsyncGenerator[tuple[AIChain, Server]]:
+) -> AsyncGenerator[tuple[FallbackGateway, Server]]:
     async with serve() as server, connect(server, dialect, model, **settings) as ai:
         yield ai, server
 
@@ -78,10 +80,10 @@ async def gateway(
 @asynccontextmanager
 async def warm_gateways() -> AsyncGenerator[Connect]:
     """Each dialect's client is opened once, since that takes as long as ten tests."""
-    opened: dict[str, tuple[AIChain, Server]] = {}
+    opened: dict[str, tuple[FallbackGateway, Server]] = {}
     async with AsyncExitStack() as stack:
 
-        async def connect(dialect: Dialect) -> tuple[AIChain, Server]:
+        async def connect(dialect: Dialect) -> tuple[FallbackGateway, Server]:
             if dialect.model not in opened:
                 opened[dialect.model] = await stack.enter_async_context(gateway(dialect))
             return opened[dialect.model]

@@ -1,46 +1,40 @@
 """Two rounds with tools, and what each provider must be sent in the second."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from app.services.agent_ai import Answered, Asked, Entry, Prompt, Returned, ToolSpec
-from app.services.agent_chain import open_agent_ai
-from app.services.ai import ModelFailure, Spent
-from app.services.ai_chain import AIChain
+from app.services.ai import (
+    AssistantMessage,
+    ChatMessage,
+    Prompt,
+    ToolResult,
+    ToolSpec,
+    UserMessage,
+)
+from app.services.ai.fallback import FallbackGateway
+from tests.protocols import gateway
 from tests.protocols.dialect import SECRET
+from tests.protocols.gateway import Heard
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [ToolSpec("weather", "Tells the weather.", SCHEMA)]
-ASKED = Asked(f"Is it warm in {SECRET}?")
+ASKED = UserMessage(f"Is it warm in {SECRET}?")
 WORDS = "Let me see."
 RESULTS = {"call_1": "18 degrees", "call_2": "The tool failed."}
 
 
-@dataclass(frozen=True)
-class Told:
-    text: str
-    spent: Spent
-    answered: Answered
-    failure: str | None = None
-    sentence: str = ""
+async def ask(
+    ai: FallbackGateway,
+    *messages: ChatMessage,
+    tools: Sequence[ToolSpec] = TOOLS,
+    instructions: str = "Be brief.",
+) -> Heard:
+    return await gateway.ask(ai, Prompt(messages, instructions, tools=tools, temperature=2.0))
 
 
-async def ask(ai: AIChain, *entries: Entry, tools: Sequence[ToolSpec] = TOOLS, instructions: str = "Be brief.") -> Told:
-    text = ""
-    prompt = Prompt(ai.models[0], instructions, 2.0, entries, tools)
-    async with open_agent_ai(ai).ask(prompt) as step:
-        try:
-            async for piece in step:
-                text += piece
-        except ModelFailure as failure:
-            return Told(text, step.spent, step.answered, failure.code, str(failure))
-        return Told(text, step.spent, step.answered)
-
-
-def history(answered: Answered) -> Sequence[Entry]:
+def history(answer: AssistantMessage) -> Sequence[ChatMessage]:
     """What the second round begins with."""
-    return [ASKED, answered, *(Returned(call.id, call.name, RESULTS[call.id]) for call in answered.calls)]
+    return [ASKED, answer, *(ToolResult(call.id, call.name, RESULTS[call.id]) for call in answer.tool_calls)]
 
 
 def _completions(**function: Any) -> Mapping[str, Any]:

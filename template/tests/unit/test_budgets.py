@@ -12,7 +12,7 @@ from app.core.errors import BudgetExhausted
 from app.core.logging import configure_logging
 from app.repositories.usage import Amount, Balance
 from app.services import budgets as budgets_module
-from app.services.ai import Line
+from app.services.ai import AssistantMessage, Prompt, UserMessage
 from app.services.budgets import Budget, Budgets, open_budgets
 from app.services.prices import price
 
@@ -87,16 +87,17 @@ def test_nothing_is_refused_without_budgets() -> None:
 
 
 def test_the_longest_answer_is_reserved() -> None:
-    budgets = Budgets(settings(ai_system_prompt="x" * 40, dollars_per_day="0.5", ai_model=PRICED))
-    lines = [Line("user", "x" * 80), Line("assistant", "\N{CJK UNIFIED IDEOGRAPH-8A9E}" * 40)]
-    assert budgets.at_most("demo", lines) == amount(160)
-    assert budgets.at_most(UNPRICED, lines) == amount(160)
-    assert budgets.at_most(None, lines) == budgets.at_most(PRICED, lines) == Amount(160, cost_of(PRICED))
+    budgets = Budgets(settings(dollars_per_day="0.5", ai_model=PRICED))
+    messages = [UserMessage("x" * 80), AssistantMessage("\N{CJK UNIFIED IDEOGRAPH-8A9E}" * 40)]
+    prompts = {model: Prompt(messages, "x" * 40, model) for model in ("demo", UNPRICED, PRICED, None)}
+    assert budgets.at_most(prompts["demo"]) == amount(160)
+    assert budgets.at_most(prompts[UNPRICED]) == amount(160)
+    assert budgets.at_most(prompts[None]) == budgets.at_most(prompts[PRICED]) == Amount(160, cost_of(PRICED))
 
 
 def test_the_dearest_model_that_may_answer_is_reserved() -> None:
-    budgets = Budgets(settings(ai_system_prompt="", dollars_per_day="0.5", ai_fallback_models=["demo", DEARER]))
-    assert budgets.at_most(PRICED, [Line("user", "x" * 240)]).cost == cost_of(DEARER) > cost_of(PRICED)
+    budgets = Budgets(settings(dollars_per_day="0.5", ai_fallback_models=["demo", DEARER]))
+    assert budgets.at_most(Prompt([UserMessage("x" * 240)], model=PRICED)).cost == cost_of(DEARER) > cost_of(PRICED)
 
 
 def cost_of(model: str) -> Decimal:

@@ -121,11 +121,11 @@ def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_environment_wins_over_env_and_env_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("APP_NAME=second\nAI_MODEL='${NOT} expanded'\nLOG_LEVEL=ERROR\n")
-    (tmp_path / "defaults.env").write_text("APP_NAME=third\nAI_MODEL=third\nAI_SYSTEM_PROMPT=third\n")
+    (tmp_path / "defaults.env").write_text("APP_NAME=third\nAI_MODEL=third\nAPP_DESCRIPTION=third\n")
     monkeypatch.setattr(config, "ENV_FILE", tmp_path / ".env")
     monkeypatch.setattr(config, "DEFAULTS_FILE", tmp_path / "defaults.env")
     monkeypatch.setattr("os.environ", {"SECRET_KEY": SECRET, "LOG_LEVEL": "DEBUG"})
     load_environment()
     settings = read_settings(Settings)
     assert (settings.log_level, settings.app_name) == ("DEBUG", "second")
-    assert (settings.ai_model, settings.ai_system_prompt) == ("${NOT} expanded", "third")
+    assert (settings.ai_model, settings.app_description) == ("${NOT} expanded", "third")

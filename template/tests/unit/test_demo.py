@@ -1,20 +1,60 @@
+"""The demo model: deterministic, a word at a time, and each tool once."""
+
+import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
 
-from app.services.ai import Line, Spent
-from app.services.demo import QUOTED_CHARACTERS, DemoModel
+from app.services.ai import (
+    AssistantMessage,
+    ChatMessage,
+    ModelUsage,
+    Prompt,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    UserMessage,
+)
+from app.services.ai.demo import QUOTED_CHARACTERS, DemoModel
 from tests.conftest import ROOT, environment
 
+QUESTION = "What is the weather?"
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [ToolSpec("now", "Tells the time.", {"type": "object", "properties": {}}), ToolSpec("weather", "Knows.", CITY)]
 
-async def reply(*lines: Line) -> list[str]:
-    return [piece async for piece in DemoModel(delay=0).answer(lines)]
+
+async def reply(*messages: ChatMessage) -> list[str]:
+    return (await ask(*messages, tools=[]))[0]
 
 
 async def answer(question: str) -> str:
-    return "".join(await reply(Line("user", question)))
+    return "".join(await reply(UserMessage(question)))
+
+
+async def ask(*messages: ChatMessage, tools: Sequence[ToolSpec] = TOOLS) -> tuple[list[str], AssistantMessage]:
+    stream = DemoModel(delay=0).ask(Prompt(messages, "Be kind.", tools=tools))
+    return [piece async for piece in stream if piece], stream.message
+
+
+async def converse(*messages: ChatMessage) -> Sequence[ChatMessage]:
+    """Until it calls no more; each tool returns its name."""
+    said = list(messages)
+    for _ in range(9):
+        _, message = await ask(*said)
+        said.append(message)
+        if not message.tool_calls:
+            return said
+        said += [ToolResult(call.id, call.name, f"the {call.name}") for call in message.tool_calls]
+    raise AssertionError("it calls again and again")
+
+
+def calls(messages: Sequence[ChatMessage]) -> list[tuple[str, str, str]]:
+    made = [call for message in messages if isinstance(message, AssistantMessage) for call in message.tool_calls]
+    return [(call.id, call.name, call.arguments) for call in made]
 
 
 @pytest.mark.parametrize("question", ["?", "Wie geht's?", "What is {question} or {0}, 100%?", "🦜 " * 99])
@@ -35,12 +75,12 @@ async def test_the_same_question_gets_the_same_words() -> None:
 
 
 async def test_it_comes_a_word_at_a_time() -> None:
-    pieces = await reply(Line("user", "one two"))
+    pieces = await reply(UserMessage("one two"))
     assert all(len(piece.split()) == 1 for piece in pieces)
 
 
 async def test_the_newest_line_is_answered() -> None:
-    text = "".join(await reply(Line("user", "first"), Line("assistant", "yes"), Line("user", "second")))
+    text = "".join(await reply(UserMessage("first"), AssistantMessage("yes"), UserMessage("second")))
     assert "second" in text
     assert "first" not in text
 
@@ -56,23 +96,71 @@ async def test_white_space_is_quoted_as_one_space() -> None:
 
 
 async def test_its_words_are_its_tokens_and_they_are_free() -> None:
-    answer = DemoModel(delay=0).answer([Line("user", "one two"), Line("assistant", "three"), Line("user", "four five")])
-    assert answer.spent == Spent("demo", 0, 0, Decimal(0))
-    pieces = aiter(answer)
+    messages = [UserMessage("one two"), AssistantMessage("three"), UserMessage("four five")]
+    stream = DemoModel(delay=0).ask(Prompt(messages, "Be kind."))
+    assert stream.usage == ModelUsage("demo", 0, 0, Decimal(0))
+    pieces = aiter(stream)
     await anext(pieces)
-    assert answer.spent == Spent("demo", 5, 1, Decimal(0))
+    assert stream.usage == ModelUsage("demo", 7, 1, Decimal(0))
     rest = [piece async for piece in pieces]
-    assert answer.spent == Spent("demo", 5, 1 + len(rest), Decimal(0))
+    assert stream.usage == ModelUsage("demo", 7, 1 + len(rest), Decimal(0))
+
+
+async def test_it_calls_each_tool_once_and_then_tells_what_they_returned() -> None:
+    said = await converse(UserMessage(QUESTION))
+    assert calls(said) == [("call00001", "now", "{}"), ("call00002", "weather", json.dumps({"city": QUESTION}))]
+    last = said[-1]
+    assert isinstance(last, AssistantMessage)
+    assert f"“{QUESTION}”" in last.text
+    assert "now returned: “the now”. weather returned: “the weather”." in last.text
+    assert len(last.text.split()) >= 20
+
+
+async def test_it_begins_again_with_another_question_and_no_id_comes_twice() -> None:
+    first = await converse(UserMessage(QUESTION))
+    second = await converse(*first, UserMessage("And now?"))
+    assert calls(second)[2:] == [("call00003", "now", "{}"), ("call00004", "weather", '{"city": "And now?"}')]
+    last = second[-1]
+    assert isinstance(last, AssistantMessage)
+    assert "And now?" in last.text
+    assert QUESTION not in last.text
+
+
+async def test_without_tools_it_answers_a_word_at_a_time_and_the_same_each_time() -> None:
+    pieces, message = await ask(UserMessage("?"), tools=[])
+    assert all(len(piece.split()) == 1 for piece in pieces)
+    assert message == AssistantMessage("".join(pieces))
+    assert len(pieces) >= 20
+    assert await ask(UserMessage("?"), tools=[]) == (pieces, message)
+
+
+async def test_what_is_long_is_shortened_where_it_is_quoted() -> None:
+    long, called = "x" * 10_000, AssistantMessage(tool_calls=[ToolCall("1", "now", "{}")])
+    _, message = await ask(UserMessage(long), called, ToolResult("1", "now", long), tools=TOOLS[:1])
+    assert message.text.count("x" * QUOTED_CHARACTERS + " …") == 2
+    assert "x" * (QUOTED_CHARACTERS + 1) not in message.text
+
+
+async def test_a_call_is_a_word_that_takes_its_time() -> None:
+    stream = DemoModel(delay=60).ask(Prompt([UserMessage(QUESTION)], "Be kind.", tools=TOOLS))
+    pieces = aiter(stream)
+    assert stream.usage == ModelUsage("demo", 0, 0, Decimal(0))
+    assert await anext(pieces) == ""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(pieces)
+    assert stream.message == AssistantMessage()
+    assert stream.usage == ModelUsage("demo", 24, 2, Decimal(0))
 
 
 def test_the_demo_needs_no_library_of_a_provider() -> None:
     code = """
 import asyncio, sys
 from app.core.config import Settings, read_settings
-from app.services.ai_model import open_ai
+from app.services.ai.registry import open_gateway
 
 async def main():
-    async with open_ai(read_settings(Settings)):
+    async with open_gateway(read_settings(Settings)):
         print("pydantic_ai" in sys.modules)
 
 asyncio.run(main())

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import AnyUrl, BaseModel, EmailStr, Field, create_model
 
-from app.services.demo_arguments import arguments
+from app.services.ai.demo_arguments import write_arguments
 
 QUESTION = "What is two and two?"
 
@@ -118,7 +118,7 @@ KINDS: Sequence[Any] = [
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_tool_accepts_what_it_is_given(kind: Any) -> None:
     tool = create_model("Tool", value=(kind, ...))
-    given = arguments(tool.model_json_schema(), QUESTION)
+    given = write_arguments(tool.model_json_schema(), QUESTION)
     assert given.keys() == {"value"}
     tool.model_validate_json(json.dumps(given), strict=True)
 
@@ -142,7 +142,7 @@ def test_a_tool_accepts_what_it_is_given(kind: Any) -> None:
 )
 def test_what_it_is_given(schema: dict[str, Any], value: Any) -> None:
     tool = {"type": "object", "properties": {"value": schema, "optional": {}}, "required": ["value"]}
-    assert arguments(tool, QUESTION) == {"value": value}
+    assert write_arguments(tool, QUESTION) == {"value": value}
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_what_it_is_given(schema: dict[str, Any], value: Any) -> None:
     ],
 )
 def test_what_has_no_end_is_not_begun(endless: dict[str, Any]) -> None:
-    assert arguments({"type": "object", "properties": {"value": endless}, "required": ["value"]}, QUESTION) == {}
+    assert write_arguments({"type": "object", "properties": {"value": endless}, "required": ["value"]}, QUESTION) == {}
 
 
 def test_a_tool_without_parameters_is_given_none() -> None:
-    assert arguments({"type": "object", "properties": {}}, QUESTION) == {}
-    assert arguments({}, QUESTION) == QUESTION
+    assert write_arguments({"type": "object", "properties": {}}, QUESTION) == {}
+    assert write_arguments({}, QUESTION) == QUESTION

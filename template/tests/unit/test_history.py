@@ -5,7 +5,7 @@ from uuid_utils.compat import uuid7
 
 from app.models.message import MessageStatus, Role
 from app.repositories.conversation import Said
-from app.services.ai import Line, estimated_tokens
+from app.services.ai import AssistantMessage, UserMessage, estimate_tokens
 from app.services.history import within
 
 
@@ -20,11 +20,11 @@ def said(*texts: str) -> list[Said]:
 
 
 def test_everything_that_fits_is_sent_in_order() -> None:
-    assert within(3, said("one", "two", "six")) == [Line("user", "one"), Line("assistant", "two"), Line("user", "six")]
+    assert within(3, said("one", "two", "six")) == [UserMessage("one"), AssistantMessage("two"), UserMessage("six")]
 
 
 def test_what_does_not_fit_whole_is_left_out_with_all_before_it() -> None:
-    assert within(5, said("a", "b", "x" * 17, "d", "five", "six")) == [Line("user", "five"), Line("assistant", "six")]
+    assert within(5, said("a", "b", "x" * 17, "d", "five", "six")) == [UserMessage("five"), AssistantMessage("six")]
 
 
 def test_the_first_line_is_the_users() -> None:
@@ -32,7 +32,7 @@ def test_the_first_line_is_the_users() -> None:
 
 
 def test_a_reply_without_words_is_left_out() -> None:
-    assert within(9, said("one", " ", "two")) == [Line("user", "one"), Line("user", "two")]
+    assert within(9, said("one", " ", "two")) == [UserMessage("one"), UserMessage("two")]
 
 
 def test_no_budget_is_no_history() -> None:
@@ -54,4 +54,4 @@ def test_no_budget_is_no_history() -> None:
     ],
 )
 def test_tokens_are_estimated_for_every_script(text: str, tokens: int) -> None:
-    assert estimated_tokens(text) == tokens
+    assert estimate_tokens(text) == tokens

@@ -2,41 +2,41 @@
 
 import json
 
-from app.services.agent_ai import Answered, Asked, Returned, ToolCall
+from app.services.ai import AssistantMessage, ToolCall, ToolResult, UserMessage
 from app.services.transcript import Pending, Transcript, stored
 
 SAME = ToolCall("provider-id", "add", '{"a": 1}')
 """Providers may give several calls the same id."""
-TWO = Answered("Let me see.", [SAME, SAME], '{"raw": true}', None)
-DONE = Answered("It is 2.", [], None, "length")
+TWO = AssistantMessage("Let me see.", [SAME, SAME], '{"raw": true}', None)
+DONE = AssistantMessage("It is 2.", [], None, "length")
 
 
 def test_a_question_is_answered() -> None:
     transcript = Transcript("How much?")
     assert (transcript.pending, transcript.answer) == (None, None)
     transcript.add(DONE)
-    assert (transcript.entries, transcript.answer) == ([Asked("How much?"), DONE], DONE)
+    assert (transcript.messages, transcript.answer) == ([UserMessage("How much?"), DONE], DONE)
 
 
 def test_every_call_has_a_number_of_its_own() -> None:
     transcript = Transcript("How much?")
     assert transcript.add(TWO) == [Pending("call_1", SAME), Pending("call_2", SAME)]
-    transcript.add(Returned("", "add", "2"))
+    transcript.add(ToolResult("", "add", "2"))
     assert transcript.pending == Pending("call_2", SAME)
-    transcript.add(Returned("", "add", "2"))
+    transcript.add(ToolResult("", "add", "2"))
     assert transcript.pending is None
     assert transcript.add(TWO)[0].id == "call_3"
 
 
 def test_what_was_stored_goes_on_where_it_was() -> None:
-    entries = [TWO, Returned("provider-id", "add", "2")]
+    entries = [TWO, ToolResult("provider-id", "add", "2")]
     kept = json.loads(json.dumps([stored(entry) for entry in entries]))
     transcript = Transcript("How much?", kept)
-    assert transcript.entries == [Asked("How much?"), *entries]
+    assert transcript.messages == [UserMessage("How much?"), *entries]
     assert transcript.pending == Pending("call_2", SAME)
 
 
 def test_a_result_belongs_to_the_call_that_waits() -> None:
     transcript = Transcript("How much?", [stored(TWO)])
-    transcript.add(Returned("", "add", "2"))
-    assert transcript.entries[-1] == Returned("provider-id", "add", "2")
+    transcript.add(ToolResult("", "add", "2"))
+    assert transcript.messages[-1] == ToolResult("provider-id", "add", "2")

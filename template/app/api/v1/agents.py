@@ -12,7 +12,6 @@ from app.core.config import read_settings
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
-from app.services.agent_chain import open_agent_ai
 from app.services.agents import AgentService
 from app.services.execution_following import open_execution_watch
 from app.services.execution_gauge import measuring
@@ -33,7 +32,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.execution_settings = settings = read_settings(ExecutionSettings)
     state.features.append("agents")
     state.limits["execution_input_characters"] = settings.execution_input_max_characters
-    state.agent_ai = open_agent_ai(state.ai)
     state.checks["worker"] = Check(state.heartbeat.check_worker, required=False)
     toolbox = open_tools(read_settings(ToolSettings))
     await publish(state.database, toolbox)
@@ -49,7 +47,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 settings,
                 state.database,
                 state.events,
-                state.agent_ai,
+                state.ai,
                 toolbox,
                 state.budgets,
                 state.signals,
@@ -65,7 +63,7 @@ router = APIRouter(prefix="/agents", tags=["agents"], lifespan=lifespan)
 
 
 async def agent_service(request: Request, database: DatabaseDep, user: CurrentUser) -> AgentService:
-    return AgentService(database, request.app.state.agent_ai, user.id)
+    return AgentService(database, request.app.state.ai, user.id)
 
 
 Agents = Annotated[AgentService, Depends(agent_service)]

@@ -28,7 +28,7 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, door: DoorDep) -> N
     state = websocket.app.state
 
     async def enter(socket: Socket) -> TalkToAgent:
-        await AgentService(state.database, state.agent_ai, socket.user.id).get(agent_id)
+        await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
         return TalkToAgent(state, socket, agent_id)
 
     await door.serve("agents", AGENT_FRAMES, enter)

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.core.config import read_settings
+from app.core.config import ApiKey, read_settings
 from app.core.errors import AppError, SetupError
 from app.schemas.speech import AudioFormat
 from app.services.audio import Audio
@@ -41,7 +41,7 @@ _FORMATS = {
 class ElevenLabsSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    elevenlabs_api_key: SecretStr | None = None
+    elevenlabs_api_key: ApiKey | None = None
     elevenlabs_base_url: str = Field(default="https://api.elevenlabs.io", pattern=r"^https?://")
 
 

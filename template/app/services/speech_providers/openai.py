@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import openai
 
-from app.core.config import read_settings
+from app.core.config import read_provider_settings, read_settings
 from app.core.errors import SetupError
 from app.schemas.speech import AudioFormat
 from app.services.audio import Audio
@@ -107,12 +107,15 @@ async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator
 
 
 def _client(setting: str) -> openai.AsyncOpenAI:
-    try:
-        return openai.AsyncOpenAI(timeout=read_settings(RemoteSpeechSettings).speech_timeout, max_retries=0)
-    except openai.OpenAIError:
-        raise SetupError(
-            f"{setting}=openai cannot be used: set OPENAI_API_KEY in .env or in the environment."
-        ) from None
+    own = read_provider_settings("openai")
+    if own.api_key is None:
+        raise SetupError(f"{setting}=openai cannot be used: set OPENAI_API_KEY in .env or in the environment.")
+    return openai.AsyncOpenAI(
+        api_key=own.api_key.get_secret_value(),
+        base_url=own.base_url,
+        timeout=read_settings(RemoteSpeechSettings).speech_timeout,
+        max_retries=0,
+    )
 
 
 def _transcript(found: Mapping[str, Any]) -> Transcript:

@@ -14,11 +14,11 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from app.core.errors import SetupError
-from app.services.ai import Answer, ModelFailure
-from app.services.ai_model import open_ai
-from app.services.providers import ProviderModel
+from app.services.ai import ModelFailure, ModelStream
+from app.services.ai.provider import ProviderModel
+from app.services.ai.registry import open_gateway
 from tests.protocols.dialect import SECRET
-from tests.protocols.gateway import LINES, everything_logged, settings_for
+from tests.protocols.gateway import PROMPT, everything_logged, settings_for
 
 NEEDS = [
     ("anthropic:claude-test", "anthropic", "anthropic", "ANTHROPIC_API_KEY"),
@@ -43,7 +43,7 @@ def installed(module: str) -> bool:
 
 async def refusal(model: str, **settings: Any) -> str:
     with pytest.raises(SetupError) as caught:
-        async with open_ai(settings_for(model, **settings)):
+        async with open_gateway(settings_for(model, **settings)):
             pass
     assert caught.value.__suppress_context__
     return str(caught.value)
@@ -78,6 +78,17 @@ async def test_a_name_that_is_none(model: str) -> None:
     assert await refusal(model) == f"AI_MODEL={model} cannot be used: {advice}."
 
 
+@pytest.mark.parametrize("value", [" ", "\n", "one two", "one\ntwo", "schlüssel"])
+@pytest.mark.parametrize("need", [need for need in NEEDS if need[3].endswith("_API_KEY")], ids=lambda need: need[0])
+async def test_a_key_that_is_none_is_said_and_not_repeated(
+    need: tuple[str, str, str, str], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, module, _, variable = need
+    monkeypatch.setenv(variable, value)
+    wanted = f"{variable}: a key is one word of letters, digits and signs."
+    assert await refusal(model) == wanted or not installed(module)
+
+
 async def test_a_provider_that_nobody_knows() -> None:
     assert await refusal("acme:one") == "AI_MODEL=acme:one cannot be used: Unknown provider: acme."
 
@@ -88,17 +99,17 @@ async def test_every_model_that_is_named_must_be_usable(place: str) -> None:
     assert await refusal("demo", **{place: ["demo", "acme:one"]}) == message
 
 
-def failing(error: Exception | None, kind: type[FunctionModel] = FunctionModel) -> Answer:
+def failing(error: Exception | None, kind: type[FunctionModel] = FunctionModel) -> ModelStream:
     async def speak(_messages: Sequence[ModelMessage], _info: AgentInfo) -> AsyncIterator[str]:
         yield "so "
         yield "far"
         if error:
             raise error
 
-    return ProviderModel("acme:one", kind(stream_function=speak), settings_for("demo")).answer(LINES)
+    return ProviderModel("acme:one", kind(stream_function=speak), settings_for("demo")).ask(PROMPT)
 
 
-async def hear(answer: Answer) -> tuple[str, ModelFailure]:
+async def hear(answer: ModelStream) -> tuple[str, ModelFailure]:
     text = ""
     try:
         async for piece in answer:
@@ -164,5 +175,5 @@ async def test_a_model_that_cannot_be_told_how_often_to_try_is_not_told() -> Non
 async def test_a_price_that_nobody_knows_is_none() -> None:
     answer = failing(None)
     await hear(answer)
-    assert answer.spent.output_tokens == 2
-    assert answer.spent.cost is None
+    assert answer.usage.output_tokens == 2
+    assert answer.usage.cost is None

@@ -1,4 +1,4 @@
-"""The models that the settings name."""
+"""Opens the models that the settings name."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,14 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from app.core.config import Settings
 from app.core.errors import SetupError
 from app.core.telemetry.settings import TelemetrySettings
-from app.services.ai import Model, full_name
-from app.services.ai_chain import AIChain
-from app.services.demo import DEMO, DemoModel
+from app.services.ai.base import Model, full_name
+from app.services.ai.demo import DEMO, DemoModel
+from app.services.ai.fallback import FallbackGateway
 
 
 @asynccontextmanager
-async def open_ai(settings: Settings, telemetry: TelemetrySettings | None = None) -> AsyncGenerator[AIChain]:
-    """One client of each provider for everyone. Raises SetupError when a model cannot be used."""
+async def open_gateway(
+    settings: Settings, telemetry: TelemetrySettings | None = None
+) -> AsyncGenerator[FallbackGateway]:
+    """Opens one client of each provider for everyone. Raises SetupError when a model cannot be used."""
     fallbacks = list(map(full_name, settings.ai_fallback_models))
     allowed = list(map(full_name, settings.ai_allowed_models)) or fallbacks
     models = list(dict.fromkeys([full_name(settings.ai_model), *allowed]))
@@ -21,14 +23,14 @@ async def open_ai(settings: Settings, telemetry: TelemetrySettings | None = None
         opened: dict[str, Model] = {DEMO: DemoModel(settings.demo_model_delay)}
         if wanted := {name: where for name, where in _named(settings).items() if name != DEMO}:
             # Imported here because it takes a second and 50 MB, which the demo and most commands spare.
-            from app.services.providers import open_models
+            from app.services.ai.provider import open_models
 
             opened |= await stack.enter_async_context(open_models(wanted, settings, telemetry))
-        yield AIChain(opened, models, fallbacks, settings.ai_timeout, settings.ai_max_retries)
+        yield FallbackGateway(opened, models, fallbacks, settings.ai_timeout, settings.ai_max_retries)
 
 
-async def unusable(settings: Settings) -> dict[str, list[str]]:
-    """The settings that name models which cannot be used: a sentence for each such model, as a start would say it."""
+async def find_unusable(settings: Settings) -> dict[str, list[str]]:
+    """Returns, by setting, a sentence for each model that it names and that cannot be used, as a start would say it."""
     found: dict[str, list[str]] = {}
     for place, names in _places(settings).items():
         for name in names:
@@ -38,8 +40,8 @@ async def unusable(settings: Settings) -> dict[str, list[str]]:
 
 
 async def _objection(place: str, name: str, settings: Settings) -> str:
-    """Why the model cannot be used; empty if it can."""
-    from app.services.providers import open_models
+    """Returns why the model cannot be used; an empty text if it can."""
+    from app.services.ai.provider import open_models
 
     try:
         async with open_models({full_name(name): f"{place}={name}"}, settings):
@@ -49,12 +51,11 @@ async def _objection(place: str, name: str, settings: Settings) -> str:
 
 
 def _named(settings: Settings) -> Mapping[str, str]:
-    """Every model, with the place that names it; of several that is the last."""
+    """Returns every model with the place that names it; of several, the last."""
     return {full_name(name): f"{place}={name}" for place, names in _places(settings).items() for name in names}
 
 
 def _places(settings: Settings) -> Mapping[str, list[str]]:
-    """The settings that name models."""
     return {
         "AI_FALLBACK_MODELS": settings.ai_fallback_models,
         "AI_ALLOWED_MODELS": settings.ai_allowed_models,

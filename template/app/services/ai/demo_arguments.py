@@ -33,8 +33,8 @@ class _TooDeep(Exception):
     pass
 
 
-def arguments(schema: Schema, question: str) -> Any:
-    """Without any, where what must be given has no end."""
+def write_arguments(schema: Schema, question: str) -> Any:
+    """Returns arguments that the schema allows; none if what must be given has no end."""
     try:
         return _Writer(schema, question).value(schema, 0)
     except _TooDeep:

@@ -1,0 +1,182 @@
+"""Prompts, messages and streams of language models, in no provider's words."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+BYTES_PER_TOKEN = 4
+
+_BARE_NAMES = {"claude-": "anthropic", "gpt-": "openai"}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that a model may call. `input_schema` is the JSON schema of its arguments, an object."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool. `arguments` is the text that the model wrote: JSON, unless it made a mistake."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """A model's message. Each of its tool calls needs a `ToolResult` before the model goes on.
+
+    `raw` is the message as its own provider wants it back, in JSON. `code` says why it stopped early.
+    """
+
+    text: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    raw: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned, or a sentence that says why it did not. `call_id` is the id of the `ToolCall`."""
+
+    call_id: str
+    name: str
+    content: str
+
+
+ChatMessage = UserMessage | AssistantMessage | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request to a model. `messages` begin with the user's and end with the user's or a tool's.
+
+    Without a `model` the first of the gateway's answers; without a `temperature` the provider's default applies.
+    """
+
+    messages: Sequence[ChatMessage]
+    instructions: str = ""
+    model: str | None = None
+    tools: Sequence[ToolSpec] = ()
+    temperature: float | None = None
+
+    def texts(self) -> Iterator[str]:
+        """Yields all text that the model reads."""
+        yield self.instructions
+        for tool in self.tools:
+            yield from (tool.name, tool.description, json.dumps(tool.input_schema))
+        for message in self.messages:
+            match message:
+                case UserMessage(text):
+                    yield text
+                case AssistantMessage(text, calls):
+                    yield text
+                    for call in calls:
+                        yield from (call.name, call.arguments)
+                case ToolResult(name=name, content=content):
+                    yield from (name, content)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """Tokens that a stream has used so far, and their cost.
+
+    `model` is the one that answers, which may be a fallback. `cost` is in US dollars; None if the price is unknown.
+    """
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: Decimal | None = None
+
+
+class ModelFailure(Exception):
+    """A model did not finish. `code` and the message are for the person who asked; neither quotes the provider.
+
+    `retry_after` is the number of seconds that the provider asks to wait.
+    """
+
+    def __init__(self, code: str, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class ModelStream(Protocol):
+    """A model's answer while it arrives. It can be read once."""
+
+    @property
+    def usage(self) -> ModelUsage:
+        """The usage so far: right at every moment, also after a failure or a cancellation.
+
+        Where the provider says nothing, it is an estimate.
+        """
+        ...
+
+    @property
+    def message(self) -> AssistantMessage:
+        """The whole message, once the stream has ended; before, an empty one."""
+        ...
+
+    def __aiter__(self) -> AsyncGenerator[str]:
+        """Yields pieces of text. Raises ModelFailure."""
+        ...
+
+
+class Model(Protocol):
+    """One model, asked once."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def has_own_retries(self) -> bool:
+        """Whether its client retries as its own settings say, so that nobody else need."""
+        ...
+
+    def ask(self, prompt: Prompt) -> ModelStream:
+        """Begins an answer. An empty piece of it is a sign of life, such as a thought, and is not passed on."""
+        ...
+
+
+class ModelGateway(Protocol):
+    """The models that this service may use."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Their full names. The first is the default."""
+        ...
+
+    def check(self, model: str) -> None:
+        """Raises Invalid if the model may not be used."""
+        ...
+
+    def ask(self, prompt: Prompt) -> AbstractAsyncContextManager[ModelStream]:
+        """Asks the prompt's model, which must have passed `check`. Leaving the context stops the model."""
+        ...
+
+
+def full_name(model: str) -> str:
+    """Returns `provider:name`, also for a bare name such as `gpt-5`."""
+    for prefix, provider in _BARE_NAMES.items():
+        if model.startswith(prefix):
+            return f"{provider}:{model}"
+    return model
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimates tokens in every script: four Latin letters are a token, and so are one or two Chinese characters."""
+    return -(-len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)

@@ -1,0 +1,104 @@
+"""The offline model: the same answer to the same prompt, with no network, no key and no library."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from decimal import Decimal
+
+from app.services.ai.base import (
+    AssistantMessage,
+    ChatMessage,
+    ModelStream,
+    ModelUsage,
+    Prompt,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    UserMessage,
+)
+from app.services.ai.demo_arguments import write_arguments
+
+DEMO = "demo"
+QUOTED_CHARACTERS = 200
+
+_REPLY = (
+    "You said: “{question}”. I am the demo model: I run offline, need no key and can only repeat your words. "
+    "To talk to a real model, set AI_MODEL and the key of its provider in .env, then start again."
+)
+_REPLY_WITH_TOOLS = (
+    "You asked: “{question}”. {returned}I am the demo model: I run offline, need no key, call each tool once and can "
+    "only repeat what I was told. To have your tools used with thought, set AI_MODEL and the key of its provider."
+)
+
+
+class DemoModel:
+    """Calls each tool once, in their order, then says what they returned, a word every `delay` seconds.
+
+    Its words are its tokens, and they are free.
+    """
+
+    name = DEMO
+    has_own_retries = False
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+
+    def ask(self, prompt: Prompt) -> ModelStream:
+        return _DemoStream(prompt, self._delay)
+
+
+class _DemoStream:
+    def __init__(self, prompt: Prompt, delay: float) -> None:
+        self.message = AssistantMessage()
+        self._prompt = prompt
+        self._delay = delay
+        self._output_tokens = 0
+
+    @property
+    def usage(self) -> ModelUsage:
+        input_tokens = sum(len(text.split()) for text in self._prompt.texts()) if self._output_tokens else 0
+        return ModelUsage(DEMO, input_tokens, self._output_tokens, Decimal(0))
+
+    def __aiter__(self) -> AsyncGenerator[str]:
+        question, since = _newest_question(self._prompt.messages)
+        called = {call.name for call in _tool_calls(since)}
+        tool = next((tool for tool in self._prompt.tools if tool.name not in called), None)
+        return self._call(tool, question) if tool else self._reply(question, since)
+
+    async def _call(self, tool: ToolSpec, question: str) -> AsyncGenerator[str]:
+        call = ToolCall(self._next_id(), tool.name, json.dumps(write_arguments(tool.input_schema, question)))
+        self._output_tokens = len(call.arguments.split()) + 1
+        yield ""
+        await asyncio.sleep(self._delay)
+        self.message = AssistantMessage(tool_calls=[call])
+
+    async def _reply(self, question: str, since: Sequence[ChatMessage]) -> AsyncGenerator[str]:
+        results = [message for message in since if isinstance(message, ToolResult)]
+        returned = "".join(f"{result.name} returned: “{_shorten(result.content)}”. " for result in results)
+        template = _REPLY_WITH_TOOLS if self._prompt.tools else _REPLY
+        text = template.format(question=_shorten(question), returned=returned)
+        for number, word in enumerate(text.split(" ")):
+            if number:
+                await asyncio.sleep(self._delay)
+            self._output_tokens += 1
+            yield f" {word}" if number else word
+        self.message = AssistantMessage(text)
+
+    def _next_id(self) -> str:
+        """Returns an id unlike any before it, in the form of the pickiest provider, which may go on as a fallback."""
+        return f"call{len(_tool_calls(self._prompt.messages)) + 1:05}"
+
+
+def _tool_calls(messages: Sequence[ChatMessage]) -> Sequence[ToolCall]:
+    return [call for message in messages if isinstance(message, AssistantMessage) for call in message.tool_calls]
+
+
+def _newest_question(messages: Sequence[ChatMessage]) -> tuple[str, Sequence[ChatMessage]]:
+    """Returns the user's newest message, and what came after it."""
+    number, text = [(number, item.text) for number, item in enumerate(messages) if isinstance(item, UserMessage)][-1]
+    return text, messages[number + 1 :]
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]} …"

@@ -1,0 +1,77 @@
+"""What providers' errors, and the ends of their answers, mean to the person who asked and to the operator."""
+
+import traceback
+
+from pydantic_ai import exceptions
+from pydantic_ai import models as pydantic_ai
+from pydantic_ai.messages import ModelResponsePart, TextPart, ToolCallPart
+
+from app.services.ai.base import ModelFailure
+
+_TOOL_CALLS = {"UNEXPECTED_TOOL_CALL", "MALFORMED_FUNCTION_CALL", "malformed_tool_use"}
+"""What providers name as the reason when a model called a tool in its own way."""
+
+
+def to_failure(error: Exception) -> ModelFailure:
+    match error:
+        case ModelFailure():
+            return error
+        case exceptions.ModelTimeoutError():
+            return ModelFailure("model_timeout", "The model did not answer in time.")
+        case exceptions.ModelConnectionError():
+            return ModelFailure("model_disconnected", "The connection to the model was lost.")
+        case exceptions.ModelAuthenticationError():
+            return ModelFailure("model_refused_key", "The model's provider refuses this service's key.")
+        case exceptions.ModelQuotaExceededError():
+            return ModelFailure("model_quota", "This service's quota with the model's provider is used up.")
+        case exceptions.ModelRateLimitError() | exceptions.ModelUnavailableError():
+            return ModelFailure("model_overloaded", "The model is overloaded; try again later.", error.retry_after)
+        case exceptions.ModelServerError():
+            return ModelFailure("model_unavailable", "The model's provider has trouble; try later.", error.retry_after)
+        case exceptions.ModelContextWindowExceededError():
+            return ModelFailure("context_too_long", "The conversation is too long for the model.")
+        case (
+            exceptions.ContentFilterError() | exceptions.ModelRequestRejectedError(provider_error_code="invalid_prompt")
+        ):
+            return ModelFailure("content_filtered", "The provider's content filter refused to answer.")
+        case _:
+            return ModelFailure("model_error", "The model's provider reported an error.")
+
+
+def tool_call_failure() -> ModelFailure:
+    return ModelFailure("tool_call", "The model asked for a tool that it cannot have.")
+
+
+def read_end(response: pydantic_ai.StreamedResponse) -> str | None:
+    """Returns a code if the answer stopped early. Raises what kept it from being an answer."""
+    details = response.provider_details or {}
+    if details.get("finish_reason") in _TOOL_CALLS:
+        raise tool_call_failure()
+    match response.finish_reason:
+        case "content_filter" if "refusal" in details or details.get("finish_reason") == "refusal":
+            raise ModelFailure("refused", "The model declined to answer.")
+        case "content_filter":
+            raise exceptions.ContentFilterError("filtered")
+        case "error":
+            raise exceptions.UnexpectedModelBehavior("failed without an error")
+        # An open stream that ends is no answer: the provider must have said that it is, and why, in its own words.
+        # pydantic-ai takes a stream that merely stops for finished, and a reason that it does not know for none.
+        case _ if "finish_reason" not in details:
+            raise exceptions.ModelConnectionError(response.model_name, "ended without a last word")
+        case _ if not any(isinstance(part, ToolCallPart) or _has_words(part) for part in response.get().parts):
+            raise ModelFailure("empty_answer", "The model said nothing.")
+        case reason:
+            return "length" if reason == "length" else None
+
+
+def describe_error(error: Exception) -> dict[str, object]:
+    """Returns what a log may say of a provider's error, whose text may quote a key or a person's words."""
+    facts: dict[str, object] = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
+    if not isinstance(error, (exceptions.AgentRunError, ModelFailure)):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        facts["where"] = f"{frame.filename}:{frame.lineno}"
+    return facts
+
+
+def _has_words(part: ModelResponsePart) -> bool:
+    return isinstance(part, TextPart) and bool(part.content.strip())

@@ -1,0 +1,87 @@
+"""Prompts and messages in pydantic-ai's words, and back."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.tools import ToolDefinition
+
+from app.services.ai.base import AssistantMessage, Prompt, ToolCall, ToolResult, ToolSpec, UserMessage
+
+
+def to_messages(prompt: Prompt, to_call_id: Callable[[str], str] = str) -> Sequence[ModelMessage]:
+    """Converts a prompt's messages. All that comes between two of the model's is one request."""
+    messages: list[ModelMessage] = []
+    parts: list[ModelRequestPart] = []
+    instructions = prompt.instructions or None
+    for message in prompt.messages:
+        match message:
+            case UserMessage(text):
+                parts.append(UserPromptPart(text))
+            case ToolResult(call_id, name, content):
+                parts.append(ToolReturnPart(tool_name=name, content=content, tool_call_id=to_call_id(call_id)))
+            case AssistantMessage():
+                messages += [ModelRequest(parts, instructions=instructions), _to_response(message, to_call_id)]
+                parts = []
+    return [*messages, ModelRequest(parts, instructions=instructions)]
+
+
+def to_tool(tool: ToolSpec) -> ToolDefinition:
+    return ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.input_schema))
+
+
+def from_response(response: ModelResponse, code: str | None) -> AssistantMessage:
+    """Converts a complete response, which is kept as its provider wants it back, too."""
+    return AssistantMessage(
+        text="".join(part.content for part in response.parts if isinstance(part, TextPart)),
+        tool_calls=[ToolCall(part.tool_call_id, part.tool_name, _arguments(part)) for part in response.tool_calls],
+        raw=ModelMessagesTypeAdapter.dump_json([response], exclude_none=True).decode(),
+        code=code,
+    )
+
+
+def response_texts(response: ModelResponse) -> Iterator[str]:
+    """Yields all text that a model has written, its thoughts and calls included."""
+    for part in response.parts:
+        match part:
+            case TextPart(content=text) | ThinkingPart(content=text):
+                yield text
+            case ToolCallPart(tool_name=name):
+                yield from (name, part.args_as_json_str())
+            case _:
+                pass
+
+
+def short_id(id: str) -> str:
+    """Returns an id that Mistral takes in place of another provider's, which a fallback may find in the history."""
+    return id if re.fullmatch(r"[a-zA-Z0-9]{9}", id) else sha256(id.encode()).hexdigest()[:9]
+
+
+def _to_response(message: AssistantMessage, to_call_id: Callable[[str], str]) -> ModelMessage:
+    if message.raw is None:
+        text = [TextPart(message.text)] if message.text else []
+        calls = [ToolCallPart(call.name, call.arguments, call.id) for call in message.tool_calls]
+        response = ModelResponse([*text, *calls])
+    else:
+        [response] = ModelMessagesTypeAdapter.validate_json(message.raw)
+    for part in response.parts:
+        if isinstance(part, ToolCallPart):
+            part.tool_call_id = to_call_id(part.tool_call_id)
+    return response
+
+
+def _arguments(part: ToolCallPart) -> str:
+    """Returns the arguments as the model wrote them, where its provider passes on what it wrote."""
+    return part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()
