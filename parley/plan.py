@@ -44,7 +44,7 @@ class Plan:
             ("Conflicts to settle, because you and the template changed the same lines", self.conflicts),
             (f"New settings, explained in {SETTINGS}", self.new_settings),
             ("Settings that are gone", self.lost_settings),
-            ("New questions, and the defaults they are answered with", self.new_answers),
+            ("Answers to new questions, which are their defaults, and answers that this version completes", self.new_answers),
         ):
             if found:
                 yield "\n".join([f"{title}:", *(f"  {name}" for name in found)])
@@ -75,7 +75,7 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     _check_answers(origin, read_origin(old), template.name(origin.version))
     known = {name: value for name, value in origin.answers.items() if name in template.configuration(version)}
     wanted = {**known, **changes}
-    new = template.render(version, wanted)
+    new = template.render(version, wanted) if changes else _completed(template, version, wanted)
     _check_kept_by_git(project, names(old) | names(new))
     answers = read_origin(new).answers
     _check_kept(wanted, answers, template.name(version))
@@ -90,8 +90,28 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
         )
     gone -= followed.moved.keys()
     _check_migrations(project, gone)
-    asked = {name: value for name, value in answers.items() if name not in origin.answers}
+    asked = {name: value for name, value in answers.items() if value != {**origin.answers, **changes}.get(name)}
     return _plan(_Renders(project, old, new), gone, asked, followed), followed
+
+
+def _completed(template: Template, version: str, answers: Answers) -> Path:
+    """A project with these answers or, where the version needs more features than it used to, with those, too."""
+    try:
+        return template.render(version, answers)
+    except ParleyError:
+        found = template.render(version, answers, completes=True)
+        if not _are_kept(answers, read_origin(found).answers):
+            raise
+        return found
+
+
+def _are_kept(answers: Answers, understood: Answers) -> bool:
+    """Whether each is as it was, or has more in its list."""
+    found = ((value, understood.get(name)) for name, value in answers.items())
+    return all(
+        set(value) <= set(now) if isinstance(value, list) and isinstance(now, list) else value == now
+        for value, now in found
+    )
 
 
 def _check_answers(recorded: Origin, understood: Origin, version: str) -> None:
@@ -132,7 +152,7 @@ def _check_migrations(project: Path, gone: set[str]) -> None:
 
 def _check_kept(wanted: Answers, understood: Answers, version: str) -> None:
     for name, value in wanted.items():
-        if name in understood and understood[name] != value:
+        if name in understood and not _are_kept({name: value}, understood):
             raise ParleyError(
                 f"Version {version} does not know the answer {value!r} to {name} any more; it has {understood[name]!r}."
             )

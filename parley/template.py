@@ -182,17 +182,27 @@ class Template:
     def configuration(self, version: str) -> Mapping[str, Any]:
         return yaml.safe_load(self.read(version, "copier.yml")) or {}
 
-    def render(self, version: str, answers: Answers, exclude: Sequence[str] = ()) -> Path:
-        """A project without the user's work, in a folder of its own. Raises ParleyError when an answer is not valid."""
+    def render(
+        self, version: str, answers: Answers, exclude: Sequence[str] = (), *, completes: bool = False
+    ) -> Path:
+        """A project without the user's work, in a folder of its own. Raises ParleyError when an answer is not valid.
+
+        `completes`: as Copier takes recorded answers in an update, with the default for one that is not valid any more.
+        """
         folder = Path(self._folder.parent, f"rendered-{len(list(self._folder.parent.iterdir()))}")
+        if completes:
+            folder.mkdir()
+            (folder / ANSWERS_FILE).write_text(yaml.safe_dump(answers, allow_unicode=True), encoding="utf-8")
         with plain_errors(f"The answers in {ANSWERS_FILE} do not suit version {self.name(version)} of the template"):
             copier.run_copy(
                 str(self._folder),
                 folder,
-                data={**answers, "template_source": self._origin.source},  # README has it, and this is a copy
+                # README has the source, and this is a copy.
+                data={**({} if completes else answers), "template_source": self._origin.source},
                 vcs_ref=self.commit(version),
                 exclude=exclude,
                 defaults=True,
+                overwrite=completes,
                 quiet=True,
             )
         return folder

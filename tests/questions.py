@@ -50,12 +50,19 @@ class Questions:
     def many(self, name: str) -> bool:
         return self.asked[name].get("multiselect", False)
 
+    def default(self, name: str) -> Any:
+        """With the quick setup."""
+        default = self.asked[name]["default"]
+        if not isinstance(default, str) or "{" not in default:
+            return default
+        return yaml.safe_load(self._jinja.from_string(default).render(setup="quick"))
+
     def row(self, answers: Mapping[str, Any]) -> Row:
         """The options that these answers choose; those of the questions left out take their defaults."""
         row: Row = {}
-        for name, question in self.asked.items():
+        for name in self.asked:
             if name not in self.texts:
-                answer = answers.get(name, question["default"])
+                answer = answers.get(name, self.default(name))
                 row |= {f"{name}: {c}": c in answer for c in self.choices(name)} if self.many(name) else {name: answer}
         return row
 
@@ -89,11 +96,11 @@ class Questions:
             return
         if self.many(name):
             for choice in self.choices(name):
-                chosen = choice in question["default"]
+                chosen = choice in self.default(name)
                 yield f"{name}: {choice}", [chosen, not chosen]
         elif question["type"] == "bool" or "choices" in question:
             values = [False, True] if question["type"] == "bool" else self.choices(name)
-            yield name, sorted(values, key=lambda value: value != question["default"])
+            yield name, sorted(values, key=lambda value: value != self.default(name))
         else:
             raise ValueError(f"{name}: the matrix knows questions with choices, of yes and no, and for a text")
 

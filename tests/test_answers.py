@@ -7,6 +7,7 @@ import pytest
 import yaml
 from lives import IDENTITY
 from matrix import QUESTIONS
+from questions import Answers
 from processes import run, succeed
 from small import needs_git
 from terminal import converse
@@ -33,8 +34,10 @@ BAD = [
     ("author_name=$(id)", 'The author name may not have any of these characters: " \\ ` $ { } < >'),
     ("author_email=ada", '"ada" is not an e-mail address like name@example.com.'),
     ("license=WTFPL", "Invalid choice for 'license': 'WTFPL' is not in ['MIT'"),
-    ("setup=slow", "Invalid choice for 'setup': 'slow' is not in ['quick', 'custom']"),
+    ("setup=slow", "Invalid choice for 'setup': 'slow' is not in ['quick', 'full', 'custom']"),
     ("features=[chat, mail]", "Invalid choice for 'features': 'mail' is not in ['chat', 'agents', 'speech']"),
+    ("features=[agents]", "The feature agents needs chat: choose both, or neither."),
+    ("features=[agents, speech]", "The feature agents needs chat: choose both, or neither."),
     ("ai_providers=[skynet]", "Invalid choice for 'ai_providers': 'skynet' is not in ['anthropic'"),
     ("database=mysql", "Invalid choice for 'database': 'mysql' is not in ['sqlite', 'postgresql']"),
     ("python_version=2.7", "Invalid choice for 'python_version': '2.7' is not in ['3.11'"),
@@ -77,6 +80,8 @@ def test_answers_may_come_from_a_file(template: Path, tmp_path: Path) -> None:
     assert "postgresql://" in (tmp_path / "made" / "app" / "defaults.env").read_text(encoding="utf-8")
 
 
+DOWN = "\x1b[B"
+CUSTOM = DOWN * 2
 CLEAR = "\x15"  # Ctrl-U takes away the default that is offered for editing
 
 
@@ -85,16 +90,29 @@ def help_of(name: str) -> str:
 
 
 def test_quick_asks_for_the_name_only(template: Path, tmp_path: Path) -> None:
-    answers = {help_of("project_name"): f"{CLEAR}Our Bot", help_of("setup"): ""}
-    screen = converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
+    made = asked_for_the_name_only("", template, tmp_path)
+    assert made == {**made, **QUESTIONS.answers(QUESTIONS.row({}))}
+
+
+def test_full_asks_for_the_name_only_and_has_everything(template: Path, tmp_path: Path) -> None:
+    made = asked_for_the_name_only(DOWN, template, tmp_path)
+    assert made["setup"] == "full"
+    for name in filter(QUESTIONS.many, QUESTIONS.asked):
+        assert made[name] == QUESTIONS.choices(name)
+
+
+def asked_for_the_name_only(setup: str, template: Path, folder: Path) -> Answers:
+    answers = {help_of("project_name"): f"{CLEAR}Our Bot", help_of("setup"): setup}
+    screen = converse("copier", "copy", template, "made", cwd=folder, answers=answers)
     assert "uv run our-bot dev" in screen
     for name in QUESTIONS.asked.keys() - {"project_name", "setup"}:
         assert help_of(name) not in screen
+    return yaml.safe_load((folder / "made" / ".copier-answers.yml").read_text(encoding="utf-8"))
 
 
 def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
     answers = {help_of(name): "" for name in QUESTIONS.asked}
-    answers[help_of("setup")] = "\x1b[B"  # down, to "custom"
+    answers[help_of("setup")] = CUSTOM
     answers[help_of("author_name")] = "Ada"
     converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)
     recorded = yaml.safe_load((tmp_path / "made" / ".copier-answers.yml").read_text(encoding="utf-8"))
@@ -119,7 +137,7 @@ def test_a_bad_answer_at_the_prompt_may_be_corrected(
     typed, words, good = lines
     answers: dict[str, str] = {}
     for name in QUESTIONS.asked:
-        answers[help_of(name)] = f"{CLEAR}{typed}" if name == question else "\x1b[B" if name == "setup" else ""
+        answers[help_of(name)] = f"{CLEAR}{typed}" if name == question else CUSTOM if name == "setup" else ""
         if name == question:
             answers[words] = f"{CLEAR}{good}"
     converse("copier", "copy", template, "made", cwd=tmp_path, answers=answers)

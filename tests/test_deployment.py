@@ -19,7 +19,7 @@ from servers import free_port
 from services import REDIS, database, databases
 
 SECRET = "only-for-tests-0123456789-abcdefgh"
-ANSWERS: dict[str, Any] = {"features": ["agents"], "ai_providers": [], "deployment": ["docker", "kubernetes"]}
+ANSWERS: dict[str, Any] = {"features": ["chat", "agents"], "ai_providers": [], "deployment": ["docker", "kubernetes"]}
 DEFECTS = {
     "an image without a tag": ("Dockerfile", ":3.13-slim-trixie\nENV", "\nENV", "Always tag the version"),
     "the latest image": ("Dockerfile", "uv:0.13.9", "uv:latest", "another image tomorrow"),

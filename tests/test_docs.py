@@ -63,7 +63,7 @@ def test_the_files_of_every_answer_are_named() -> None:
 
 def test_every_code_that_an_answer_can_end_with_is_named() -> None:
     text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    sources = (ROOT / "template" / "app" / "services").glob("*.py")
+    sources = (ROOT / "template" / "app" / "services" / "ai").glob("*.py")
     raised = {
         code for path in sources for code in re.findall(r'ModelFailure\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
     }

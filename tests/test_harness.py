@@ -179,7 +179,7 @@ def test_every_dependency_that_is_dropped_is_missed(default_project: Path, tmp_p
 
 
 def test_a_dependency_that_is_not_seen_is_missed_in_an_environment_of_its_own(render: Render) -> None:
-    folder = render(features=["agents"], ai_providers=[])
+    folder = render(features=["chat", "agents"], ai_providers=[])
     whole = (folder / "pyproject.toml").read_text(encoding="utf-8")
     for requirement in Project(folder).requirements:
         if test := NOT_SEEN.get(name := bare(requirement)):

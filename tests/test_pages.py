@@ -172,13 +172,15 @@ def typed(block: Block) -> str:
 @pytest.mark.docs
 @pytest.mark.slow
 def test_what_a_projects_readme_says_of_agents(render: Render) -> None:
-    project = prepared(render(features=["agents"]))
-    [section] = re.findall(r"(?s)\n## Have an agent work\n.*?\n## ", (project / "README.md").read_text("utf-8"))
-    work, tool = blocks(section)
+    project = prepared(render(features=["chat", "agents"]))
+    readme = (project / "README.md").read_text("utf-8")
+    [chat] = re.findall(r"(?s)\n## Chat with it\n.*?\n## ", readme)
+    [section] = re.findall(r"(?s)\n## Have an agent work\n.*?\n## ", readme)
+    account, (work, tool) = blocks(chat)[0], blocks(section)
     (project / "app" / "services" / "tools" / "letters.py").write_text(tool.text, encoding="utf-8")
     ask = 'ask "$API/tools?limit=100"'
     with served(project) as port:
-        said = succeed("bash", "-euc", filled(f"{work.text}\n{ask}", at(port)), cwd=project)
+        said = succeed("bash", "-euc", filled(f"{account.text}\n{work.text}\n{ask}", at(port)), cwd=project)
     *_, completed, tools = re.findall(r"(?m)^(?:data: )?(\{.*\})$", said)
     assert "5" in json.loads(completed)["output"]
     assert "count_letters" in {tool["name"] for tool in json.loads(tools)["items"]}
