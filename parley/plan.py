@@ -44,7 +44,7 @@ class Plan:
             ("Conflicts to settle, because you and the template changed the same lines", self.conflicts),
             (f"New settings, explained in {SETTINGS}", self.new_settings),
             ("Settings that are gone", self.lost_settings),
-            ("Answers to new questions, which are their defaults, and answers that this version completes", self.new_answers),
+            ("Answers that are new, or that this version completes", self.new_answers),
         ):
             if found:
                 yield "\n".join([f"{title}:", *(f"  {name}" for name in found)])

@@ -182,9 +182,7 @@ class Template:
     def configuration(self, version: str) -> Mapping[str, Any]:
         return yaml.safe_load(self.read(version, "copier.yml")) or {}
 
-    def render(
-        self, version: str, answers: Answers, exclude: Sequence[str] = (), *, completes: bool = False
-    ) -> Path:
+    def render(self, version: str, answers: Answers, exclude: Sequence[str] = (), *, completes: bool = False) -> Path:
         """A project without the user's work, in a folder of its own. Raises ParleyError when an answer is not valid.
 
         `completes`: as Copier takes recorded answers in an update, with the default for one that is not valid any more.

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from lives import IDENTITY
 from matrix import QUESTIONS
-from questions import Answers
 from processes import run, succeed
+from questions import Answers
 from small import needs_git
 from terminal import converse
 

@@ -1,6 +1,7 @@
 """Rules that the template's own files keep."""
 
 import re
+from itertools import chain, combinations
 
 import pytest
 from conftest import Render
@@ -60,11 +61,16 @@ def test_every_pattern_leaves_out_what_is_there(question: str, value: str, patte
 
 @pytest.mark.parametrize(("question", "value"), sorted({row[:2] for row in manifest()}))
 def test_leaving_a_value_out_removes_its_files_alone(question: str, value: str, render: Render) -> None:
-    everything = QUESTIONS.choices(question)
-    with_it, without = (
-        (everything, [v for v in everything if v != value]) if QUESTIONS.many(question) else (value, "none")
-    )
+    with_it, without = _with_and_without(question, value) if QUESTIONS.many(question) else (value, "none")
     whole, part = (names(render(**{**DEPLOYED, question: answer})) for answer in (with_it, without))
     patterns = tuple(row[2] for row in manifest() if row[:2] == (question, value))
     rendered = {name.removesuffix(".jinja") for name in names(TEMPLATE)}
     assert whole - part == {name for name in rendered if name.startswith(patterns)}
+
+
+def _with_and_without(question: str, value: str) -> tuple[list[str], list[str]]:
+    """As much as there may be without the value, and the same with it."""
+    others = [choice for choice in QUESTIONS.choices(question) if choice != value]
+    subsets = chain.from_iterable(combinations(others, size) for size in range(len(others), -1, -1))
+    without = next(list(chosen) for chosen in subsets if not QUESTIONS.refusal(QUESTIONS.row({question: chosen})))
+    return [choice for choice in QUESTIONS.choices(question) if choice in {*without, value}], without

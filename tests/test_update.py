@@ -68,7 +68,7 @@ def test_what_both_wrote_is_there_afterwards(made: Made) -> None:
         "Files that go:\n  docs/old.md\n",
         "New settings, explained in .env.example:\n  NEW_SETTING\n",
         "Settings that are gone:\n  OLD_SETTING\n",
-        "answered with:\n  speed = 3\n",
+        "or that this version completes:\n  speed = 3\n",
         "By hand, says the template:\n- Oil the wheel.\n",
         "uv sync",
         "uv run my-bot db upgrade",

@@ -13,8 +13,9 @@ from lives import IDENTITY, MARKER, WRITTEN, Life, databases, files, render
 from matrix import QUESTIONS
 from processes import ROOT, parley, run, succeed
 from proofs import Proofs
-from parley.template import read_origin
 from releases import HERE, LAST, NEXT, change, commit, git, make_template, real, take_working_tree, write
+
+from parley.template import read_origin
 
 pytestmark = [pytest.mark.slow, pytest.mark.updates]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only
 
 from app.core.concurrency import KeyedLimit
 from app.core.config import Settings
@@ -28,8 +30,6 @@ SHARE_OF_A_USER = 4
 """One of so many parts of the connections is the most that writes of one user may hold at a time."""
 CANCEL_SECONDS = 2.0
 """So much longer than the database itself may take, its answer is waited for; then the connection is given up."""
-
-_SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 
 _closing: set[asyncio.Task[None]] = set()
 """Else the garbage collector could take them."""
@@ -248,14 +248,28 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout: float) -> None:
     def _pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (*_SQLITE_PRAGMAS, f"busy_timeout={math.ceil(lock_timeout * 1_000)}"):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout={math.ceil(lock_timeout * 1_000)}")
+        _use_wal(cursor, monotonic() + max(lock_timeout, 1))
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
         if not connection.get_execution_options().get("without_transaction"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _use_wal(cursor: Any, deadline: float) -> None:
+    """Tries again by itself: of two that make a file at once, SQLite refuses one without a wait."""
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+            await_only(asyncio.sleep(0.01))
 
 
 def _autocommit(url: URL) -> dict[str, Any]:

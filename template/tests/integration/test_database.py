@@ -1,5 +1,8 @@
 import asyncio
 import gc
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -14,7 +17,7 @@ from app.core.database import Database, open_database
 from app.core.errors import NotFound, SetupError
 from app.models.user import User
 from app.repositories.user import UserRepository
-from tests.conftest import BACKENDS, end_other_connections
+from tests.conftest import BACKENDS, MakeSettings, end_other_connections
 
 
 async def _count(database: Database) -> int:
@@ -33,6 +36,23 @@ async def test_a_write_is_kept_when_its_block_ends(database: Database) -> None:
         found = await UserRepository(session).get(user.id)
     assert (found.email, found.created_at) == ("a@example.com", user.created_at)
     assert found.created_at.tzinfo is not None
+
+
+async def test_a_file_that_another_process_is_making_is_waited_for(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """Also where no lock is waited for: SQLite refuses one of two that make a file at once."""
+    path = tmp_path / "new.db"
+    settings = make_settings(database_url=f"sqlite:///{path}", database_lock_timeout=0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        opened = asyncio.create_task(_opened(settings))
+        assert not (await asyncio.wait([opened], timeout=0.1))[0]
+        other.execute("COMMIT")
+        await opened
+
+
+async def _opened(settings: Settings) -> None:
+    async with open_database(settings):
+        pass
 
 
 async def test_nothing_of_a_write_is_kept_when_its_block_raises(database: Database) -> None:
