@@ -152,22 +152,25 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, layers and dependencies, here and in a default project."""
+    """Check style, layers and dependencies, here and in a default project, with the tests that are laid over it."""
     with _installed(session) as project:
         session.run("ruff", "check")
         session.run("ruff", "format", "--check")
         with session.chdir(project):
-            session.run("ruff", "check")
-            session.run("ruff", "format", "--check")
             session.run("lint-imports")
             session.run("deptry", ".")
+        session.run("python", "tests/overlay.py", str(project))
+        with session.chdir(project):
+            session.run("ruff", "check")
+            session.run("ruff", "format", "--check")
 
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check types, here and in a default project."""
+    """Check types, here and in a default project, with the tests that are laid over it."""
     with _installed(session) as project:
         session.run("pyright")
+        session.run("python", "tests/overlay.py", str(project))
         with session.chdir(project):
             session.run("pyright")
 

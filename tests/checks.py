@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import overlay
 import yaml
 from deployment import deployment
 from distributions import unnamed
@@ -48,8 +49,9 @@ print(*sorted(found.__name__ for found in blocking))
 """
 """Names the dependencies that are not `async`: each costs a request the time of a thread."""
 OF_PROVIDERS = (
-    *("app/services/speech_providers/", "tests/protocols/", "tests/speech_protocols/"),
+    "app/services/speech_providers/",
     *(pattern for question, _, pattern in manifest() if question in {"ai_providers", "speech_providers"}),
+    *(f"tests/{name}" for name in overlay.of_providers()),
 )
 """Files that an answer about providers decides: nothing imports them by name."""
 KILLS = {

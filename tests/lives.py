@@ -27,7 +27,7 @@ ENDPOINT = f'''
 async def team(_: CurrentUser) -> dict[str, str]:
     return {{"team": "{WRITTEN}"}}
 '''
-DELETED = "tests/unit/test_logging.py"
+DELETED = "tests/unit/test_config.py"
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")

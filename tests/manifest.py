@@ -21,3 +21,9 @@ def manifest() -> list[tuple[str, str, str]]:
         for value, question in ANSWER.findall(answers)
         for line in lines.split()
     ]
+
+
+def shared() -> tuple[str, ...]:
+    """Patterns of what is gone only where several answers are missing."""
+    lines = [line.strip() for entry in QUESTIONS.settings["_exclude"] for line in BLOCK.sub("", entry).splitlines()]
+    return tuple(line for line in lines if "/" in line)

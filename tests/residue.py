@@ -22,14 +22,12 @@ DISCOVERED = {
     "app/services/speech_providers",
     "app/services/tools",
     "tests/owned",
-    "tests/protocols",
-    "tests/speech_protocols",
 }
 """Folders whose modules nothing names: they are found by looking."""
 EXPRESSION = re.compile(r"\$\{\{ [a-z_.]+( == '\w+')? \}\}")
 """Of a workflow of GitHub, in whose braces Jinja's would look alike."""
-STARTED = {"app/asgi.py", "app/cli/__main__.py", "alembic/env.py"}
-"""Modules that a program begins with."""
+STARTED = {"app/api/sockets.py", "app/asgi.py", "app/cli/__main__.py", "app/core/server.py", "alembic/env.py"}
+"""Modules that a program begins with or loads by their name, and the one with which an owner builds sockets."""
 TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat|AGENTS\.md|\.agents\b", re.IGNORECASE)
 """Names of other people's things in which a feature's name occurs."""
 OF_AN_ANSWER = {

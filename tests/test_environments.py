@@ -13,6 +13,7 @@ import pytest
 from checks import KILLS, Project, chosen_tests, passed
 from conftest import Render
 from container import OF_UV, SYSTEM
+from overlay import lay_over
 from pages import blocks
 from processes import ROOT, run, succeed
 from servers import free_port
@@ -95,14 +96,14 @@ def test_a_fresh_project_does_what_its_readme_says(template: Path, newcomer: New
 @pytest.mark.environments
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_a_default_project_passes_its_tests_with_one_extra(extra: str, render: Render, newcomer: Newcomer) -> None:
-    project = render()
+    project = lay_over(render())
     newcomer.types(f"uv sync --quiet --extra={extra}", project)
     assert newcomer.tests(project, *chosen_tests(project, KILLS, SEES_EXTRAS))
 
 
 @pytest.mark.environments
 def test_a_default_project_passes_its_tests_on_the_lowest_versions(render: Render, tmp_path: Path) -> None:
-    project, newcomer = render(), Newcomer(tmp_path / "home", UV_RESOLUTION="lowest-direct")
+    project, newcomer = lay_over(render()), Newcomer(tmp_path / "home", UV_RESOLUTION="lowest-direct")
     newcomer.types("uv sync --quiet --all-extras", project)
     assert newcomer.tests(project)
     [lowest] = [name for name in Project(project).requirements if name.startswith("fastapi>=")]

@@ -140,8 +140,8 @@ DEFECTS: dict[str, tuple[Plant, Check, str]] = {
         "planted",
     ),
     "a test that is left out": (
-        change("tests/unit/test_demo.py", "\nasync def test", "\n@pytest.mark.skip\nasync def test"),
-        only("unit/test_demo.py"),
+        change("tests/unit/test_history.py", "\ndef test", "\n@pytest.mark.skip\ndef test"),
+        only("unit/test_history.py"),
         "SKIPPED [",
     ),
 }

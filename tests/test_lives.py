@@ -42,7 +42,7 @@ def test_a_test_that_fails_or_is_left_out_is_noticed(released: Path, tmp_path: P
         life.check_tests("tests/unit/test_mine.py")
     change(life.folder / "tests/unit/test_mine.py", "assert not 1", 'pytest.skip("not today")')
     with pytest.raises(AssertionError, match="1 skipped"):
-        life.check_tests("tests/unit/test_mine.py", "tests/unit/test_demo.py")
+        life.check_tests("tests/unit/test_mine.py", "tests/unit/test_config.py")
 
 
 def test_what_was_proven_is_known_again_and_nothing_else_is(released: Path, tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def test_a_feature_goes_with_its_tables_when_they_are_downgraded_first(begin: Be
         life.command("db", "downgrade", "chat@base", url=url)
     for url, left in life.rows().items():
         life.held[url] = {name: rows for name, rows in life.held[url].items() if name in left}
-    (life.folder / "tests/unit/test_logging.py").unlink()
+    (life.folder / "tests/unit/test_config.py").unlink()
     commit(life.folder)
     switched(life, "--without", "chat")
     assert not any("conversations" in tables for tables in life.rows().values())

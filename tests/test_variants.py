@@ -1,4 +1,4 @@
-"""Variants pass their own checks and their own tests as they were rendered, without a repair step."""
+"""Variants pass their own checks as they were rendered, and their own tests with those that are laid over them."""
 
 import sys
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pytest
 from checks import KILLS, OF_CODE, OF_FILES, Check, Project, chosen_tests, migrations, suite, types_of
 from conftest import Render
 from matrix import Variant
+from overlay import lay_over
 from processes import interpreter, succeed
 from proofs import Proof, Proofs
 
@@ -20,6 +21,7 @@ Note = Callable[[str, str], None]
 def test_a_variant(variant: Variant, render: Render, proofs: Proofs, record_property: Note) -> None:
     project = Project(render(**variant.answers))
     passes(project, *OF_FILES)
+    lay_over(project.folder)
     if variant.own:
         proof = proofs.of(f"own-{project.fingerprint()}", variant.name, lambda: alone(project, variant, proofs))
         for key in (project.fingerprint(), f"suite-{project.modules()}"):
@@ -34,12 +36,13 @@ def test_a_variant(variant: Variant, render: Render, proofs: Proofs, record_prop
 def test_random_answers(random_variant: Variant, render: Render, proofs: Proofs) -> None:
     project = Project(render(**random_variant.answers))
     passes(project, *OF_FILES)
+    lay_over(project.folder)
     code(project, random_variant, proofs)
 
 
 def test_types(typed_variants: list[Variant], render: Render, proofs: Proofs) -> None:
     """Once for the same modules: of those that have them, the one with most providers stands for the others."""
-    projects = [Project(render(**variant.answers)) for variant in typed_variants]
+    projects = [Project(lay_over(render(**variant.answers))) for variant in typed_variants]
     distinct = {project.modules(): project for project in sorted(projects, key=Project.size)}
     left = {key: project for key, project in distinct.items() if not proofs.has(f"types-{key}")}
     if left:

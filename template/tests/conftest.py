@@ -8,6 +8,7 @@ import asyncio
 import gc
 import os
 import shutil
+import socket
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, closing, redirect_stdout
@@ -20,6 +21,7 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
+import uvicorn
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
@@ -234,6 +236,24 @@ def _taken(made_from: dict[str, Any]) -> FastAPI | None:
     return None
 
 
+def bound(address: str = "127.0.0.1") -> socket.socket:
+    listener = socket.socket()
+    listener.bind((address, 0))
+    listener.listen()
+    return listener
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncGenerator[str]:
+    """An application that is open already, on a port: its address."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    with bound() as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await serving
+
+
 def client_for(app: FastAPI, **headers: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test", headers=headers)
 
@@ -275,3 +295,15 @@ async def bob(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
     async with client_for(app) as client:
         client.headers.update(await sign_in(client, "bob@example.com"))
         yield client
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    """The address of a database without tables that is this test's alone."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    name = f"test_{uuid4().hex}"
+    asyncio.run(_execute(f"CREATE DATABASE {name}"))
+    yield SERVER.set(database=name).render_as_string(False)
+    asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))

@@ -6,7 +6,6 @@ import json
 import wave
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +23,9 @@ from app.services.speech_failures import SpeechFailure, SpeechOverloaded
 from app.services.speech_provider import look
 from app.services.speech_providers import offline
 from app.services.speech_usage import Meter
-from tests.conftest import MakeSettings, client_for, running, sign_in
-from tests.integration.conftest import Project
+from tests.conftest import MakeSettings, client_for, listening, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.readers import Reader, use
-from tests.server import listening
 
 SYNTHESIZE, VOICES, USAGE, ME = (
     "/api/v1/speech/synthesize",
@@ -319,25 +316,7 @@ async def test_a_reader_that_leaves_ends_the_reading(alice: httpx2.AsyncClient, 
     assert [row["characters"] for row in await usage(alice)] == [6]
 
 
-def test_the_doctor_says_who_speaks_and_listens(prepared: Project) -> None:
-    said = prepared.succeed("doctor")
-    for package, is_there, is_not in (
-        ("espeakng_loader", "ok       TTS_PROVIDER is offline:espeak-ng", f"off      {NOBODY_READS}"),
-        ("pocketsphinx", "ok       STT_PROVIDER is offline:pocketsphinx", f"off      {NOBODY_UNDERSTANDS}"),
-    ):
-        assert f"{is_there if find_spec(package) else is_not}\n" in said
-
-
 @pytest.mark.usefixtures("_not_installed")
 async def test_to_lack_speech_is_neither_well_nor_a_problem() -> None:
     assert await look() == [Off(NOBODY_READS), Off(NOBODY_UNDERSTANDS)]
     assert {type(line) for line in await look()} == {Off}
-
-
-def test_the_doctor_names_each_direction_that_cannot_be_used(prepared: Project) -> None:
-    done = prepared.run("doctor", TTS_PROVIDER="nobody", STT_PROVIDER="none", SPEECH_PROCESSES="many")
-    assert done.returncode == 1
-    for setting in ("TTS_PROVIDER", "STT_PROVIDER", "SPEECH_PROCESSES"):
-        [line] = [line for line in done.stdout.splitlines() if setting in line]
-        assert line.startswith("problem ")
-    assert "problem  TTS_PROVIDER=nobody cannot be used: name one of" in done.stdout

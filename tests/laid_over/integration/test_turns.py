@@ -12,10 +12,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.core import security
-from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
+from tests.conftest import PASSWORD, MakeSettings, client_for, listening, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_passwords import Hasher
-from tests.server import listening
 
 AUTH, ALICE = "/api/v1/auth", "alice@example.com"
 OTHER, WRONG = "another long enough phrase", "wrong password"

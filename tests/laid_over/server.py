@@ -2,21 +2,13 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-
-def bound(address: str = "127.0.0.1") -> socket.socket:
-    listener = socket.socket()
-    listener.bind((address, 0))
-    listener.listen()
-    return listener
+from tests.conftest import bound
 
 
 class Server:
@@ -69,14 +61,3 @@ async def ran(command: Sequence[str], cwd: Path, env: Mapping[str, str], port: i
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-@asynccontextmanager
-async def listening(app: FastAPI) -> AsyncGenerator[str]:
-    """An application that is open already, on a port: its address."""
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
-    with bound() as listener:
-        serving = asyncio.create_task(server.serve([listener]))
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await serving

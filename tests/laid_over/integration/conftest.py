@@ -3,7 +3,6 @@
 A process of its own is the real thing and costs a second; most tests of migrations run it in theirs.
 """
 
-import asyncio
 import compileall
 import json
 import os
@@ -11,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -24,7 +23,6 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from unittest import mock
-from uuid import uuid4
 
 import pytest
 from alembic.config import Config
@@ -32,7 +30,7 @@ from alembic.script import ScriptDirectory
 
 from app.cli import main
 from app.core import config, migrations
-from tests.conftest import BACKENDS, ROOT, SERVER, _execute, environment
+from tests.conftest import ROOT, environment
 from tests.integration.terminal import Terminal
 from tests.server import Server, started
 
@@ -196,18 +194,6 @@ def prepared(project: Project, migrated_file: Path) -> Project:
     """The copy with a SQLite database that is up to date."""
     shutil.copy(migrated_file, project.folder / "app.db")
     return project
-
-
-@pytest.fixture(params=BACKENDS)
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
-    """The address of a database without tables that is this test's alone."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/empty.db"
-        return
-    name = f"test_{uuid4().hex}"
-    asyncio.run(_execute(f"CREATE DATABASE {name}"))
-    yield SERVER.set(database=name).render_as_string(False)
-    asyncio.run(_execute(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 StartServer = Callable[..., AbstractAsyncContextManager[Server]]

@@ -11,8 +11,9 @@ import pytest
 
 from app.core import migrations
 from app.core.grace import STOPPING
+from tests.conftest import bound
 from tests.integration.conftest import InProcess, Project
-from tests.server import Server, bound, started
+from tests.server import Server, started
 
 BELL = """
 from app.models.base import Base

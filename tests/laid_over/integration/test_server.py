@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 
 from app.core import server as under_test
-from tests.server import bound
+from tests.conftest import bound
 
 BUFFER = 4096
 LARGE = "x" * 2_000_000

@@ -18,9 +18,9 @@ from app.core.errors import SetupError
 from app.core.telemetry.opening import CLOSE_SECONDS, open_telemetry
 from app.core.telemetry.settings import TelemetrySettings
 from tests.collector import Collector, collecting, lines
-from tests.conftest import ROOT, SECRET_KEY, environment
+from tests.conftest import ROOT, SECRET_KEY, bound, environment
 from tests.integration.conftest import StartServer
-from tests.server import bound, started
+from tests.server import started
 
 PASSWORD, BROWSER, ASKED = "a-password-4711", "a-browser-4712", "asked-for-4713"
 REQUEST_ID = "request-4714"

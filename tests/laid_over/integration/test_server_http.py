@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.core import server as under_test
 from app.core.server import HttpProtocol
-from tests.server import bound
+from tests.conftest import bound
 
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
 POST = b"POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n"
