@@ -49,7 +49,7 @@ print(*sorted(found.__name__ for found in blocking))
 """
 """Names the dependencies that are not `async`: each costs a request the time of a thread."""
 OF_PROVIDERS = (
-    "app/services/speech_providers/",
+    "app/services/speech/providers/",
     *(pattern for question, _, pattern in manifest() if question in {"ai_providers", "speech_providers"}),
     *(f"tests/{name}" for name in overlay.of_providers()),
 )

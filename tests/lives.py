@@ -19,6 +19,8 @@ from processes import ROOT, parley, run, succeed
 from releases import LEFT_BEHIND, change, commit, git
 from services import database
 
+from parley.moves import read_moves
+
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
 WRITTEN = "Ada wrote this."
 ENDPOINT = f'''
@@ -33,6 +35,8 @@ IDENTITY = {
     for who in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
 }
+MOVES = read_moves((ROOT / "moves.yml").read_text(encoding="utf-8"))
+"""Of all releases up to the template as it stands."""
 MARKER = "<<<<<<< before updating"
 OWN_MIGRATIONS = "alembic/versions/project/"
 BY_CHANCE = re.compile(rb"[0-9a-f]{12}|\d{8}(?=_)")
@@ -98,12 +102,18 @@ class Life:
         shutil.copytree(ROOT / "tests" / "life", self.folder, dirs_exist_ok=True, ignore=LEFT_BEHIND)
         self.append(".env.example", "# How many notes fit\n#NOTES_PER_USER=100\n")
         self.append("README.md", f"\n{WRITTEN}\n")
-        self.append("app/services/users.py", f'\n\nMADE_BY = "{WRITTEN}"\n')
+        users = self.place("app/services/accounts/users.py").relative_to(self.folder).as_posix()
+        self.append(users, f'\n\nMADE_BY = "{WRITTEN}"\n')
         change(self.folder / "app/api/v1/info.py", r"import OptionalUser", "import CurrentUser, OptionalUser")
         self.append("app/api/v1/info.py", ENDPOINT)
         (self.folder / DELETED).unlink()
         succeed("uv", "add", "--quiet", "--no-sync", "cachetools", cwd=self.folder)
         self.save("what I needed")
+
+    def place(self, name: str) -> Path:
+        """Where a file is in this project, which may be older than its path."""
+        older = next((old for old, new in MOVES.files.items() if new == name), name)
+        return self.folder / (name if (self.folder / name).exists() else older)
 
     def append(self, name: str, text: str) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
@@ -139,6 +149,12 @@ class Life:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def finish(self) -> str:
+        """What an update that knows of no moves leaves to do."""
+        done = parley("finish", cwd=self.folder)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
     # What must be left of it
 
     def check_files(self) -> None:
@@ -148,7 +164,8 @@ class Life:
         assert not list(self.folder.rglob("*.rej"))
         assert run("git", "grep", "-e", f"^{MARKER}", cwd=self.folder).returncode == 1
         for name, text in self.written.items():
-            lost = text - Counter((self.folder / name).read_bytes().splitlines())
+            place = self.folder / name if (self.folder / name).exists() else self.folder / MOVES.path(name)
+            lost = text - Counter(place.read_bytes().splitlines())
             assert not lost, f"{name} lost {lost}"
         assert not [name for name in self.deleted if (self.folder / name).exists()]
 

@@ -152,7 +152,7 @@ def touch(template: Path) -> None:
     """Where users edit, too, but not the same lines."""
     change(template / "README.md.jinja", r"## Production\n", "\\g<0>\nA release wrote this.\n")
     change(template / "app/api/v1/info.py", r"(?m)^router = .*$", "\\g<0>\n# A release wrote this.")
-    change(template / "app/services/users.py", r"\A", "# A release wrote this.\n")
+    change(template / "app/services/accounts/users.py", r"\A", "# A release wrote this.\n")
 
 
 def change_more(template: Path, questions: Path) -> None:

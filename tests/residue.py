@@ -19,15 +19,19 @@ DISCOVERED = {
     "app/api/v1",
     "app/cli",
     "app/models",
-    "app/services/speech_providers",
+    "app/services/speech/providers",
     "app/services/tools",
     "tests/owned",
 }
 """Folders whose modules nothing names: they are found by looking."""
 EXPRESSION = re.compile(r"\$\{\{ [a-z_.]+( == '\w+')? \}\}")
 """Of a workflow of GitHub, in whose braces Jinja's would look alike."""
-STARTED = {"app/api/sockets.py", "app/asgi.py", "app/cli/__main__.py", "app/core/server.py", "alembic/env.py"}
-"""Modules that a program begins with or loads by their name, and the one with which an owner builds sockets."""
+STARTED = {
+    *("app/asgi.py", "app/cli/__main__.py", "app/core/server_protocols.py", "alembic/env.py"),
+    *("app/api/websockets.py", "app/services/auth.py", "app/services/stt.py", "app/services/toolbox.py"),
+    "app/services/tts.py",
+}
+"""Modules that a program begins with or loads by their name, and those that are there for what an owner writes."""
 TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat|AGENTS\.md|\.agents\b", re.IGNORECASE)
 """Names of other people's things in which a feature's name occurs."""
 OF_AN_ANSWER = {
@@ -134,10 +138,6 @@ def _foreign(project: Path, answers: dict[str, Any], questions: Questions) -> It
     for name, (question, value) in OF_AN_ANSWER.items():
         if value not in answers[question] and (project / name).exists():
             yield f"{name} is there without {value}, which was not chosen"
-    for provider in sorted(set(questions.choices("ai_providers")) - set(answers["ai_providers"])):
-        for path in (project / "tests" / "protocols").glob(f"{provider}_*.py"):
-            yield f"{path} speaks as {provider} does, which was not chosen"
     for provider in sorted(set(questions.choices("speech_providers")) - set(answers["speech_providers"])):
-        for folder in ("app/services/speech_providers", "tests/speech_protocols"):
-            if (project / folder / f"{provider}.py").exists():
-                yield f"{folder} has {provider}, which was not chosen"
+        if (project / "app/services/speech/providers" / f"{provider}.py").exists():
+            yield f"app/services/speech/providers has {provider}, which was not chosen"

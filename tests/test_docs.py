@@ -72,7 +72,7 @@ def test_every_code_that_an_answer_can_end_with_is_named() -> None:
 
 def test_every_way_in_which_speech_fails_is_named() -> None:
     text = (ROOT / "docs" / "speech.md").read_text(encoding="utf-8")
-    source = (ROOT / "template" / "app" / "services" / "speech_failures.py").read_text(encoding="utf-8")
+    source = (ROOT / "template" / "app" / "services" / "speech" / "errors.py").read_text(encoding="utf-8")
     assert set(re.findall(r"(?m)^\| `(speech_\w+)`", text)) == set(re.findall(r'code = .*?"(speech_\w+)"', source))
 
 

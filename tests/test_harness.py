@@ -98,6 +98,16 @@ DEFECTS: dict[str, tuple[Plant, Check, str]] = {
     "a file that needs formatting": (file("app/planted.py", "x = [1,\n 2]\n"), style, "planted"),
     "a wrong type": (file("app/planted.py", "size: int = 'large'\n"), types, "planted"),
     "a layer that looks up": (file("app/core/planted.py", "import app.services\n"), contracts, "planted"),
+    "a circle of imports": (
+        change("app/core/errors.py", "\nclass ", "\nimport app.core.security  # noqa: E402\n\n\nclass "),
+        contracts,
+        "No circle of imports BROKEN",
+    ),
+    "a feature that imports one above it": (
+        file("app/services/chat/planted.py", "import app.services.agents.settings\n"),
+        lambda project: contracts(project),
+        "A feature imports only those that it needs BROKEN",
+    ),
     "a dependency that is not named": (file("app/planted.py", "import numpy\n"), dependencies, "numpy"),
     "a module that nothing imports": (file("app/planted.py", "SIZE = 1\n"), nothing_left_over, "imported by nothing"),
     "a module that cannot be imported": (file("app/planted.py", "raise OSError\n"), imports, "planted"),

@@ -117,7 +117,11 @@ def test_a_release_is_left_behind(old: str, new: str, lived: str, begin: Begin, 
     life.edit()
     life.migrate("add notes")
     life.fill()
-    said = life.command("update", "--yes", "--to", new) if old in real() else life.update("--to", new)
+    if old in real():
+        said = life.command("update", "--yes", "--to", new)
+        life.finish()
+    else:
+        said = life.update("--to", new)
     assert f"From {old} to {new}" in said
     if new == LAST:
         assert said.index("- Greet 1001.0.0.") < said.index("- Greet 1002.0.0.")
@@ -140,11 +144,12 @@ def test_a_project_with_agents_alone_gets_chat(old: str, way: str, begin: Begin,
             assert "The feature agents needs chat: choose both, or neither." in refused.stdout
             assert not git(life.folder, "status", "--porcelain")
             life.command("update", "--yes", "--with", "chat", "--to", HERE)
+            life.finish()
         case "parley":
             assert "  features = ['chat', 'agents']\n" in life.update("--to", HERE)
         case _:
             succeed("copier", "update", "--defaults", "--vcs-ref", HERE, cwd=life.folder)
-            assert parley("finish", cwd=life.folder).returncode == 0
+            life.finish()
     assert read_origin(life.folder).answers["features"] == ["chat", "agents"]
     life.check_files()
     life.check_databases()
@@ -272,7 +277,7 @@ def test_a_feature_is_switched_on(begin: Begin, proofs: Proofs) -> None:
     before = files(life.folder)
     switched(life, "--with", "agents")
     came = files(life.folder).keys() - before.keys()
-    assert {"app/services/run.py", "app/services/tools/conversations.py"} <= came
+    assert {"app/services/agents/run.py", "app/services/tools/conversations.py"} <= came
     assert all(life.held[url].keys() < tables.keys() for url, tables in life.rows().items())
     switched(life, "--with", "polls")
     assert "app/models/poll.py" in files(life.folder)
@@ -286,11 +291,11 @@ def test_a_feature_is_switched_off_and_on_again(begin: Begin, proofs: Proofs) ->
     life.edit()
     life.migrate("add notes")
     life.fill()
-    life.append("app/services/chat.py", f"\n# {WRITTEN}\n")
+    life.append("app/services/chat/messages.py", f"\n# {WRITTEN}\n")
     commit(life.folder)
     said = switched(life, "--without", "chat")
-    assert "ALTHOUGH YOU EDITED THEM; git still has them afterwards:\n  app/services/chat.py\n" in said
-    assert not (life.folder / "app/services/chat.py").exists()
+    assert "ALTHOUGH YOU EDITED THEM; git still has them afterwards:\n  app/services/chat/messages.py\n" in said
+    assert not (life.folder / "app/services/chat/messages.py").exists()
     prove(life, proofs, "switched off", *AFFECTED)
     change(life.folder / "app/models/note.py", r"\n\Z", "\n    body: Mapped[str | None] = mapped_column(sa.Text)\n")
     life.migrate("notes have a body")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from lives import WRITTEN, Life, databases, files
 from move import move
-from processes import parley, succeed
+from processes import ROOT, parley, succeed
 from proofs import Proofs
 from releases import HERE, change, commit, git, real, write
 from test_update import deadly
 from test_updates import AFFECTED, VARIANTS, Begin, beginning
 
-from parley.moves import read_moves
+from parley.moves import module_of, read_moves
 from parley.update import BACK
 
 pytestmark = [pytest.mark.deep, pytest.mark.slow, pytest.mark.updates]
@@ -24,52 +24,53 @@ MOVED, WITH_FILES = "v1003.0.0", "v1004.0.0"
 MOVES = """
 1003.0.0:
   files:
-    app/core/throttle.py: app/core/rate_limits.py
-    app/core/grace.py: app/core/shutdown.py
-    app/services/users.py: app/services/accounts/users.py
-    app/services/mail.py: app/services/email/mailer.py
-    app/services/letters.py: app/services/email/messages.py
+    app/core/rate_limits.py: app/core/limits.py
+    app/core/shutdown.py: app/core/ending.py
+    app/services/accounts/users.py: app/services/people/users.py
+    app/services/email/mailer.py: app/services/letters/mailer.py
+    app/services/email/messages.py: app/services/letters/messages.py
   names:
-    app.core.throttle.Throttle: app.core.rate_limits.RateLimits
-    app.core.grace.Grace: app.core.shutdown.Shutdown
-    app.core.events.open_events: app.core.streams.open_streams
+    app.core.rate_limits.Throttle: app.core.limits.RateLimits
+    app.core.shutdown.Grace: app.core.ending.Shutdown
+    app.core.telemetry.setup.lacking: app.core.telemetry.missing.find_missing
 """
 EDITS = (
-    ("app/core/throttle.py", r"class Throttle:\n", f'\\g<0>    OWNER = "{WRITTEN}"\n\n'),
-    ("app/core/events.py", r'(?s)(async def open_events.*?"""\n)', f"\\g<0>    # {WRITTEN}\n"),
-    ("app/core/grace.py", r"class Grace:\n", f"# {WRITTEN}\n\\g<0>"),
+    ("app/core/rate_limits.py", r"class Throttle:\n", f'\\g<0>    OWNER = "{WRITTEN}"\n\n'),
+    ("app/core/telemetry/setup.py", r'(?s)(def lacking.*?"""\n)', f"\\g<0>    # {WRITTEN}\n"),
+    ("app/core/shutdown.py", r"class Grace:\n", f"# {WRITTEN}\n\\g<0>"),
 )
+"""By the paths of the template as it stands."""
 OWN = """from unittest.mock import patch
 
-from app.core import events
-from app.core.grace import Grace
-from app.core.throttle import Throttle
-from app.services.users import MADE_BY
-
-
-def test_it_is_all_there() -> None:
-    with patch("app.core.throttle.Throttle.OWNER", "another"):
-        assert Throttle.OWNER == "another"
-    assert Throttle.OWNER == MADE_BY
-    assert callable(events.open_events)
-    assert events.SILENT_SECONDS
-    assert Grace
-"""
-OWN_AFTER = """from unittest.mock import patch
-
-from app.core import events
-from app.core.rate_limits import RateLimits
-from app.core.shutdown import Shutdown
-from app.core.streams import open_streams
+from app.core.rate_limits import Throttle
+from app.core.shutdown import Grace
+from app.core.telemetry import setup
 from app.services.accounts.users import MADE_BY
 
 
 def test_it_is_all_there() -> None:
-    with patch("app.core.rate_limits.RateLimits.OWNER", "another"):
+    with patch("app.core.rate_limits.Throttle.OWNER", "another"):
+        assert Throttle.OWNER == "another"
+    assert Throttle.OWNER == MADE_BY
+    assert callable(setup.lacking)
+    assert setup.open_telemetry
+    assert Grace
+"""
+OWN_AFTER = """from unittest.mock import patch
+
+from app.core.ending import Shutdown
+from app.core.limits import RateLimits
+from app.core.telemetry import setup
+from app.core.telemetry.missing import find_missing
+from app.services.people.users import MADE_BY
+
+
+def test_it_is_all_there() -> None:
+    with patch("app.core.limits.RateLimits.OWNER", "another"):
         assert RateLimits.OWNER == "another"
     assert RateLimits.OWNER == MADE_BY
-    assert callable(open_streams)
-    assert events.SILENT_SECONDS
+    assert callable(find_missing)
+    assert setup.open_telemetry
     assert Shutdown
 """
 OWN_TEST = "tests/unit/test_own.py"
@@ -81,7 +82,7 @@ def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moved")
     succeed("git", "clone", "--quiet", str(released), str(folder), cwd=folder)
     git(folder, "checkout", "--quiet", HERE)
-    write(folder / "moves.yml", MOVES)
+    write(folder / "moves.yml", (folder / "moves.yml").read_text(encoding="utf-8") + MOVES)
     assert move(folder, read_moves(MOVES)) == []
     change(folder / "pyproject.toml", r'(?m)^version = ".*"$', f'version = "{MOVED.removeprefix("v")}"')
     commit(folder, MOVED)
@@ -101,8 +102,17 @@ def begin(moved: Path, tmp_path: Path) -> Iterator[Begin]:
 def live_in(life: Life) -> None:
     life.edit()
     for name, pattern, text in EDITS:
-        change(life.folder / name, pattern, text)
-    write(life.folder / OWN_TEST, OWN)
+        change(life.place(name), pattern, text)
+    own = OWN
+    for name in (*(name for name, _, _ in EDITS), "app/services/accounts/users.py"):
+        then = life.place(name).relative_to(life.folder).as_posix()
+        (package, module), (old_package, old_module) = (module_of(path).rsplit(".", 1) for path in (name, then))
+        own = own.replace(f"{package}.{module}", f"{old_package}.{old_module}")
+        own = own.replace(f"from {package} import {module}", f"from {old_package} import {old_module}")
+        own = own.replace(f"{module}.lacking", f"{old_module}.lacking").replace(
+            f"{module}.open_", f"{old_module}.open_"
+        )
+    write(life.folder / OWN_TEST, own)
     life.save("what I changed")
     life.migrate("add notes")
     life.fill()
@@ -110,10 +120,10 @@ def live_in(life: Life) -> None:
 
 def expect_moved(life: Life) -> None:
     """Looks for what was written where it is now; names in it have changed."""
-    moves = read_moves(MOVES)
+    moves = read_moves((ROOT / "moves.yml").read_text(encoding="utf-8") + MOVES)
     kept = {moves.path(name): text for name, text in life.written.items() if name != OWN_TEST}
-    kept["app/core/streams.py"] = Counter(
-        {line: count for line, count in kept.pop("app/core/events.py").items() if line}
+    kept["app/core/telemetry/missing.py"] = Counter(
+        {line: count for line, count in kept.pop("app/core/telemetry/setup.py").items() if line}
     )
     life.written = kept
 

@@ -13,25 +13,25 @@ from app.api.health import router as health_router
 from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
+from app.core.concurrency import open_slots
 from app.core.config import Settings
 from app.core.database import open_database, open_reserved
-from app.core.events import open_events
-from app.core.grace import open_grace
 from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations, report_lacking
+from app.core.periodic import Supervisor
+from app.core.rate_limits import Throttle
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
-from app.core.slots import open_slots
-from app.core.tasks import Supervisor
-from app.core.telemetry.opening import open_telemetry
-from app.core.throttle import Throttle
+from app.core.shutdown import open_grace
+from app.core.streams.factory import open_events
+from app.core.telemetry.setup import open_telemetry
 from app.models.base import Base
 from app.services.ai.registry import open_gateway
-from app.services.budgets import open_budgets
-from app.services.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
-from app.services.housekeeping import housekeeping
-from app.services.letters import Letters
-from app.services.mail import open_outbox
+from app.services.email.mailer import open_outbox
+from app.services.email.messages import Letters
+from app.services.processes.cleanup import housekeeping
+from app.services.processes.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
+from app.services.usage.budgets import open_budgets
 
 
 def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:

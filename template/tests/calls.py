@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.services.toolbox import Tool, ToolContext, ToolError
-from app.services.workers import Workers
+from app.services.agents.toolbox import Tool, ToolContext, ToolError
+from app.services.processes.process_pool import Workers
 from tests.conftest import SECRET_KEY
 
 NO_DATABASE = Database(Settings(secret_key=SecretStr(SECRET_KEY)))

@@ -8,10 +8,10 @@ from fastapi import FastAPI
 
 from app.core.errors import AppError
 from app.schemas.speech import AudioFormat
-from app.services.audio import Audio
-from app.services.speech_provider import Maybe, Voices
-from app.services.stt import Transcript
-from app.services.tts import Voice
+from app.services.speech.audio import Audio
+from app.services.speech.registry import Maybe, Voices
+from app.services.speech.stt import Transcript
+from app.services.speech.tts import Voice
 
 
 class Reader:

@@ -17,15 +17,15 @@ from app.api.disconnects import while_connected
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import EmailNotVerified, Forbidden, MissingScope, SessionRequired, Unauthenticated
+from app.core.rate_limits import Gate, network
 from app.core.security import Passwords
 from app.core.telemetry.spans import note_user
-from app.core.throttle import Gate, network
 from app.core.turns import Client
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.repositories.principal import Principal
-from app.services.auth import AuthService
-from app.services.letters import Letters
-from app.services.users import UserService
+from app.services.accounts.auth import AuthService
+from app.services.accounts.users import UserService
+from app.services.email.messages import Letters
 
 bearer = OAuth2PasswordBearer("auth/login", refreshUrl="auth/refresh", scheme_name="bearer", auto_error=False)
 

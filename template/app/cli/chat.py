@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.schemas.message import ChatEvent
-    from app.services.chat import ChatService
-    from app.services.replies import Replies
+    from app.services.chat.messages import ChatService
+    from app.services.chat.replies import Replies
 
 LOCAL_ACCOUNT = "terminal@localhost"
 """Made when it is first needed. Nobody else can get at it: the API takes it for no address, and no password fits."""

@@ -119,7 +119,7 @@ async def _look_at_redis(report: Report, settings: "Settings") -> None:
 
 
 async def _look_at_mail(report: Report, settings: "Settings") -> None:
-    from app.services.mail import MailFailure, SmtpMailer
+    from app.services.email.mailer import MailFailure, SmtpMailer
 
     if settings.smtp_url is None:
         report.off(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server", "MAILBOX_FOLDER")
@@ -158,8 +158,8 @@ async def _look_at_features(report: Report) -> None:
 
 def _look_at_telemetry(report: Report, wrong: set[str]) -> None:
     from app.core.config import read_settings
-    from app.core.telemetry.opening import lacking
     from app.core.telemetry.settings import TelemetrySettings
+    from app.core.telemetry.setup import lacking
 
     wanted = read_settings(TelemetrySettings)
     unusable = lacking(wanted)

@@ -17,7 +17,7 @@ import typer
 
 from app.cli._settings import configured
 from app.core.errors import SetupError
-from app.core.grace import STOPPING
+from app.core.shutdown import STOPPING
 
 if TYPE_CHECKING:
     from app.core.config import Settings
@@ -164,8 +164,8 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
         log_config=None,
         access_log=False,
         proxy_headers=False,  # the application looks at them, where TRUSTED_PROXIES says so
-        http="app.core.server:HttpProtocol",
-        ws="app.core.server:WebSocketProtocol",
+        http="app.core.server_protocols:HttpProtocol",
+        ws="app.core.server_protocols:WebSocketProtocol",
         ws_max_size=settings.socket_max_frame_bytes,
         ws_per_message_deflate=False,  # a few words do not get smaller, and each socket would keep a compressor
         timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds) + LAST_WORDS_SECONDS,

@@ -43,7 +43,7 @@ async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> 
     from app.core.database import open_database
     from app.core.migrations import check_migrations
     from app.core.security import Passwords
-    from app.services.users import UserService
+    from app.services.accounts.users import UserService
 
     async with open_database(settings) as database:
         await check_migrations(database)

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from app.cli._settings import configured
-from app.core.grace import STOPPING
+from app.core.shutdown import STOPPING
 
 ALONE = "cannot share a file: stop that one, whose server works too, or set DATABASE_URL to PostgreSQL"
 

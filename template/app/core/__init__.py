@@ -1,1 +1,1 @@
-"""What every layer may use: settings, database, security, events, errors."""
+"""What every layer may use: settings, database, security, streams, errors."""

@@ -1,37 +1,126 @@
-"""How many may do something at the same time in this process."""
+"""How many of something a user may hold at once: counted in Redis for all processes, or in this one."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Hashable
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from app.core.errors import AppError
+from app.core.periodic import repeat
+
+RENEW_SECONDS = 30.0
+LEASE_SECONDS = 90
+"""What is not renewed for so long counts no more: its process is dead."""
+AT_ONCE = 500
+
+_TAKE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not known and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+"""By Redis's clock: those of several machines may differ."""
+
+_RENEW = """
+local till = tonumber(redis.call('TIME')[1]) + ARGV[1]
+for place = 2, #ARGV do redis.call('ZADD', KEYS[1], till, ARGV[place]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+Client = Any
+"""Of redis-py, whose own types are incomplete."""
+Renew = Callable[[], Awaitable[None]]
+
+log = structlog.stdlib.get_logger("app.slots")
 
 
-@dataclass(slots=True)
-class _Holders:
-    limit: asyncio.Semaphore
-    number: int = 0
-    """Those that hold it and those that wait."""
+class TooManyAtOnce(AppError):
+    status, code = 429, "too_many_at_once"
 
 
-class KeyedLimit:
-    """At most so many at a time for each key; the others wait in the order in which they came."""
+class Slots:
+    """A limit of 0 is none. While Redis is down each process counts for itself."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, redis: Client | None, key: str, limit: int) -> None:
+        self._redis = redis
+        self._key = key
         self._limit = limit
-        self._holders: dict[Hashable, _Holders] = {}
+        self._own = Counter[str]()
+        self._held: dict[str, str] = {}
+        """Whose each slot is."""
 
     @asynccontextmanager
-    async def hold(self, key: Hashable | None) -> AsyncGenerator[None]:
-        """Holds one place of this key while the block runs. None is no key, and has no limit."""
-        if key is None:
-            yield
-            return
-        holders = self._holders.setdefault(key, _Holders(asyncio.Semaphore(self._limit)))
-        holders.number += 1
+    async def held(self, who: str) -> AsyncGenerator[Renew]:
+        """Within it one more is held, if it is renewed: by `renew`, or by what is yielded. Raises TooManyAtOnce."""
+        slot = str(uuid4())
+
+        async def renew() -> None:
+            await self._take(who, slot)
+
+        self._own[who] += 1
         try:
-            async with holders.limit:
-                yield
+            if self._limit and (self._own[who] > self._limit or not await self._take(who, slot)):
+                raise TooManyAtOnce(f"You have {self._limit} open already, which is as many as there may be.")
+            self._held[slot] = who
+            yield renew
         finally:
-            holders.number -= 1
-            if not holders.number:
-                del self._holders[key]
+            self._own[who] -= 1
+            if not self._own[who]:
+                del self._own[who]
+            self._held.pop(slot, None)
+            await self._give_back(who, slot)
+
+    async def renew(self) -> None:
+        """All that this process holds, some hundreds of users in a round trip."""
+        slots = defaultdict[str, list[str]](list)
+        for slot, who in self._held.items():
+            slots[who].append(slot)
+        users = list(slots)
+        for start in range(0, len(users), AT_ONCE):
+            some = users[start : start + AT_ONCE]
+            await self._renew({who: slots[who] for who in some})
+
+    async def _renew(self, slots: Mapping[str, Sequence[str]]) -> None:
+        if self._redis is None or not self._limit:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for who, held in slots.items():
+            pipeline.eval(_RENEW, 1, f"{self._key}:{who}", LEASE_SECONDS, *held)
+        await self._ask("execute", on=pipeline)
+        for who, held in slots.items():
+            for slot in held:
+                if slot not in self._held:  # it was given back meanwhile
+                    await self._give_back(who, slot)
+
+    async def _take(self, who: str, slot: str) -> bool:
+        told = await self._ask("eval", _TAKE, 1, f"{self._key}:{who}", slot, self._limit or 2**31, LEASE_SECONDS)
+        return told != 0
+
+    async def _give_back(self, who: str, slot: str) -> None:
+        await self._ask("zrem", f"{self._key}:{who}", slot)
+
+    async def _ask(self, command: str, *arguments: Any, on: Client = None) -> Any:
+        """None without Redis."""
+        if self._redis is None or not self._limit:
+            return None
+        from redis.exceptions import RedisError
+
+        try:
+            return await getattr(on or self._redis, command)(*arguments)
+        except (RedisError, OSError) as error:
+            log.warning("redis is down, each process counts for itself", error=type(error).__name__)
+            return None
+
+
+@asynccontextmanager
+async def open_slots(redis: Client | None, key: str, limit: int) -> AsyncGenerator[Slots]:
+    """Renewed for as long as it is open."""
+    slots = Slots(redis, key, limit)
+    async with repeat("slots", slots.renew, RENEW_SECONDS):
+        yield slots

@@ -20,10 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
-from app.core.concurrency import KeyedLimit
 from app.core.config import Settings
 from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
+from app.core.keyed_limit import KeyedLimit
 
 PING_AFTER_IDLE_SECONDS = 30
 SHARE_OF_A_USER = 4

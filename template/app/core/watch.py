@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from app.core.tasks import repeat
+from app.core.periodic import repeat
 
 TURN_SECONDS = 0.1
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0

@@ -1,1 +1,1 @@
-"""The rules. Each public method is one transaction."""
+"""The rules, a folder for each feature and gateway. Each public method is one transaction."""

@@ -17,7 +17,7 @@ from app.core.database import Database
 from app.models.base import Base
 from app.models.user import User, UserSession
 from app.repositories.personal_data import personal_tables
-from app.services import account
+from app.services.accounts import account
 from tests.conftest import log_in
 from tests.owned.case import names
 

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.services.speech_provider import Maybe, Voices
-from app.services.stt import Transcript
+from app.services.speech.registry import Maybe, Voices
+from app.services.speech.stt import Transcript
 from tests.chats import SEND, Endless, Scripted, all_messages, stored, stream
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_speech import only_sqlite

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from sqlalchemy import text, update
 
 from app.models.user import User
-from app.services import replies
 from app.services.ai import Prompt
+from app.services.chat import replies
 from tests.chats import CONVERSATIONS, Endless, Scripted, all_messages, messages, stream, until
 from tests.conftest import MakeSettings, client_for, end_other_connections, running, sign_in
 

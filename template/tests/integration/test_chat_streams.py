@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core import events as events_module
+from app.core.streams import base as events_module
 from tests.chats import SEND, Endless, Scripted, all_messages, events_of, messages, resume, stream, text_of
 from tests.integration.test_errors import assert_problem
 

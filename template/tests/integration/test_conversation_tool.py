@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.models.tool import Policy
-from app.services.toolbox import ToolContext
+from app.services.tools import ToolContext
 from app.services.tools.conversations import search_conversations
 from tests.calls import call, context, refused
 from tests.chats import SEND

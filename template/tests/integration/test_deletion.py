@@ -14,8 +14,8 @@ from app.models.user import User
 from app.repositories.personal_data import personal_tables
 from app.repositories.principal import Principal
 from app.repositories.user import UserRepository
-from app.services import account
-from app.services.auth import AuthService
+from app.services.accounts import account
+from app.services.accounts.auth import AuthService
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.integration.test_account import ME, fill, user_id
 from tests.owned.case import cases, said

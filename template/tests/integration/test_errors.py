@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from app.main import create_app
-from app.services import heartbeat
+from app.services.processes import heartbeat
 from tests.conftest import PASSWORD, MakeSettings, client_for
 
 

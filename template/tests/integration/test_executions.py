@@ -12,7 +12,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import Base
 from app.models.execution import Execution, ExecutionEvent
-from app.services.worker import forget
+from app.services.agents.worker import forget
 from tests.agents import (
     AGENTS,
     EXECUTIONS,

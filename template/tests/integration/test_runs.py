@@ -15,8 +15,8 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
+from app.services.agents.approvals import expire
 from app.services.ai import AssistantMessage, ModelFailure, ToolResult, UserMessage
-from app.services.approvals import expire
 from tests.agents import (
     EXECUTIONS,
     Thinking,

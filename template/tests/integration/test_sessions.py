@@ -9,7 +9,7 @@ from sqlalchemy import delete, event, func, select, update
 
 from app.core.database import Database
 from app.models.user import RefreshToken, User, UserSession
-from app.services import housekeeping
+from app.services.processes import cleanup
 from tests.conftest import PASSWORD, MakeSettings, bearer, log_in, running, sign_in
 from tests.integration.test_errors import assert_problem
 
@@ -254,7 +254,7 @@ async def test_what_expired_is_cleared(app: FastAPI, alice: httpx2.AsyncClient, 
     oldest = select(UserSession.id).order_by(UserSession.id).limit(1).scalar_subquery()
     async with database.write() as session:
         await session.execute(update(UserSession).where(UserSession.id == oldest).values(expires_at=datetime.now(UTC)))
-    await housekeeping.tidy(database)
+    await cleanup.tidy(database)
     async with database.read() as session:
         assert await session.scalar(select(func.count(UserSession.id))) == 1
         assert await session.scalar(select(func.count(RefreshToken.id))) == 1
@@ -262,13 +262,13 @@ async def test_what_expired_is_cleared(app: FastAPI, alice: httpx2.AsyncClient, 
 
 
 async def test_an_application_tidies_by_itself(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    tidied, tidy = asyncio.Event(), housekeeping.tidy
+    tidied, tidy = asyncio.Event(), cleanup.tidy
 
     async def tidy_and_tell(database: Database) -> None:
         await tidy(database)
         tidied.set()
 
-    monkeypatch.setattr(housekeeping, "FIRST_SECONDS", 0)
-    monkeypatch.setattr(housekeeping, "tidy", tidy_and_tell)
+    monkeypatch.setattr(cleanup, "FIRST_SECONDS", 0)
+    monkeypatch.setattr(cleanup, "tidy", tidy_and_tell)
     async with running(make_settings()), asyncio.timeout(10):
         await tidied.wait()

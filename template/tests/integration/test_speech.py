@@ -18,11 +18,11 @@ from app.core.errors import SetupError
 from app.core.findings import Off
 from app.models.usage import Reservation
 from app.schemas.speech import AudioFormat, SynthesisCreate
-from app.services.speech import SpeechService
-from app.services.speech_failures import SpeechFailure, SpeechOverloaded
-from app.services.speech_provider import look
-from app.services.speech_providers import offline
-from app.services.speech_usage import Meter
+from app.services.speech.errors import SpeechFailure, SpeechOverloaded
+from app.services.speech.providers import offline
+from app.services.speech.registry import look
+from app.services.speech.service import SpeechService
+from app.services.speech.usage import Meter
 from tests.conftest import MakeSettings, client_for, listening, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.readers import Reader, use

@@ -14,9 +14,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.errors import Busy
-from app.services.speech_failures import SpeechUnavailable
-from app.services.stt import Segment, Transcript
-from app.services.workers import open_workers
+from app.services.processes.process_pool import open_workers
+from app.services.speech.errors import SpeechUnavailable
+from app.services.speech.stt import Segment, Transcript
 from tests.conftest import MakeSettings
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_speech import listening, only_sqlite, reservations, served, usage

@@ -6,7 +6,7 @@ from uuid_utils.compat import uuid7
 from app.models.message import MessageStatus, Role
 from app.repositories.conversation import Said
 from app.services.ai import AssistantMessage, UserMessage, estimate_tokens
-from app.services.history import within
+from app.services.chat.history import within
 
 
 def said(*texts: str) -> list[Said]:

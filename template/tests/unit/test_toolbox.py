@@ -14,12 +14,12 @@ from app.core.errors import NotFound, SetupError
 from app.core.logging import configure_logging
 from app.models.tool import Policy
 from app.services import tools as package
-from app.services.toolbox import Tool, Toolbox, ToolContext, ToolError, ToolSettings, open_tools, registry, tool
+from app.services.agents.toolbox import Tool, Toolbox, ToolContext, ToolError, ToolSettings, open_tools, registry, tool
 from tests.calls import call, context, refused
 from tests.conftest import SECRET_KEY
 
 DICE = '''
-from app.services.toolbox import tool
+from app.services.agents.toolbox import tool
 
 
 @tool

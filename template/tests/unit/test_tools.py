@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.models.tool import Policy
-from app.services.toolbox import registry
+from app.services.agents.toolbox import registry
 from app.services.tools import clock
 from app.services.tools.calculator import ALLOWED, calculate
 from app.services.tools.clock import current_time

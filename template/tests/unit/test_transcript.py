@@ -2,8 +2,8 @@
 
 import json
 
+from app.services.agents.transcript import Pending, Transcript, stored
 from app.services.ai import AssistantMessage, ToolCall, ToolResult, UserMessage
-from app.services.transcript import Pending, Transcript, stored
 
 SAME = ToolCall("provider-id", "add", '{"a": 1}')
 """Providers may give several calls the same id."""

@@ -3,7 +3,7 @@ import wave
 
 import pytest
 
-from app.services.tts import pieces, wav_header
+from app.services.speech.tts import pieces, wav_header
 
 
 @pytest.mark.parametrize(

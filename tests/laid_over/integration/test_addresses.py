@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from app.models.user import User
-from app.services import mail
+from app.services.email import mailer
 from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
 from tests.letterbox import Mailbox, addresses, mailbox
 
@@ -144,7 +144,7 @@ async def test_what_an_earlier_version_stored_gets_no_letter_elsewhere(
 async def test_a_server_that_knows_no_such_address_gets_no_other(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], email: str
 ) -> None:
-    monkeypatch.setattr(mail, "PAUSES", ())
+    monkeypatch.setattr(mailer, "PAUSES", ())
     async with mailbox() as box, running(make_settings(smtp_url=box.url)) as app, client_for(app) as client:
         assert await register(client, email) == email
         await app.state.outbox.settle()

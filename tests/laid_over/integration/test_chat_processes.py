@@ -13,9 +13,11 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
-from app.core import redis_mirrors, redis_sender, watch
+from app.core import watch
+from app.core.streams import redis_reader, redis_writer
 from app.repositories import process, reply
-from app.services import heartbeat, replies
+from app.services.chat import replies
+from app.services.processes import heartbeat
 from tests.chats import SEND, Endless, all_messages, resume, stored, stream, text_of, until
 from tests.conftest import BACKENDS, MakeSettings, client_for, running, sign_in
 from tests.counting import listening
@@ -40,7 +42,7 @@ class Replica:
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LONGEST_PAUSE", 0.1)
-    for module in (redis_mirrors, redis_sender):
+    for module in (redis_reader, redis_writer):
         monkeypatch.setattr(module, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(process, "DEAD_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)

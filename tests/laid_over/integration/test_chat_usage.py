@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import func, select, update
 
-from app.core import events as events_module
+from app.core.streams import base as events_module
 from app.models.message import Message
 from app.models.usage import Reservation
-from app.services.abandoned import Abandoned
 from app.services.ai import ModelFailure, ModelUsage, Prompt
+from app.services.chat.recovery import Abandoned
 from tests.chats import CONVERSATIONS, SEND, STREAM, Endless, Said, Scripted, all_messages, stream
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.counting import statements

@@ -17,7 +17,7 @@ from app.cli.project import _create
 from app.core.config import Settings
 from app.core.database import open_database
 from app.core.security import Passwords
-from app.core.telemetry import opening
+from app.core.telemetry import setup
 from app.models.user import User
 from app.repositories.user import UserRepository
 from tests.integration.conftest import InProcess, Project, branch, newest
@@ -258,7 +258,7 @@ UNUSABLE = {
 @pytest.fixture
 def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is installed, whatever the environment has."""
-    monkeypatch.setattr(opening, "_is_installed", lambda _: False)
+    monkeypatch.setattr(setup, "_is_installed", lambda _: False)
 
 
 def verdicts(said: str, setting: str) -> list[str]:

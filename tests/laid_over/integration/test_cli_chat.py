@@ -31,11 +31,11 @@ FILES = (
     "app/repositories/reply.py",
     "app/schemas/conversation.py",
     "app/schemas/message.py",
-    "app/services/abandoned.py",
-    "app/services/chat.py",
-    "app/services/conversations.py",
-    "app/services/following.py",
-    "app/services/replies.py",
+    "app/services/chat/recovery.py",
+    "app/services/chat/messages.py",
+    "app/services/chat/conversations.py",
+    "app/services/chat/stream.py",
+    "app/services/chat/replies.py",
 )
 MODELS = {"__init__", "__pycache__", "base", "conversation", "idempotency_key", "message", "process", "user"}
 """Those that every project begins with."""

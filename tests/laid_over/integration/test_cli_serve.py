@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from app.core import migrations
-from app.core.grace import STOPPING
+from app.core.shutdown import STOPPING
 from tests.conftest import bound
 from tests.integration.conftest import InProcess, Project
 from tests.server import Server, started

@@ -13,7 +13,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.execution import FINAL, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.services import worker
+from app.services.agents import worker
 from tests.agents import Thinking, agent, asking, by_role, calls, delegates, ended, execute, play, reached, team
 from tests.conftest import running
 

@@ -16,14 +16,14 @@ from app.api.v1.executions import following_of
 from app.core import watch
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.tasks import Supervisor
+from app.core.periodic import Supervisor
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append
 from app.schemas.execution_event import ModelStarted
-from app.services import execution_following
-from app.services.execution_following import ExecutionFollowing, Progress
-from app.services.execution_log import new
-from app.services.heartbeat import open_heartbeat
+from app.services.agents import stream
+from app.services.agents.events import new
+from app.services.agents.stream import ExecutionFollowing, Progress
+from app.services.processes.heartbeat import open_heartbeat
 from tests.agents import EXECUTIONS, agent, asking, events, execute, reached, stored
 from tests.conftest import client_for, running, sign_in
 from tests.counting import listening
@@ -152,7 +152,7 @@ async def test_followers_leave_with_what_they_follow(app: FastAPI, alice: httpx2
 async def test_silence_is_told_again_and_again(
     app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution_following, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "SILENT_SECONDS", 0.01)
     async with crowd(app, alice) as followers:
         last = Progress(followers.execution.last_sequence)
         await followers.reads_until(lambda _: all(len(heard) > 2 for heard in followers.heard))

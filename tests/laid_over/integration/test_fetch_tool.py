@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from app.core.errors import SetupError
-from app.services import workers
-from app.services.toolbox import Tool, Toolbox, ToolError, ToolSettings, registry
+from app.services.agents.toolbox import Tool, Toolbox, ToolError, ToolSettings, registry
+from app.services.processes import process_pool
 from app.services.tools.fetch import FetchSettings, fetch_tool, make_tools
 from tests.calls import call, context, refused
 
@@ -216,7 +216,7 @@ async def test_a_page_that_keeps_a_parser_busy_ends_with_its_time(site: Site, mo
     fetch_page = fetch_tool(FetchSettings(), allow_local=True)
     assert await refused(fetch_page, url=f"{site.url}/deep") == TOO_COMPLEX
     before = {process.pid for process in active_children()}
-    monkeypatch.setattr(workers, "SECONDS", 0.2)
+    monkeypatch.setattr(process_pool, "SECONDS", 0.2)
     assert await refused(fetch_page, url=f"{site.url}/hostile") == TOO_COMPLEX
     assert {process.pid for process in active_children()} < before
 

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from fastapi import FastAPI
 
-from app.core.throttle import ADDRESSES_THAT_LOCK
+from app.core.rate_limits import ADDRESSES_THAT_LOCK
 from tests.conftest import PASSWORD, SECRET_KEY, MakeSettings, bearer, client_for, log_in, running, sign_in
 from tests.integration.test_throttle import assert_too_many, from_address, statuses, try_log_in
 from tests.letterbox import kept, token_in

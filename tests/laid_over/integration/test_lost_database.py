@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url, text, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.core import tasks
+from app.core import periodic
 from app.core.config import Settings
 from app.core.database import Database, open_database
 from app.core.database_errors import is_unavailable
@@ -116,7 +116,7 @@ async def test_readiness_tells_of_a_loop_that_fails(
     async def fail() -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(tasks, "OVERDUE_SECONDS", 0.01)
+    monkeypatch.setattr(periodic, "OVERDUE_SECONDS", 0.01)
     async with app.state.supervisor.repeat("a loop", fail, 0.001), asyncio.timeout(5):
         while (answer := await client.get("/health/ready")).status_code == 200:
             pass

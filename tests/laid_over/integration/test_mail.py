@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.services import mail
+from app.services.email import mailer
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.letterbox import Mailbox, kept, mailbox, token_in
 
@@ -24,7 +24,7 @@ async def box() -> AsyncGenerator[Mailbox]:
 async def test_what_a_server_refuses_for_a_moment_is_sent_again(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail, "PAUSES", (0, 0))
+    monkeypatch.setattr(mailer, "PAUSES", (0, 0))
     async with mailbox(refusals=2) as box, running(make_settings(smtp_url=box.url)) as app:
         async with client_for(app) as client:
             await sign_in(client, ALICE)
@@ -35,7 +35,7 @@ async def test_what_a_server_refuses_for_a_moment_is_sent_again(
 async def test_what_cannot_be_delivered_is_logged_without_its_token(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mail, "PAUSES", (0,))
+    monkeypatch.setattr(mailer, "PAUSES", (0,))
     async with running(make_settings(smtp_url="smtp://127.0.0.1:1")) as app, client_for(app) as client:
         await sign_in(client, ALICE)
         await app.state.outbox.settle()
@@ -47,7 +47,7 @@ async def test_what_cannot_be_delivered_is_logged_without_its_token(
 async def test_tls_that_is_asked_for_is_not_done_without(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, box: Mailbox
 ) -> None:
-    monkeypatch.setattr(mail, "PAUSES", ())
+    monkeypatch.setattr(mailer, "PAUSES", ())
     for scheme in ("smtps", "smtp+starttls"):
         async with running(make_settings(smtp_url=box.url.replace("smtp", scheme))) as app, client_for(app) as client:
             await sign_in(client, f"{scheme.replace('+', '')}@example.com")
@@ -55,7 +55,7 @@ async def test_tls_that_is_asked_for_is_not_done_without(
 
 
 async def test_a_server_can_be_tried_without_a_letter(box: Mailbox) -> None:
-    await mail.SmtpMailer(box.url).check()
+    await mailer.SmtpMailer(box.url).check()
     assert box.messages == []
 
 

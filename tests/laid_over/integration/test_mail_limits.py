@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from app.core.config import ROOT
-from app.core.throttle import TooManyRequests
+from app.core.rate_limits import TooManyRequests
 from app.models.user import User
-from app.services.letters import Letters
-from app.services.mail import Outbox
+from app.services.email.mailer import Outbox
+from app.services.email.messages import Letters
 from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.letterbox import Mailbox, mailbox
@@ -62,7 +62,7 @@ async def test_a_letter_of_any_kind_is_counted_for_whom_it_is_to(make_settings: 
 def test_no_letter_leaves_by_another_way() -> None:
     assert {name for name in vars(Outbox) if not name.startswith("_")} == {"post", "settle"}
     senders = [path.name for path in (ROOT / "app").rglob("*.py") if ".deliver(" in path.read_text(encoding="utf-8")]
-    assert senders == ["mail.py"]
+    assert senders == ["mailer.py"]
 
 
 async def change_password(client: httpx2.AsyncClient, old: str, new: str) -> int:

@@ -12,7 +12,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Execution, ExecutionEvent, ExecutionStatus
-from app.repositories.run import Claimant, RunRepository
+from app.repositories.execution_queue import Claimant, RunRepository
 from tests.agents import EXECUTIONS, agent, ended, execute
 from tests.conftest import running
 from tests.counting import assert_little_is_read, executed

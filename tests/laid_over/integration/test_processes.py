@@ -9,12 +9,12 @@ from sqlalchemy import select, update
 from app.core.clock import seconds_ago
 from app.core.database import Database
 from app.core.errors import SetupError
-from app.core.tasks import Supervisor
+from app.core.periodic import Supervisor
 from app.main import create_app
 from app.models.process import Process
 from app.repositories import process
-from app.services import heartbeat
-from app.services.heartbeat import ALONE, Heartbeat, open_heartbeat
+from app.services.processes import heartbeat
+from app.services.processes.heartbeat import ALONE, Heartbeat, open_heartbeat
 from tests.conftest import MakeSettings
 
 

@@ -17,9 +17,9 @@ from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
-from app.repositories.run import Claimant, RunRepository
-from app.services import heartbeat
-from app.services.approvals import expire
+from app.repositories.execution_queue import Claimant, RunRepository
+from app.services.agents.approvals import expire
+from app.services.processes import heartbeat
 from tests.agents import (
     AGENTS,
     EXECUTIONS,

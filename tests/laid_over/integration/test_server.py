@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 
-from app.core import server as under_test
+from app.core import server_protocols as under_test
 from tests.conftest import bound
 
 BUFFER = 4096
@@ -54,7 +54,7 @@ async def connection_to(app: ASGIApp) -> AsyncGenerator[tuple[ClientConnection, 
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         client.connect(listener.getsockname())
         client.setblocking(False)
-        config = uvicorn.Config(app, ws="app.core.server:WebSocketProtocol", lifespan="off", log_config=None)
+        config = uvicorn.Config(app, ws="app.core.server_protocols:WebSocketProtocol", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
         try:

@@ -9,8 +9,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.core import server as under_test
-from app.core.server import HttpProtocol
+from app.core import server_protocols as under_test
+from app.core.server_protocols import HttpProtocol
 from tests.conftest import bound
 
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -85,7 +85,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Served]:
     for name, seconds in SHORT.items():
         monkeypatch.setattr(under_test, name, seconds)
     app = Application()
-    ws = "app.core.server:WebSocketProtocol"
+    ws = "app.core.server_protocols:WebSocketProtocol"
     server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, ws=ws, log_config=None, timeout_graceful_shutdown=5))
     with bound() as listener:
         serving = asyncio.create_task(server.serve([listener]))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from redis.asyncio.client import Pipeline
 
-from app.core import slots
+from app.core import concurrency
+from app.core.concurrency import Slots, TooManyAtOnce
 from app.core.redis import connected
-from app.core.slots import Slots, TooManyAtOnce
 from tests.redis_server import URL, Line, own_prefix, reachable
 
 needs_redis = pytest.mark.skipif(
@@ -73,7 +73,7 @@ async def test_many_at_once_get_as_many_as_there_are() -> None:
 
 @needs_redis
 async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(concurrency, "LEASE_SECONDS", 1)
     async with two_processes() as (here, line, there), there.held("alice") as renew:
         async with here.held("alice"):
             assert await is_full(there)
@@ -86,7 +86,7 @@ async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.Monkey
 
 @needs_redis
 async def test_what_is_renewed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(concurrency, "LEASE_SECONDS", 1)
     async with two_processes() as (here, _line, there), here.held("alice"), there.held("alice") as renew:
         for _ in range(6):
             await asyncio.sleep(0.25)

@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
 
-from app.api import sockets
-from app.api.sockets import DoorDep
+from app.api import websockets
+from app.api.websockets import DoorDep
 from app.core.errors import Conflict
-from app.schemas.frame import Auth, Frame, Ping
+from app.schemas.websocket import Auth, Frame, Ping
 from tests.conftest import MakeSettings, bearer, client_for, log_in, running, sign_in
 from tests.sockets import HOSTILE, Socket, connected, opening, token_of
 
@@ -41,7 +41,7 @@ EchoFrame = Annotated[Echo | Fail | Auth | Ping, Field(discriminator="type")]
 def with_echo(app: FastAPI) -> FastAPI:
     @app.websocket(PATH)
     async def echo(door: DoorDep) -> None:
-        async def enter(socket: sockets.Socket) -> sockets.Handler:
+        async def enter(socket: websockets.Socket) -> websockets.Handler:
             async def handle(frame: EchoFrame) -> None:
                 if isinstance(frame, Fail):
                     raise ZeroDivisionError if frame.unexpectedly else Conflict("It cannot be.")
@@ -55,7 +55,7 @@ def with_echo(app: FastAPI) -> FastAPI:
     return app
 
 
-async def repeat(socket: sockets.Socket, frame: Echo) -> None:
+async def repeat(socket: websockets.Socket, frame: Echo) -> None:
     for _ in range(frame.times):
         await socket.send({"type": "echo", "text": frame.text}, frame.ref)
 
@@ -105,7 +105,7 @@ async def test_anything_else_closes(app: FastAPI) -> None:
 
 
 async def test_silence_closes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "AUTH_SECONDS", 0.05)
+    monkeypatch.setattr(websockets, "AUTH_SECONDS", 0.05)
     async with opening(app, PATH) as socket:
         assert await socket.closed() == (4401, "unauthenticated")
 
@@ -218,7 +218,7 @@ async def test_rights_are_asked_again_for_each_frame(session: Socket, alice: htt
 async def test_rights_are_asked_again_every_now_and_then(
     app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(websockets, "CHECK_SECONDS", 0.05)
     async with connected(app, PATH, alice) as socket:
         await socket.send(type="ping")
         await socket.frame()
@@ -263,7 +263,7 @@ async def test_a_user_opens_so_many(make_settings: MakeSettings) -> None:
 
 
 async def test_a_socket_follows_so_many_things(session: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "MOST_TASKS", 0)
+    monkeypatch.setattr(websockets, "MOST_TASKS", 0)
     await session.send(type="echo", ref="a")
     error = await session.frame()
     assert (error["status"], error["code"], error["ref"]) == (429, "too_many_at_once", "a")
@@ -272,7 +272,7 @@ async def test_a_socket_follows_so_many_things(session: Socket, monkeypatch: pyt
 async def test_a_reader_that_takes_nothing_is_let_go(
     app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sockets, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(websockets, "CLOSE_SECONDS", 0.05)
     app.state.settings = app.state.settings.model_copy(update={"socket_send_timeout": 0.05})
     async with connected(app, PATH, alice, room=1) as socket, asyncio.timeout(10):
         for text in ("one", "other"):

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.services import espeak, sphinx
-from app.services.audio import SAMPLE_RATE, decode
-from app.services.speech_provider import open_voices
-from app.services.speech_settings import SpeechSettings
-from app.services.workers import open_workers
+from app.services.processes.process_pool import open_workers
+from app.services.speech.audio import SAMPLE_RATE, decode
+from app.services.speech.engines import espeak, pocketsphinx
+from app.services.speech.registry import open_voices
+from app.services.speech.settings import SpeechSettings
 from tests.conftest import ROOT, environment
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_speech import SYNTHESIZE, VOICES, only_sqlite, usage
@@ -109,7 +109,7 @@ def test_a_project_may_lie_deep(tmp_path: Path) -> None:
 
 
 def count_voices(folder: Path, with_library: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from app.services.espeak import voices; print(len(voices()))"]
+    program = [sys.executable, "-c", "from app.services.speech.engines.espeak import voices; print(len(voices()))"]
     env = environment(PYTHONPATH=f"{with_library}:{ROOT}")
     return subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
@@ -117,5 +117,5 @@ def count_voices(folder: Path, with_library: Path) -> subprocess.CompletedProces
 def test_long_audio_is_heard_in_parts_that_are_cut_in_a_pause(tmp_path: Path) -> None:
     (tmp_path / "long.wav").write_bytes(wav(tone(18) + bytes(SAMPLE_RATE) + tone(10)))
     decode(tmp_path / "long.wav", "wav", samples := tmp_path / "samples")
-    window = sphinx._window(samples, 0)
-    assert 18 * SAMPLE_RATE < sphinx._quietest(window) < 18.6 * SAMPLE_RATE
+    window = pocketsphinx._window(samples, 0)
+    assert 18 * SAMPLE_RATE < pocketsphinx._quietest(window) < 18.6 * SAMPLE_RATE

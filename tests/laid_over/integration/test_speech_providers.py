@@ -11,12 +11,12 @@ import pytest
 
 from app.core.errors import SetupError
 from app.schemas.speech import AudioFormat
-from app.services.audio import Audio
-from app.services.speech_failures import SpeechFailure
-from app.services.speech_provider import Voices, open_voices
-from app.services.speech_settings import SpeechSettings
-from app.services.stt import Transcript
-from app.services.tts import NoSuchVoice
+from app.services.speech.audio import Audio
+from app.services.speech.errors import SpeechFailure
+from app.services.speech.registry import Voices, open_voices
+from app.services.speech.settings import SpeechSettings
+from app.services.speech.stt import Transcript
+from app.services.speech.tts import NoSuchVoice
 from tests.protocols.dialect import KEY, SECRET
 from tests.protocols.gateway import everything_logged
 from tests.protocols.server import Answer, End, Server, problem, serve

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.config import Settings
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories import process
-from app.services.run import MOST_LOSSES
+from app.services.agents.run import MOST_LOSSES
 from tests.agents import (
     Thinking,
     agent,

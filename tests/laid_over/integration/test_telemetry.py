@@ -15,8 +15,9 @@ from structlog.contextvars import get_contextvars
 
 from app.core.config import Settings, read_settings
 from app.core.errors import SetupError
-from app.core.telemetry.opening import CLOSE_SECONDS, open_telemetry
+from app.core.telemetry.lifecycle import CLOSE_SECONDS
 from app.core.telemetry.settings import TelemetrySettings
+from app.core.telemetry.setup import open_telemetry
 from tests.collector import Collector, collecting, lines
 from tests.conftest import ROOT, SECRET_KEY, bound, environment
 from tests.integration.conftest import StartServer
@@ -129,7 +130,7 @@ async def test_an_error_is_told_with_where_it_was_and_for_whom(told: Told) -> No
     assert event["tags"]["trace_id"] == failed.trace_id
     assert [found["type"] for found in event["exception"]["values"]][-1] == "IntegrityError"
     assert any(
-        frame["filename"] == "app/services/auth.py"
+        frame["filename"] == "app/services/accounts/auth.py"
         for frame in event["exception"]["values"][-1]["stacktrace"]["frames"]
     )
     assert {span.attributes.get("error.type") for span in told.collector.below(failed)} == {None, "IntegrityError"}

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core import throttle
+from app.core import rate_limits
 from app.core.errors import SetupError
-from app.core.throttle import network
+from app.core.rate_limits import network
 from app.main import create_app
 from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
@@ -210,7 +210,7 @@ async def test_without_redis_nobody_is_locked_out_and_no_gate_stands_open(
             assert (await client.get("/health/ready")).json()["checks"]["redis"] == "down"
             assert capfd.readouterr().err.count("redis is down") == 1
             await line.mend()
-            monkeypatch.setattr(throttle, "monotonic", lambda: float("inf"))
+            monkeypatch.setattr(rate_limits, "monotonic", lambda: float("inf"))
             assert await statuses(client, ALICE) == [429]
             assert (await client.get("/health/ready")).json()["checks"]["redis"] == "ok"
 

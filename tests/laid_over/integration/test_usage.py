@@ -19,8 +19,8 @@ from app.models.base import now
 from app.models.usage import Reservation, Usage
 from app.repositories.usage import STALE_AFTER, Amount, Balance, ReservationRepository, UsageRepository, Used
 from app.repositories.user import UserRepository
-from app.services.budgets import Budgets
-from app.services.housekeeping import tidy
+from app.services.processes.cleanup import tidy
+from app.services.usage.budgets import Budgets
 from tests.conftest import MakeSettings, bearer, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
 

@@ -12,8 +12,8 @@ from structlog.contextvars import bound_contextvars
 from app.core import places as places_module
 from app.core.errors import Busy
 from app.core.places import Places
-from app.services import workers as module
-from app.services.workers import TookTooLong, Workers, open_workers
+from app.services.processes import process_pool as module
+from app.services.processes.process_pool import TookTooLong, Workers, open_workers
 
 
 class Holder:

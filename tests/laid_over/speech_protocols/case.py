@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from app.services.stt import Transcript
-from app.services.tts import Voice
+from app.services.speech.stt import Transcript
+from app.services.speech.tts import Voice
 from tests.protocols.dialect import KEY
 from tests.protocols.server import Answer, Request
 

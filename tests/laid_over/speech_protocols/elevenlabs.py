@@ -1,8 +1,8 @@
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from app.services.stt import Segment, Transcript
-from app.services.tts import Voice
+from app.services.speech.stt import Segment, Transcript
+from app.services.speech.tts import Voice
 from tests.protocols.dialect import REQUEST_ID, SECRET
 from tests.protocols.server import Answer, End, Request, problem
 from tests.speech_protocols.case import Dialect, Read

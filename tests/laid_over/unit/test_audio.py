@@ -6,8 +6,8 @@ from pathlib import Path
 import av
 import pytest
 
-from app.services.audio import SAMPLE_RATE, AudioTooLong, BadAudio, NothingSaid, decode, inspect
-from app.services.tts import wav_header
+from app.services.speech.audio import SAMPLE_RATE, AudioTooLong, BadAudio, NothingSaid, decode, inspect
+from app.services.speech.tts import wav_header
 from tests.recordings import CODECS, RATE, recording, tone, wav
 
 TAGS = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)

@@ -11,10 +11,10 @@ from app.core.config import Settings
 from app.core.errors import BudgetExhausted
 from app.core.logging import configure_logging
 from app.repositories.usage import Amount, Balance
-from app.services import budgets as budgets_module
 from app.services.ai import AssistantMessage, Prompt, UserMessage
-from app.services.budgets import Budget, Budgets, open_budgets
-from app.services.prices import price
+from app.services.usage import budgets as budgets_module
+from app.services.usage.budgets import Budget, Budgets, open_budgets
+from app.services.usage.prices import price
 
 NOON = datetime(2026, 12, 31, 12, tzinfo=UTC)
 PRICED, DEARER, UNPRICED = "anthropic:claude-sonnet-4-5", "anthropic:claude-opus-4-1", "ollama:llama-test"

@@ -13,10 +13,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from app.core import events as events_module
-from app.core import redis_mirrors, redis_sender
-from app.core.events import Chunk, Events, MemoryEvents
-from app.core.redis_events import open_redis_events
+from app.core.streams import base as events_module
+from app.core.streams import redis_reader, redis_writer
+from app.core.streams.base import Chunk, Events
+from app.core.streams.memory import MemoryEvents
+from app.core.streams.redis import open_redis_events
 from tests.redis_server import URL, Line, OwnServer, own_prefix, reachable
 
 KINDS = ["memory", "redis"] if reachable() else ["memory"]
@@ -52,7 +53,7 @@ async def processes(request: pytest.FixtureRequest) -> AsyncGenerator[Processes]
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OwnServer]:
     """One that may be killed."""
-    for module in (redis_mirrors, redis_sender):
+    for module in (redis_reader, redis_writer):
         monkeypatch.setattr(module, "AGAIN_SECONDS", 0.02)
     async with OwnServer.started() as server:
         yield server
@@ -163,13 +164,13 @@ async def test_keys_of_redis_expire() -> None:
         processes.writer.open(key)
         processes.writer.append(key, "word")
         await arrived(processes.reader, key, 4)
-        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_sender.EXPIRE_SECONDS
+        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_writer.EXPIRE_SECONDS
         processes.writer.append(key, "word")
         await arrived(processes.reader, key, 8)
         assert await redis.ttl(f"{prefix}:log:{key}") > 0
         processes.writer.close(key, "end")
         assert await read(processes.reader, key) == ("wordword", "end")
-        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_sender.KEEP_SECONDS
+        assert 0 < await redis.ttl(f"{prefix}:log:{key}") <= redis_writer.KEEP_SECONDS
 
 
 @needs_redis

@@ -4,8 +4,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from app.core import tasks
-from app.core.tasks import Supervisor, keep_running, repeat
+from app.core import periodic
+from app.core.periodic import Supervisor, keep_running, repeat
 
 FAILURES = (RuntimeError("a bug"), OSError("a network"), LookupError("a row"))
 
@@ -30,8 +30,8 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "RESTART_SECONDS", 0)
-    monkeypatch.setattr(tasks, "OVERDUE_SECONDS", 0.05)
+    monkeypatch.setattr(periodic, "RESTART_SECONDS", 0)
+    monkeypatch.setattr(periodic, "OVERDUE_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("run", [repeat, Supervisor().repeat])

@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app.core.telemetry.export import DiscreetExporter
+from app.core.telemetry.otlp import DiscreetExporter
 
 CONTENT = "gen_ai.input.messages"
 SECRET = ("url.full", "url.query", "http.request.header.authorization", "prompt")

@@ -12,16 +12,16 @@ from app.core.config import read_settings
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
-from app.services.agents import AgentService
-from app.services.execution_following import open_execution_watch
-from app.services.execution_gauge import measuring
-from app.services.execution_settings import ExecutionSettings
-from app.services.means import Means
-from app.services.signals import open_signals
-from app.services.tool_list import publish
-from app.services.toolbox import ToolSettings, open_tools
-from app.services.worker import open_worker
-from app.services.workers import open_workers
+from app.services.agents.dependencies import Means
+from app.services.agents.metrics import measuring
+from app.services.agents.notifier import open_signals
+from app.services.agents.service import AgentService
+from app.services.agents.settings import ExecutionSettings
+from app.services.agents.stream import open_execution_watch
+from app.services.agents.tool_catalog import publish
+from app.services.agents.toolbox import ToolSettings, open_tools
+from app.services.agents.worker import open_worker
+from app.services.processes.process_pool import open_workers
 
 TOOL_PROCESSES = 2
 

@@ -8,7 +8,7 @@ from app.models.user import ApiKey
 from app.repositories.base import Page
 from app.schemas.api_key import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
 from app.schemas.base import PageRead
-from app.services.api_keys import ApiKeyService
+from app.services.accounts.api_keys import ApiKeyService
 
 router = APIRouter(prefix="/auth/api-keys", tags=["auth"])
 

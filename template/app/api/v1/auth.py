@@ -30,9 +30,9 @@ from app.schemas.user import (
     UserCreate,
     UserRead,
 )
-from app.services.emails import EmailService
-from app.services.passwords import PasswordService
-from app.services.sessions import SessionService
+from app.services.accounts.email_addresses import EmailService
+from app.services.accounts.passwords import PasswordService
+from app.services.accounts.sessions import SessionService
 
 FORM_BYTES = 65_536
 """Ample for two fields. A form is parsed in Python, a byte at a time where it is made for that."""

@@ -12,10 +12,11 @@ from app.api.errors import problems
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
-from app.services.allowance import Allowance
-from app.services.chat import ChatService, ChatSettings
-from app.services.following import Progress, open_reply_watch
-from app.services.replies import open_replies
+from app.services.chat.limits import Allowance
+from app.services.chat.messages import ChatService
+from app.services.chat.replies import open_replies
+from app.services.chat.settings import ChatSettings
+from app.services.chat.stream import Progress, open_reply_watch
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ from app.api.v1.speech import AUDIO, Speech, audio_response
 from app.schemas.chat_audio import AudioMessageCreate, ReadingQuery
 from app.schemas.message import MessageCreate, MessageRead
 from app.schemas.speech import SynthesisCreate
-from app.services.chat_audio import readable
-from app.services.speech import Spoken
+from app.services.chat.audio import readable
+from app.services.speech.service import Spoken
 
 router = APIRouter(prefix="/chat/messages", tags=["chat"])
 

@@ -10,7 +10,7 @@ from app.repositories.message import Shown
 from app.schemas.base import PageRead
 from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
 from app.schemas.message import MessageRead
-from app.services.conversations import ConversationService
+from app.services.chat.conversations import ConversationService
 
 router = APIRouter(prefix="/chat/conversations", tags=["chat"])
 

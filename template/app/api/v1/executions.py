@@ -11,8 +11,8 @@ from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, eve
 from app.models.execution import ExecutionStatus
 from app.schemas.base import PageRead
 from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
-from app.services.execution_following import ExecutionFollowing, Progress
-from app.services.executions import ExecutionService, read
+from app.services.agents.executions import ExecutionService, read
+from app.services.agents.stream import ExecutionFollowing, Progress
 
 router = APIRouter(prefix="/executions", tags=["agents"])
 

@@ -9,13 +9,13 @@ from fastapi.responses import StreamingResponse
 from app.api.deps import CurrentUser, SpendingUser
 from app.api.errors import problems
 from app.api.upload import CEILING, Upload, upload_body, upload_of
+from app.core.concurrency import Slots
 from app.core.config import read_settings
-from app.core.slots import Slots
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
-from app.services.speech import SpeechService, Spoken, read_voices
-from app.services.speech_provider import Voices, open_voices
-from app.services.speech_settings import SpeechSettings
-from app.services.speech_usage import Meter, daily
+from app.services.speech.registry import Voices, open_voices
+from app.services.speech.service import SpeechService, Spoken, read_voices
+from app.services.speech.settings import SpeechSettings
+from app.services.speech.usage import Meter, daily
 
 log = structlog.stdlib.get_logger("app.speech")
 

@@ -7,7 +7,7 @@ from app.models.tool import Tool
 from app.repositories.base import Page
 from app.schemas.base import PageRead
 from app.schemas.tool import ToolRead
-from app.services.tool_list import ToolService
+from app.services.agents.tool_catalog import ToolService
 
 router = APIRouter(prefix="/tools", tags=["agents"])
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app.api.deps import CurrentUser, DatabaseDep
 from app.schemas.usage import UsageReport
-from app.services.usage import UsageService
+from app.services.usage.report import UsageService
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 

@@ -10,7 +10,7 @@ from app.repositories.base import Page
 from app.repositories.principal import Principal
 from app.schemas.base import PageRead, Text
 from app.schemas.user import UserAdminUpdate, UserRead, UserUpdate
-from app.services.account import AccountService
+from app.services.accounts.account import AccountService
 
 router = APIRouter(prefix="/users", tags=["users"])
 

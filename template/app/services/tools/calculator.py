@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.services.toolbox import ToolError, tool
+from app.services.tools import ToolError, tool
 
 PRECISION = 60
 """Digits of each step, and of a result that is whole."""

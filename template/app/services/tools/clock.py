@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field
 
 from app.models.base import now
-from app.services.toolbox import ToolError, tool
+from app.services.tools import ToolError, tool
 
 Zone = Annotated[str, Field(description="An IANA time zone, such as Europe/Berlin.")]
 

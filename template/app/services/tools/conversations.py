@@ -4,7 +4,7 @@ from pydantic import Field
 
 from app.repositories.conversation_search import ConversationSearch, Found
 from app.schemas.base import Words
-from app.services.toolbox import ToolContext, tool
+from app.services.tools import ToolContext, tool
 
 BEFORE, SHOWN = 200, 600
 """Characters of a message that are shown: before the first word that was looked for, and in all."""

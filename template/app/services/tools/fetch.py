@@ -14,9 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.config import read_settings
 from app.models.tool import Policy
-from app.services.page_text import text_of_page
-from app.services.toolbox import Tool, ToolContext, ToolError, tool
-from app.services.workers import TookTooLong
+from app.services.agents.page_text import text_of_page
+from app.services.processes.process_pool import TookTooLong
+from app.services.tools import Tool, ToolContext, ToolError, tool
 
 Url = Annotated[str, Field(examples=["https://example.com/"], max_length=2_000, description="Begins with https://.")]
 PAGE = {"", "text/html", "application/xhtml+xml"}

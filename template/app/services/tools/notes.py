@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.repositories.agent_note import AgentNoteRepository
 from app.schemas.base import Text, Words
-from app.services.toolbox import ToolContext, tool
+from app.services.tools import ToolContext, tool
 
 FOUND = 10
 

@@ -1,0 +1,77 @@
+"""The chat through one WebSocket: any number of conversations, whose events come as they happen."""
+
+from contextlib import aclosing
+from functools import partial
+
+from fastapi import APIRouter, WebSocket
+from pydantic import TypeAdapter
+
+from app.api.v1.chat import chat_of
+from app.api.websockets import DoorDep, Socket
+from app.schemas.chat_websocket import ClientFrame, Resume, Send, Stop
+from app.schemas.message import MessageCreate
+from app.services.chat.messages import ChatService, Exchange
+from app.services.chat.stream import Progress, Reply
+
+FRAMES = TypeAdapter[ClientFrame](ClientFrame)
+
+router = APIRouter(prefix="/chat", tags=["chat"])
+
+
+@router.websocket("/ws")
+async def chat_socket(websocket: WebSocket, door: DoorDep) -> None:
+    """Closing it stops no reply."""
+
+    async def enter(socket: Socket) -> Talk:
+        return Talk(chat_of(websocket.app.state, socket.user.id), socket)
+
+    await door.serve("chat", FRAMES, enter)
+
+
+class Talk:
+    """What one person says through one socket, and is told."""
+
+    def __init__(self, chat: ChatService, socket: Socket) -> None:
+        self._chat = chat
+        self._socket = socket
+
+    async def __call__(self, frame: ClientFrame) -> None:
+        match frame:
+            case Send():
+                await self._send(frame)
+            case Resume():
+                exchange = await self._chat.find(frame.reply_id)
+                self._follow(exchange, frame.offset, frame.ref)
+            case Stop():
+                await self._stop(frame)
+            case _:
+                raise AssertionError("those are answered for every socket")
+
+    async def _send(self, frame: Send) -> None:
+        self._socket.check_room()  # before anything is stored
+        data = MessageCreate(**frame.model_dump(include=set(MessageCreate.model_fields)))
+        self._follow(await self._chat.send(data, frame.idempotency_key), None, frame.ref)
+
+    async def _stop(self, frame: Stop) -> None:
+        """Who follows the reply on this socket hears of its end in any case."""
+        self._socket.check_room(frame.reply_id)
+        reply = await self._chat.stop(frame.reply_id)
+        if not self._socket.has(frame.reply_id):
+            self._socket.start(frame.reply_id, partial(self._tell_end, reply, frame.ref), frame.ref)
+
+    def _follow(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
+        self._socket.start(exchange.reply.message.id, partial(self._tell_all, exchange, offset, ref), ref)
+
+    async def _tell_all(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
+        async with aclosing(self._chat.follow(exchange, offset)) as progress:
+            async for step in progress:
+                await self._tell(step, ref)
+
+    async def _tell_end(self, reply: Reply, ref: str | None) -> None:
+        end = await self._chat.wait(reply)
+        await self._tell(Progress(len(end.message.content), end), ref)
+
+    async def _tell(self, step: Progress, ref: str | None) -> None:
+        """Silence is left to the pings of the protocol."""
+        if step.event is not None:
+            await self._socket.send({**step.event.model_dump(), "offset": step.offset}, ref)

@@ -1,0 +1,104 @@
+"""Talking to an agent, and following an execution, through WebSockets."""
+
+import json
+from contextlib import aclosing
+from functools import partial
+from uuid import UUID
+
+from fastapi import APIRouter, WebSocket
+from pydantic import TypeAdapter
+from starlette.datastructures import State
+
+from app.api.v1.executions import executions_of, following_of
+from app.api.websockets import DoorDep, Socket
+from app.models.execution import Execution
+from app.schemas.execution import ApprovalAnswer, ExecutionCreate
+from app.schemas.execution_websocket import AgentFrame, Answer, ExecutionFrame, Resume, Send, Stop
+from app.services.agents.service import AgentService
+
+AGENT_FRAMES = TypeAdapter[AgentFrame](AgentFrame)
+EXECUTION_FRAMES = TypeAdapter[ExecutionFrame](ExecutionFrame)
+
+router = APIRouter(tags=["agents"])
+
+
+@router.websocket("/agents/{agent_id}/ws")
+async def agent_socket(websocket: WebSocket, agent_id: UUID, door: DoorDep) -> None:
+    """Each `send` starts an execution, whose events follow. Closing it stops nothing."""
+    state = websocket.app.state
+
+    async def enter(socket: Socket) -> TalkToAgent:
+        await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
+        return TalkToAgent(state, socket, agent_id)
+
+    await door.serve("agents", AGENT_FRAMES, enter)
+
+
+@router.websocket("/executions/{execution_id}/ws")
+async def execution_socket(websocket: WebSocket, execution_id: UUID, door: DoorDep) -> None:
+    """All of its events, at once; `resume` begins again after one of them."""
+
+    async def enter(socket: Socket) -> Talk:
+        talk = Talk(websocket.app.state, socket)
+        await talk.follow(execution_id)
+        return talk
+
+    await door.serve("agents", EXECUTION_FRAMES, enter)
+
+
+class Talk:
+    """What one person says through one socket, and is told."""
+
+    def __init__(self, state: State, socket: Socket) -> None:
+        self._executions = executions_of(state, socket.user.id)
+        self._following = following_of(state, socket.user.id)
+        self._socket = socket
+
+    async def __call__(self, frame: ExecutionFrame) -> None:
+        match frame:
+            case Resume():
+                await self.follow(frame.execution_id, frame.sequence, frame.ref)
+            case Answer():
+                data = ApprovalAnswer(**frame.model_dump(include=set(ApprovalAnswer.model_fields)))
+                await self._executions.answer(frame.execution_id, data)
+                await self._follow_unless(frame.execution_id, frame.ref)
+            case Stop():
+                await self._executions.cancel(frame.execution_id)
+                await self._follow_unless(frame.execution_id, frame.ref)
+            case _:
+                raise AssertionError("those are answered for every socket")
+
+    async def follow(self, execution_id: UUID, sequence: int = 0, ref: str | None = None) -> None:
+        """Raises NotFound."""
+        execution = await self._following.find(execution_id)
+        self._socket.start(execution_id, partial(self._tell_all, execution, sequence, ref), ref)
+
+    async def _follow_unless(self, execution_id: UUID, ref: str | None) -> None:
+        """Who follows it on this socket hears what comes of it in any case."""
+        if not self._socket.has(execution_id):
+            execution = await self._following.find(execution_id)
+            await self.follow(execution_id, max(execution.last_sequence - 1, 0), ref)
+
+    async def _tell_all(self, execution: Execution, sequence: int, ref: str | None) -> None:
+        async with aclosing(self._following.follow(execution, sequence)) as progress:
+            async for step in progress:
+                if step.event is not None:  # silence is left to the pings of the protocol
+                    await self._socket.send(json.loads(step.event), ref)
+
+
+class TalkToAgent(Talk):
+    def __init__(self, state: State, socket: Socket, agent_id: UUID) -> None:
+        super().__init__(state, socket)
+        self._agent_id = agent_id
+
+    async def __call__(self, frame: AgentFrame) -> None:
+        if isinstance(frame, Send):
+            await self._send(frame)
+        else:
+            await super().__call__(frame)
+
+    async def _send(self, frame: Send) -> None:
+        self._socket.check_room()  # before anything is stored
+        data = ExecutionCreate(input=frame.input)
+        execution = await self._executions.execute(self._agent_id, data, frame.idempotency_key)
+        await self.follow(execution.id, 0, frame.ref)

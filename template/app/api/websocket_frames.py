@@ -1,0 +1,98 @@
+"""What goes through a WebSocket: frames of clients, errors as frames, and the codes that it is closed with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.api.errors import UNEXPECTED, Failure, failure
+from app.api.json_limit import TooManyValues, ValueCounter
+from app.schemas.websocket import Ref
+
+log = structlog.stdlib.get_logger("app.sockets")
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    code: int
+    reason: str = ""
+
+
+class Closed(Exception):
+    """The socket must not go on."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.close = Close(code, reason)
+
+
+class _Named(BaseModel):
+    ref: Ref | None = None
+
+
+def ref_of(text: str | None) -> str | None:
+    """Also of a frame that is not valid otherwise."""
+    try:
+        return _Named.model_validate_json(json_of(text)).ref
+    except (TooManyValues, ValidationError):
+        return None
+
+
+def parsed(known: TypeAdapter[Any], text: str | None) -> Any:
+    """Raises TooManyValues, RequestValidationError."""
+    try:
+        return known.validate_json(json_of(text))
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError(errors) from None
+
+
+def json_of(text: str | None) -> bytes:
+    """Raises TooManyValues."""
+    frame = as_bytes(text or "")
+    ValueCounter().add(frame)
+    return frame
+
+
+def as_bytes(text: str) -> bytes:
+    """Half of a surrogate pair is for the parser to refuse."""
+    return text.encode(errors="surrogatepass")
+
+
+def _failure(error: Exception) -> Failure:
+    try:
+        return failure(error)
+    except Exception:  # what nobody foresaw: it is logged, and ends one socket in good order
+        log.exception("unexpected error")
+        return UNEXPECTED
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """The error as a frame."""
+    failed = _failure(error)
+    frame: dict[str, Any] = {
+        "type": "error",
+        "status": failed.status,
+        "code": failed.code,
+        "detail": failed.detail,
+    }
+    if failed.errors:
+        frame["errors"] = failed.errors
+    if "Retry-After" in failed.headers:
+        frame["retry_after"] = int(failed.headers["Retry-After"])
+    return frame
+
+
+def closing(error: Exception) -> Close:
+    """Where HTTP would answer with a status, 4000 more than that."""
+    match error:
+        case Closed():
+            return error.close
+        case WebSocketDisconnect():
+            return Close(error.code, error.reason)
+        case _:
+            failed = _failure(error)
+            return Close(1011 if failed is UNEXPECTED else 4000 + failed.status, failed.code)

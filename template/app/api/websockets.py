@@ -1,0 +1,271 @@
+"""What every WebSocket shares: who may open it, what its frames are, and when it closes.
+
+A route takes a `Door` and calls `serve` with the frames that it knows, and with what it does about one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, WebSocket, WebSocketDisconnect
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+from starlette.websockets import WebSocketState
+
+from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
+from app.api.json_limit import TooManyValues
+from app.api.websocket_frames import Close, Closed, as_bytes, closing, json_of, parsed, ref_of, told
+from app.core.concurrency import Slots, TooManyAtOnce
+from app.core.errors import AppError, Forbidden
+from app.core.periodic import repeat
+from app.core.telemetry import meters
+from app.core.telemetry.spans import note_user
+from app.repositories.principal import Principal
+from app.schemas import websocket as frames
+
+SUBPROTOCOL = "bearer"
+AUTH_SECONDS = 5.0
+CHECK_SECONDS = 30.0
+CLOSE_SECONDS = 1.0
+MOST_TASKS = 100
+"""Of a socket, each of which has at most one frame waiting."""
+
+Handler = Callable[[Any], Awaitable[None]]
+"""What is done about a frame of a client, before the next one is read: what takes long is a task of the socket's."""
+
+Enter = Callable[["Socket"], Awaitable[Handler]]
+"""What opens it for a person who may come in; what it raises closes the socket."""
+
+log = structlog.stdlib.get_logger("app.sockets")
+access = structlog.stdlib.get_logger("app.access")
+
+
+class Socket:
+    """One that is open. Its frames go out one at a time, and none before the reader has room for it."""
+
+    def __init__(self, websocket: WebSocket, user: Principal, patience: float) -> None:
+        self.user = user
+        self.ended: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
+        self._websocket = websocket
+        self._patience = patience
+        self._turn = asyncio.Lock()
+        self._tasks: dict[object, asyncio.Task[None]] = {}
+
+    async def send(self, frame: Mapping[str, Any], ref: str | None = None) -> None:
+        """Waits for a slow reader, and closes when it takes nothing for too long."""
+        text = to_json(frame if ref is None else {**frame, "ref": ref}).decode()
+        async with self._turn:
+            if self.ended.done():
+                return
+            too_slow = self.ended.get_loop().call_later(self._patience, self.end, Close(1008, "slow_reader"))
+            try:
+                await self._websocket.send_text(text)
+            except (WebSocketDisconnect, RuntimeError):  # it is closed, by the reader or by the server
+                self.end(Close(1006))
+            finally:
+                too_slow.cancel()
+
+    def end(self, close: Close) -> None:
+        if not self.ended.done():
+            self.ended.set_result(close)
+
+    def check_room(self, key: object = None) -> None:
+        """Raises TooManyAtOnce when no task can be started, unless in place of one with this key."""
+        if key not in self._tasks and len(self._tasks) >= MOST_TASKS:
+            raise TooManyAtOnce(f"This socket follows {MOST_TASKS} things already, which is as many as it can.")
+
+    def has(self, key: object) -> bool:
+        return key in self._tasks
+
+    def start(self, key: object, work: Callable[[], Awaitable[None]], ref: str | None = None) -> None:
+        """Goes on beside the frames that follow, in place of what has the same key. Raises TooManyAtOnce."""
+        self.check_room(key)
+        if self.ended.done():
+            return
+        if previous := self._tasks.pop(key, None):
+            previous.cancel()
+        task = self._tasks[key] = asyncio.create_task(self.attempt(work, ref))
+        task.add_done_callback(partial(self._forget, key))
+
+    async def attempt(self, work: Callable[[], Awaitable[None]], ref: str | None) -> None:
+        """What goes wrong with it becomes a frame."""
+        try:
+            await work()
+        except Exception as error:  # whatever it is, one frame failed and the others go on; the unexpected is logged
+            await self.send(told(error), ref)
+
+    async def leave(self) -> None:
+        """Ends its tasks. What they followed goes on."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _forget(self, key: object, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+
+
+class Caller:
+    """Who speaks through a socket. It is asked again and again, since rights end while a socket is open."""
+
+    def __init__(self, door: "Door", tag: str, token: str) -> None:
+        self._door = door
+        self._tag = tag
+        self._token = token
+
+    async def identify(self) -> Principal:
+        """Raises Unauthenticated, MissingScope, EmailNotVerified."""
+        return await self._identify(self._token)
+
+    async def renew(self, token: str, user: Principal) -> None:
+        """A newer token of the same user. Raises like `identify`, and Forbidden."""
+        if (await self._identify(token)).id != user.id:
+            raise Forbidden("This token is another user's; open another socket with it.")
+        self._token = token
+
+    async def _identify(self, token: str) -> Principal:
+        user = within_scopes(await self._door.auth.identify(token), {self._tag})
+        return verified(user, self._door.settings)
+
+
+class Listener:
+    """What comes in through a socket, and whether it still may."""
+
+    def __init__(self, door: "Door", caller: Caller, socket: Socket) -> None:
+        self._door = door
+        self._caller = caller
+        self._socket = socket
+        self._handling: asyncio.Task[None] | None = None
+
+    async def run(self, known: TypeAdapter[Any], handler: Handler) -> Close:
+        """Until the socket ends."""
+        reading = asyncio.create_task(self._read(known, handler))
+        async with repeat("socket check", self._check, CHECK_SECONDS):
+            try:
+                return await self._socket.ended
+            finally:
+                await self._end(reading)
+
+    async def _read(self, known: TypeAdapter[Any], handler: Handler) -> None:
+        try:
+            while True:
+                text = await self._door.receive()
+                work = partial(self._handle, known, handler, text)
+                self._handling = asyncio.create_task(self._socket.attempt(work, ref_of(text)))
+                await asyncio.shield(self._handling)
+        except Exception as error:  # nobody awaits this task: an error that got out would leave the socket open
+            self._socket.end(closing(error))
+
+    async def _end(self, reading: asyncio.Task[None]) -> None:
+        """A frame is handled to its end: what has been stored must also begin."""
+        reading.cancel()
+        await self._socket.leave()
+        waiting = {reading} if self._handling is None else {reading, self._handling}
+        await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
+
+    async def _handle(self, known: TypeAdapter[Any], handler: Handler, text: str | None) -> None:
+        await self._door.gate.request(self._socket.user.id)
+        frame = parsed(known, text)
+        if isinstance(frame, frames.Auth):
+            await self._caller.renew(frame.token, self._socket.user)
+        elif not await self._may_go_on():
+            return
+        elif isinstance(frame, frames.Ping):
+            await self._socket.send({"type": "pong"}, frame.ref)
+        else:
+            await handler(frame)
+
+    async def _check(self) -> None:
+        await self._may_go_on()
+
+    async def _may_go_on(self) -> bool:
+        try:
+            await self._caller.identify()
+        except AppError as error:
+            self._socket.end(closing(error))
+        return not self._socket.ended.done()
+
+
+class Door:
+    """How a WebSocket is opened and closed."""
+
+    def __init__(self, websocket: WebSocket, auth: Auth, gate: GateDep, settings: SettingsDep) -> None:
+        self.auth = auth
+        self.gate = gate
+        self.settings = settings
+        self._websocket = websocket
+        self._slots: Slots = websocket.app.state.sockets
+
+    async def serve(self, tag: str, known: TypeAdapter[Any], enter: Enter) -> None:
+        """Until it closes. Of API keys, those may open it that have the tag among their scopes."""
+        began = perf_counter()
+        with meters.open_one(meters.sockets):
+            close = await self._serve(tag, known, enter)
+        await self._close(close)
+        path, seconds = self._websocket.url.path, round(perf_counter() - began, 1)
+        access.info("socket", path=path, code=close.code, reason=close.reason, seconds=seconds)
+
+    async def receive(self) -> str | None:
+        """The text of a frame; None when it has none, but bytes. Raises Closed, WebSocketDisconnect."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
+        text: str | None = message.get("text")
+        if len(as_bytes(text) if text is not None else message["bytes"]) > self.settings.socket_max_frame_bytes:
+            raise Closed(1009, "frame_too_big")
+        return text
+
+    async def _serve(self, tag: str, known: TypeAdapter[Any], enter: Enter) -> Close:
+        try:
+            caller = Caller(self, tag, await self._token())
+            user = await caller.identify()
+            note_user(user.id)
+            await self.gate.request(user.id)
+            async with self._slots.held(str(user.id)):
+                socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
+                return await Listener(self, caller, socket).run(known, await enter(socket))
+        except Exception as error:  # what is one of HTTP's answers elsewhere is a code to close with here
+            return closing(error)
+
+    async def _token(self) -> str:
+        """Accepts the socket first: a browser is not told why one was not."""
+        if not self._is_from_an_allowed_page():
+            raise Closed(4403, "origin_not_allowed")
+        offered: list[str] = self._websocket.scope.get("subprotocols", [])
+        await self._websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        if offered[:1] == [SUBPROTOCOL] and len(offered) > 1:
+            return offered[1]
+        return await self._first_frame()
+
+    async def _first_frame(self) -> str:
+        try:
+            async with asyncio.timeout(AUTH_SECONDS):
+                return frames.Auth.model_validate_json(json_of(await self.receive())).token
+        except (TimeoutError, TooManyValues, ValidationError):
+            raise Closed(4401, "unauthenticated") from None
+
+    def _is_from_an_allowed_page(self) -> bool:
+        """Browsers say from which; the rules that keep pages from others' answers do not hold for WebSockets."""
+        headers = self._websocket.headers
+        origin = headers.get("origin")
+        is_own = origin is not None and origin.partition("://")[2] == headers.get("host")
+        return origin is None or is_own or origin in self.settings.allowed_origins
+
+    async def _close(self, close: Close) -> None:
+        """A reader that takes nothing is not waited for."""
+        states = self._websocket.client_state, self._websocket.application_state
+        if WebSocketState.DISCONNECTED in states:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._websocket.close(close.code, close.reason)
+        except (TimeoutError, WebSocketDisconnect, RuntimeError):
+            log.debug("socket gone before it was closed")
+
+
+DoorDep = Annotated[Door, Depends(Door)]

@@ -1,0 +1,80 @@
+"""Logs that any process can follow.
+
+The text that a process speaks stays in its own memory: a Redis that fails delays those who follow elsewhere, and
+when it is back it gets whatever it lacks.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from app.core.periodic import keep_running
+from app.core.redis import connected
+from app.core.streams.base import Chunk, Log
+from app.core.streams.memory import MemoryEvents
+from app.core.streams.redis_reader import Mirrors
+from app.core.streams.redis_writer import Sender
+
+CONNECTIONS = 4
+"""To read; one more writes."""
+SECONDS = 5.0
+"""More than others wait for Redis: a busy process must not take its own delay for a failure."""
+
+
+@asynccontextmanager
+async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvents"]:
+    """With connections of its own, so that nobody else can use them up."""
+    async with (
+        connected(url, 1, SECONDS, retries=0) as writing,  # what is added twice would be read twice
+        connected(url, CONNECTIONS, SECONDS) as reading,
+    ):
+        events = RedisEvents(Sender(writing, f"{prefix}:log"), Mirrors(reading, f"{prefix}:log"))
+        parts = {"redis sender": events.sender.run, "redis reader": events.mirrors.run}
+        tasks = [asyncio.create_task(keep_running(name, run)) for name, run in parts.items()]
+        try:
+            yield events
+        finally:
+            events.sender.stop()
+            await events.mirrors.stop()
+            await asyncio.gather(*tasks)
+
+
+class RedisEvents:
+    outlives_its_process = True
+
+    def __init__(self, sender: Sender, mirrors: Mirrors) -> None:
+        self._own = MemoryEvents()
+        self.sender = sender
+        self.mirrors = mirrors
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._own
+
+    def open(self, key: UUID, text: str = "") -> Log:
+        log = self._own.open(key, text)
+        self.sender.add(key, log)
+        return log
+
+    def append(self, key: UUID, text: str) -> None:
+        self._own.append(key, text)
+        self.sender.send(key)
+
+    def close(self, key: UUID, end: str) -> None:
+        self._own.close(key, end)
+        self.sender.end(key)
+
+    def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
+        return (self._own if key in self._own else self.mirrors).follow(key, offset)
+
+    def nudge(self, key: UUID) -> None:
+        self._own.nudge(key)
+        self.mirrors.nudge(key)
+
+    async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
+        try:
+            return await self.mirrors.texts(keys)
+        except (RedisError, OSError):
+            return {}

@@ -1,0 +1,71 @@
+"""Log lines at ERROR and above go to Sentry. Imported only where SENTRY_DSN is set."""
+
+import logging
+import sys
+from functools import partial
+from typing import Any, cast
+
+import sentry_sdk
+from sentry_sdk.utils import event_from_exception
+
+from app import __version__
+from app.core.config import Settings
+from app.core.telemetry.lifecycle import CLOSE_SECONDS, End
+
+NOT_OURS = ("opentelemetry", "sentry_sdk", "urllib3")
+"""Who says that what is sent does not arrive, of which there is no use in sending more."""
+TAGS = ("request_id", "user_id", "trace_id", "execution_id")
+
+
+def report(settings: Settings, dsn: str) -> End:
+    """For the rest of the process. Answers what ends it."""
+    sentry_sdk.init(
+        dsn,
+        environment=settings.environment,
+        release=__version__,
+        default_integrations=False,  # which look into requests, calls of models, statements and arguments
+        auto_enabling_integrations=False,
+        send_default_pii=False,
+        include_local_variables=False,
+        max_request_body_size="never",
+        max_breadcrumbs=0,
+    )
+    reporter = Reporter(logging.ERROR)
+    logging.getLogger().addHandler(reporter)
+    return partial(_end, reporter)
+
+
+class Reporter(logging.Handler):
+    """What went wrong, where, and for whom, but not what an error says: it may quote a key or a person's words."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(NOT_OURS):
+            return
+        said = _said(record)
+        event = _exception(said.get("exc_info") or record.exc_info)
+        event["level"], event["logger"] = record.levelname.lower(), record.name
+        event["message"] = said.get("event", "an error of a library")
+        event["tags"] = {name: said[name] for name in TAGS if name in said}
+        sentry_sdk.capture_event(event)
+
+
+def _said(record: logging.LogRecord) -> dict[str, Any]:
+    """What structlog was told; nothing of a line that a library has put into words."""
+    told: Any = record.msg
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+
+
+def _exception(found: Any) -> Any:
+    """As Sentry wants it: its type, and the lines of code that it came through."""
+    error = sys.exc_info() if found is True else found
+    if not error or error == (None, None, None):
+        return {}
+    made: tuple[Any, Any] = event_from_exception(error, client_options=sentry_sdk.get_client().options)
+    for value in made[0]["exception"]["values"]:
+        value["value"] = ""
+    return made[0]
+
+
+def _end(reporter: Reporter) -> None:
+    logging.getLogger().removeHandler(reporter)
+    sentry_sdk.get_client().close(CLOSE_SECONDS)

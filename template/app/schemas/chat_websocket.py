@@ -1,0 +1,31 @@
+"""What clients send through the WebSocket of the chat."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from app.models.idempotency_key import KEY_CHARACTERS
+from app.schemas.base import Text
+from app.schemas.message import MessageCreate
+from app.schemas.websocket import Auth, Frame, Ping
+
+
+class Send(Frame, MessageCreate):
+    type: Literal["send"]
+    idempotency_key: Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)] | None = None
+
+
+class Stop(Frame):
+    type: Literal["stop"]
+    reply_id: UUID
+
+
+class Resume(Frame):
+    type: Literal["resume"]
+    reply_id: UUID
+    offset: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """Of the last event that arrived; without it everything comes again."""
+
+
+ClientFrame = Annotated[Send | Stop | Resume | Auth | Ping, Field(discriminator="type")]

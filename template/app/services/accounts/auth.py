@@ -1,0 +1,149 @@
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.core.errors import Unauthenticated
+from app.core.rate_limits import Gate
+from app.core.security import API_KEY_START, AccessTokens, Passwords, fingerprint, new_secret
+from app.models.base import now
+from app.models.user import ApiKey, User, UserSession
+from app.repositories.credential import CredentialRepository, RefreshTokenRepository, SessionRepository
+from app.repositories.principal import Principal, PrincipalRepository
+from app.repositories.user import UserRepository
+from app.schemas.user import Tokens, normalize_email
+
+SUPERSEDED_SECONDS = 10
+NOTE_USE_AFTER = timedelta(minutes=5)
+
+log = structlog.stdlib.get_logger("app.security")
+
+
+class RefreshSuperseded(Unauthenticated):
+    """Another tab, or a try whose answer was lost, was faster; the session goes on with the newer token."""
+
+    code = "refresh_superseded"
+
+
+class AuthService:
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords, gate: Gate) -> None:
+        self._lifetime = timedelta(minutes=settings.access_token_expire_minutes)
+        self._idle = timedelta(days=settings.refresh_token_expire_days)
+        self._longest = timedelta(days=settings.session_max_days)
+        self._tokens = AccessTokens(settings)
+        self._database = database
+        self._passwords = passwords
+        self.gate = gate
+
+    async def login(
+        self, email: str, password: str, user_agent: str | None, previous_token: str | None = None
+    ) -> Tokens:
+        """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
+        address = normalize_email(email)
+        account = address or email
+        await self.gate.log_in()
+        async with self._database.read() as session:
+            user = await UserRepository(session).find_by_email(address) if address else None
+        device = self._known_device(user, previous_token)
+        await self.gate.guess_password(account, device)  # as it is stored, so that no other way to write it counts anew
+        known = await self._passwords.verify(password, user.hashed_password if user else None, account)
+        if user is None or not known or not user.is_active:
+            log.warning("log-in failed", user_id=user and str(user.id))
+            raise Unauthenticated("The e-mail address or the password is wrong.")
+        await self.gate.guessed_password(user.email, device)
+        return await self._open(user, await self._renewed_hash(user, password), user_agent)
+
+    async def refresh(self, token: str) -> Tokens:
+        """Raises Unauthenticated, after the session was ended for good when the token had been used long before.
+
+        Raises TooManyRequests.
+        """
+        await self.gate.refresh()
+        hashed = fingerprint(token)
+        async with self._database.write() as session:
+            tokens = RefreshTokenRepository(session)
+            login = await tokens.find_session(hashed)
+            if login is None:
+                raise Unauthenticated("The refresh token is not valid; log in again.")
+            rotated_at = await tokens.rotate(hashed)
+            if rotated_at is None:
+                return await self._renew(session, login)
+            if now() - rotated_at < timedelta(seconds=SUPERSEDED_SECONDS):
+                raise RefreshSuperseded("This refresh token has just been replaced by another.")
+            await SessionRepository(session, login.user_id).delete(login)
+        log.warning("refresh token reused", user_id=str(login.user_id), session_id=str(login.id))
+        raise Unauthenticated("This refresh token was used before, so its session has ended; log in again.")
+
+    async def identify(self, token: str) -> Principal:
+        """Who holds this access token or API key. Raises Unauthenticated."""
+        is_key = token.startswith(API_KEY_START)
+        principal = await (self._find_by_key(token) if is_key else self._find_by_session(token))
+        if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
+            await self._note_use(ApiKey if is_key else UserSession, principal.credential_id)
+        return principal
+
+    async def _note_use(self, kind: type[ApiKey | UserSession], credential_id: UUID) -> None:
+        """Now and then, so that reading does not write each time; and it must not fail because this does."""
+        try:
+            async with self._database.write() as session:
+                await CredentialRepository(session).note_use(kind, credential_id)
+        except SQLAlchemyError as error:
+            log.warning("use of a credential not stored", error=type(error).__name__)
+
+    async def _find_by_session(self, token: str) -> Principal:
+        user_id, session_id = self._tokens.read(token)
+        async with self._database.rows() as connection:
+            principal = await PrincipalRepository(connection).find_by_session(user_id, session_id)
+        if principal is None:
+            raise Unauthenticated("The session has ended; log in again.")
+        return principal
+
+    async def _find_by_key(self, key: str) -> Principal:
+        async with self._database.rows() as connection:
+            principal = await PrincipalRepository(connection).find_by_api_key(fingerprint(key))
+        if principal is None:
+            raise Unauthenticated("The API key is not valid.")
+        return principal
+
+    def _known_device(self, user: User | None, previous_token: str | None) -> UUID | None:
+        """The session that a token of this person was given in, however long ago."""
+        claims = self._tokens.recognize(previous_token) if previous_token else None
+        return claims[1] if user and claims and claims[0] == user.id else None
+
+    async def _renewed_hash(self, user: User, password: str) -> str | None:
+        """Where the settings ask for another cost than the stored hash has."""
+        outdated = self._passwords.is_outdated(user.hashed_password)
+        return await self._passwords.hash(password, user.email) if outdated else None
+
+    async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
+        """A session, unless what was verified has been changed meanwhile."""
+        async with self._database.write(user.id) as session:
+            users = UserRepository(session)
+            current = await users.find(user.id, lock=True)
+            if current is None or not current.is_active or current.hashed_password != user.hashed_password:
+                raise Unauthenticated("The account has just been changed; log in again.")
+            if renewed_hash:
+                await users.update(current, {"hashed_password": renewed_hash})
+            login = await SessionRepository(session, user.id).create(
+                expires_at=now() + self._idle, user_agent=user_agent and user_agent[:400]
+            )
+            tokens = await self._renew(session, login)
+        log.info("logged in", user_id=str(user.id), session_id=str(login.id), rehashed=renewed_hash is not None)
+        return tokens
+
+    async def _renew(self, session: AsyncSession, login: UserSession) -> Tokens:
+        """A new pair of tokens, and time for the session until it is renewed again."""
+        login.last_used_at = now()
+        login.expires_at = min(now() + self._idle, login.created_at + self._longest)
+        secret = new_secret()
+        await RefreshTokenRepository(session).create(session_id=login.id, hashed_token=fingerprint(secret))
+        expires_at = min(now() + self._lifetime, login.expires_at)
+        return Tokens(
+            access_token=self._tokens.issue(login.user_id, login.id, expires_at),
+            refresh_token=secret,
+            expires_in=int((expires_at - now()).total_seconds() + 0.5),
+        )

@@ -1,0 +1,69 @@
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.core.rate_limits import Gate
+from app.core.security import EmailTokens, InvalidToken, Passwords
+from app.models.user import EmailPurpose
+from app.repositories.credential import EmailTokenRepository
+from app.repositories.principal import Principal
+from app.repositories.user import UserRepository
+from app.schemas.user import EmailChange
+from app.services.accounts.passwords import WrongPassword
+from app.services.accounts.users import EmailTaken
+from app.services.email.messages import Letters
+
+log = structlog.stdlib.get_logger("app.security")
+
+
+class EmailService:
+    """Whose an address is."""
+
+    def __init__(
+        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+    ) -> None:
+        self._tokens = EmailTokens(settings)
+        self._database = database
+        self._passwords = passwords
+        self._letters = letters
+        self._gate = gate
+
+    async def resend(self, user: Principal) -> None:
+        """Raises TooManyRequests."""
+        await self._gate.mail()
+        if not user.email_verified:
+            await self._letters.verify(user.id, user.email)
+
+    async def change(self, user: Principal, data: EmailChange) -> None:
+        """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
+        await self._gate.guess_password(user.email, user.credential_id)
+        async with self._database.read() as session:
+            known = (await UserRepository(session).get(user.id)).hashed_password
+        if not await self._passwords.verify(data.password, known, user.email):
+            log.warning("e-mail not changed", user_id=str(user.id))
+            raise WrongPassword
+        await self._gate.guessed_password(user.email, user.credential_id)
+        await self._gate.mail()
+        await self._letters.change(user.id, data.email)
+
+    async def confirm(self, token: str) -> None:
+        """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
+        await self._gate.use_token()
+        purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
+        try:
+            async with self._database.write(user_id) as session:
+                users, tokens = UserRepository(session), EmailTokenRepository(session, user_id)
+                user = await users.find(user_id, lock=True)
+                email = await tokens.consume(id, EmailPurpose(purpose))
+                if user is None or email is None or not user.is_active:
+                    raise InvalidToken
+                before = user.email
+                await users.update(user, {"email": email, "email_verified": True})
+                if email != before:
+                    await tokens.void()
+        except IntegrityError:
+            raise EmailTaken("A user with this e-mail address exists.") from None
+        log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
+        if email != before:
+            await self._letters.tell(before, "The e-mail address of your account was changed.")

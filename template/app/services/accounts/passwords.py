@@ -1,0 +1,80 @@
+import structlog
+
+from app.core.config import Settings
+from app.core.database import Database
+from app.core.errors import Conflict, Invalid
+from app.core.rate_limits import Gate
+from app.core.security import EmailTokens, InvalidToken, Passwords
+from app.models.user import EmailPurpose
+from app.repositories.credential import ApiKeyRepository, EmailTokenRepository, SessionRepository
+from app.repositories.principal import Principal
+from app.repositories.user import UserRepository
+from app.schemas.user import PasswordChange, PasswordReset
+from app.services.email.messages import Letters
+
+_CHANGED = "The password of your account was changed."
+
+log = structlog.stdlib.get_logger("app.security")
+
+
+class WrongPassword(Invalid):
+    code = "wrong_password"
+
+    def __init__(self) -> None:
+        super().__init__("The current password is wrong.")
+
+
+class PasswordService:
+    def __init__(
+        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+    ) -> None:
+        self._tokens = EmailTokens(settings)
+        self._database = database
+        self._passwords = passwords
+        self._letters = letters
+        self._gate = gate
+
+    async def change(self, user: Principal, data: PasswordChange) -> None:
+        """Ends the person's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
+        await self._gate.guess_password(user.email, user.credential_id)
+        async with self._database.read() as session:
+            known = (await UserRepository(session).get(user.id)).hashed_password
+        if not await self._passwords.verify(data.current_password, known, user.email):
+            log.warning("password not changed", user_id=str(user.id))
+            raise WrongPassword
+        await self._gate.guessed_password(user.email, user.credential_id)
+        hashed = await self._passwords.hash(data.new_password, user.email)
+        async with self._database.write(user.id) as session:
+            users = UserRepository(session)
+            current = await users.get(user.id, lock=True)
+            if current.hashed_password != known:
+                raise Conflict("The password has just been changed by another request.")
+            await users.update(current, {"hashed_password": hashed})
+            await SessionRepository(session, user.id).end_all(but=user.credential_id)
+            await EmailTokenRepository(session, user.id).void()
+        log.info("password changed", user_id=str(user.id))
+        await self._letters.tell(user.email, _CHANGED)
+
+    async def forgot(self, email: str) -> None:
+        """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
+        await self._gate.mail()
+        await self._letters.reset(email)
+
+    async def reset(self, data: PasswordReset) -> None:
+        """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
+        await self._gate.use_token()
+        _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
+        hashed = await self._passwords.hash(data.password, str(user_id))
+        async with self._database.write(user_id) as session:
+            user = await UserRepository(session).find(user_id, lock=True)
+            tokens = EmailTokenRepository(session, user_id)
+            email = await tokens.consume(id, EmailPurpose.reset)
+            if user is None or not user.is_active or user.email != email:
+                raise InvalidToken
+            user.hashed_password, user.email_verified = hashed, True  # the letter arrived there
+            await SessionRepository(session, user_id).end_all()
+            await ApiKeyRepository(session, user_id).delete_all()
+            await tokens.void()
+        await self._gate.guessed_password(user.email)
+        log.info("password reset", user_id=str(user_id))
+        await self._letters.tell(user.email, _CHANGED)

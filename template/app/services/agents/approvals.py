@@ -1,0 +1,78 @@
+"""Answers to what executions wait for: a person's, or that nobody gave one in time."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.database import Database
+from app.core.errors import AccountGone, Conflict, NotFound
+from app.models.base import now
+from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
+from app.repositories.execution import ExecutionRepository, append, let_go
+from app.repositories.execution_queue import RunRepository
+from app.schemas.execution import ApprovalAnswer
+from app.schemas.execution_event import ApprovalAnswered
+from app.services.agents.events import new
+from app.services.agents.notifier import Signals
+
+EXPIRED_AT_ONCE = 100
+
+
+class ApprovalClosed(Conflict):
+    code = "approval_closed"
+
+
+class Approvals:
+    """Of one person's executions, in one transaction."""
+
+    def __init__(self, session: AsyncSession, user_id: UUID) -> None:
+        self._session = session
+        self._executions = ExecutionRepository(session, user_id)
+
+    async def answer(self, execution_id: UUID, data: ApprovalAnswer) -> Sequence[Execution]:
+        """The execution goes on; with it come those that it is a part of. Raises NotFound, ApprovalClosed."""
+        chain, approval = await self._find(execution_id, data.tool_call_id)
+        if approval.status is ApprovalStatus.expired or approval.expires_at <= now():
+            raise ApprovalClosed("This call cannot be answered any more: it waited too long, or its execution ended.")
+        if approval.status is not ApprovalStatus.pending:
+            raise ApprovalClosed(f"This call was answered before: it is {approval.status}.")
+        self._close(chain, approval, ApprovalStatus.approved if data.approved else ApprovalStatus.denied, data.note)
+        return chain
+
+    async def expire(self, execution_id: UUID, tool_call_id: str) -> Sequence[Execution]:
+        chain, approval = await self._find(execution_id, tool_call_id)
+        if approval.status is ApprovalStatus.pending:
+            self._close(chain, approval, ApprovalStatus.expired, None)
+        return chain
+
+    async def _find(self, execution_id: UUID, tool_call_id: str) -> tuple[Sequence[Execution], Approval]:
+        chain = await self._executions.lock_with_ancestors(execution_id)
+        return chain, await self._executions.get_approval(chain[-1], tool_call_id)
+
+    def _close(self, chain: Sequence[Execution], approval: Approval, status: ApprovalStatus, note: str | None) -> None:
+        approval.status, approval.note, approval.answered_at = status, note, now()
+        execution = chain[-1]
+        answered = ApprovalAnswered(
+            of=execution.id,
+            tool_call_id=approval.tool_call_id,
+            approved=status is ApprovalStatus.approved,
+            expired=status is ApprovalStatus.expired,
+            note=note,
+        )
+        for follower in chain:
+            append(self._session, follower, new(answered))
+        if execution.status is ExecutionStatus.waiting:
+            let_go(execution, ExecutionStatus.queued)
+
+
+async def expire(database: Database, signals: Signals) -> None:
+    """Those of everybody that nobody answered in time."""
+    async with database.read() as session:
+        overdue = await RunRepository(session).overdue(EXPIRED_AT_ONCE)
+    for execution_id, tool_call_id, user_id in overdue:
+        with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
+            async with database.write(user_id) as session:
+                chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
+            signals.tell(*(execution.id for execution in chain))

@@ -1,0 +1,162 @@
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from app.core.database import Database
+from app.core.errors import AppError, Invalid
+from app.core.rate_limits import MINUTE, Rule, Throttle
+from app.core.security import fingerprint
+from app.core.telemetry.spans import note
+from app.models.base import now
+from app.models.execution import Execution, ExecutionStatus
+from app.repositories.base import Page
+from app.repositories.execution import ExecutionRepository, append, expire_approvals, let_go
+from app.repositories.idempotency_key import IdempotencyRepository
+from app.schemas.execution import (
+    ApprovalAnswer,
+    ApprovalRead,
+    Configuration,
+    ExecutionCreate,
+    ExecutionDetail,
+    ExecutionError,
+    ExecutionRead,
+)
+from app.schemas.execution_event import ExecutionCancelled
+from app.services.agents.approvals import Approvals
+from app.services.agents.configuration import configuration
+from app.services.agents.events import new, usage
+from app.services.agents.notifier import Signals
+from app.services.agents.settings import ExecutionSettings
+from app.services.agents.subagents import report
+
+
+class TooManyExecutions(AppError):
+    status, code = 429, "too_many_executions"
+
+
+class ExecutionService:
+    """What one person has agents do."""
+
+    def __init__(
+        self, settings: ExecutionSettings, database: Database, throttle: Throttle, signals: Signals, user_id: UUID
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._throttle = throttle
+        self._signals = signals
+        self._user_id = user_id
+
+    async def execute(self, agent_id: UUID, data: ExecutionCreate, key: str | None = None) -> ExecutionRead:
+        """Queues it. What was asked with this idempotency key before is not queued again.
+
+        Raises Invalid, NotFound, Conflict, TooManyRequests, TooManyExecutions.
+        """
+        if len(data.input) > self._settings.execution_input_max_characters:
+            raise Invalid(f"An input has at most {self._settings.execution_input_max_characters} characters.")
+        await self._throttle.hit(Rule("executions", self._settings.executions_per_minute, MINUTE), str(self._user_id))
+        async with self._database.write(self._user_id) as session:
+            execution = await self._begin(session, agent_id, data, key)
+        self._signals.tell()
+        note(execution_id=str(execution.id))
+        return read(execution)
+
+    async def list(
+        self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
+    ) -> Page[Execution]:
+        """Without those of subagents, unless they are asked for by their agent."""
+        where: Sequence[ColumnElement[bool]] = [
+            Execution.parent_id.is_(None) if agent_id is None else Execution.agent_id == agent_id,
+            *([] if status is None else [Execution.status == status]),
+        ]
+        async with self._database.read() as session:
+            return await ExecutionRepository(session, self._user_id).list(limit, cursor, *where)
+
+    async def get(self, id: UUID) -> ExecutionDetail:
+        """Raises NotFound."""
+        async with self._database.read() as session:
+            executions = ExecutionRepository(session, self._user_id)
+            execution = await executions.get(id)
+            approvals = await executions.approvals(execution)
+        return ExecutionDetail(
+            **dict(read(execution)),
+            configuration=Configuration.model_validate(execution.configuration),
+            approvals=[ApprovalRead.model_validate(approval) for approval in approvals],
+        )
+
+    async def cancel(self, id: UUID) -> ExecutionRead:
+        """With all that it delegated. Whoever runs it writes nothing more, and stops. Raises NotFound."""
+        async with self._database.write(self._user_id) as session:
+            executions = ExecutionRepository(session, self._user_id)
+            *above, execution = await executions.lock_with_ancestors(id)
+            changed = await self._cancel(session, executions, execution)
+            if changed and above:
+                report(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
+        self._signals.tell(*changed, *(ancestor.id for ancestor in above))
+        return read(execution)
+
+    async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
+        """Raises NotFound, Conflict."""
+        async with self._database.write(self._user_id) as session:
+            chain = await Approvals(session, self._user_id).answer(id, data)
+        self._signals.tell(*(execution.id for execution in chain))
+        return read(chain[-1])
+
+    async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
+        executions, id = ExecutionRepository(session, self._user_id), uuid7()
+        await executions.hold_owner(alone=True)  # else two that count at once would not see each other
+        if key:
+            asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
+            first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)
+            if first_id != id:
+                return await executions.get(first_id)
+        runs_with = await configuration(session, self._user_id, agent_id, self._settings.limits)
+        execution = await executions.create(
+            id=id,
+            agent_id=agent_id,
+            status=ExecutionStatus.queued,
+            input=data.input,
+            configuration=runs_with.model_dump(mode="json"),
+        )
+        await self._check_room(executions)
+        return execution
+
+    async def _check_room(self, executions: ExecutionRepository) -> None:
+        most = self._settings.max_concurrent_executions
+        if most and await executions.count_open() > most:
+            raise TooManyExecutions(f"At most {most} of your executions are under way at a time; wait, or cancel one.")
+
+    async def _cancel(
+        self, session: AsyncSession, executions: ExecutionRepository, execution: Execution
+    ) -> Sequence[UUID]:
+        """The ids of all that ended by it."""
+        if execution.status.is_final:
+            return []
+        let_go(execution, ExecutionStatus.cancelled)
+        execution.finished_at = now()
+        append(session, execution, new(ExecutionCancelled()))
+        await expire_approvals(session, execution)
+        ended = [execution.id]
+        for child in await executions.open_children(execution):
+            ended += await self._cancel(session, executions, child)
+            report(session, child, {"status": ExecutionStatus.cancelled}, execution)
+        return ended
+
+
+def read(execution: Execution) -> ExecutionRead:
+    error = None if execution.code is None else ExecutionError(code=execution.code, detail=execution.detail or "")
+    return ExecutionRead(
+        id=execution.id,
+        agent_id=execution.agent_id,
+        parent_id=execution.parent_id,
+        status=execution.status,
+        input=execution.input,
+        output=execution.output,
+        error=error,
+        usage=usage(execution),
+        created_at=execution.created_at,
+        started_at=execution.started_at,
+        finished_at=execution.finished_at,
+    )

@@ -1,0 +1,65 @@
+"""What this process tells itself at once. What other processes do is looked up again and again."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from app.core.shutdown import Grace
+from app.core.waiters import Waiters
+
+
+class Signals:
+    def __init__(self) -> None:
+        self.work = asyncio.Event()
+        """Set when an execution may be waiting for a worker."""
+        self.stopping = False
+        """Set for good once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
+        self.at_stop: list[Callable[[], None]] = []
+        self._waiting = defaultdict[UUID, Waiters](Waiters)
+
+    def tell(self, *execution_ids: UUID | None) -> None:
+        """Something happened in these, which no run tells."""
+        self.work.set()
+        for id in execution_ids:
+            if id:
+                self.wake(id)
+
+    def wake(self, execution_id: UUID) -> None:
+        """Those who wait for something to happen there."""
+        if waiters := self._waiting.get(execution_id):
+            waiters.wake()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.tell(*self._waiting)
+        for call in self.at_stop:
+            call()
+
+    async def wait(self, execution_id: UUID, seconds: float) -> bool:
+        """Returns whether something happened there, or the process stops, before so many seconds have passed."""
+        if self.stopping:
+            return True
+        waiters = self._waiting[execution_id]
+        try:
+            return await waiters.wait(seconds)
+        finally:
+            if not waiters:
+                self._waiting.pop(execution_id, None)
+
+
+@asynccontextmanager
+async def open_signals(grace: Grace) -> AsyncGenerator[Signals]:
+    signals = Signals()
+    stopping = asyncio.create_task(_stop(signals, grace))
+    try:
+        yield signals
+    finally:
+        grace.begin()
+        await stopping
+
+
+async def _stop(signals: Signals, grace: Grace) -> None:
+    await grace.begun.wait()
+    signals.stop()

@@ -1,0 +1,196 @@
+"""One execution, from where its events left it to its end, or to something that it waits for."""
+
+from dataclasses import replace
+
+import structlog
+from anyio import CancelScope, move_on_after
+from structlog.contextvars import bound_contextvars
+
+from app.core.database_errors import is_unavailable
+from app.core.errors import AppError
+from app.core.telemetry.spans import note_failure, traced
+from app.core.text import storable
+from app.models.execution import ExecutionStatus
+from app.repositories.execution_queue import Claim
+from app.repositories.usage import UsageRepository
+from app.schemas import execution_event as events
+from app.schemas.execution import Configuration, Limits
+from app.services.agents.configuration import specs
+from app.services.agents.dependencies import Means
+from app.services.agents.events import usage
+from app.services.agents.journal import FEATURE, Journal, Lost
+from app.services.agents.tool_calls import Calls, told
+from app.services.agents.transcript import Transcript
+from app.services.ai import AssistantMessage, ModelFailure, Prompt
+
+MOST_LOSSES = 5
+"""So many processes may die in a row without a step forward: what kills them may be the execution itself."""
+
+log = structlog.stdlib.get_logger("app.executions")
+
+
+class Exhausted(AppError):
+    """The execution has used up one of its limits."""
+
+    code = "limit_reached"
+
+
+class AccountInactive(AppError):
+    """Whoever asked for it may ask for nothing any more."""
+
+    code = "account_inactive"
+
+
+class Run:
+    def __init__(self, means: Means, claim: Claim) -> None:
+        self._means = means
+        self._execution = claim.execution
+        self._history = claim.history
+        self._user_is_active = claim.user_is_active
+        self._journal = Journal(means.database, means.events, claim.execution, claim.run_id)
+        self._scope = CancelScope()
+
+    async def __call__(self) -> None:
+        execution = self._execution
+        who = {"user_id": str(execution.user_id), "execution_id": str(execution.id)}
+        with bound_contextvars(**who), traced("execution", agent_id=str(execution.agent_id), **who):
+            await self._run()
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._work()
+        except Lost:
+            log.info("run ended by others", execution_id=str(self._execution.id))
+        finally:
+            if self._journal.is_open:
+                await self._journal.release()
+            self._journal.close()
+            self._means.signals.tell(self._execution.id, self._execution.parent_id)
+
+    def cut(self) -> None:
+        """Ends it at once; what was stored stays."""
+        self._journal.is_patient = False
+        self._scope.cancel()
+
+    def _load(self) -> None:
+        """Not before the run has begun: what cannot be read any more ends this execution, and nothing else."""
+        execution, history = self._execution, self._history
+        self._configuration = Configuration.model_validate(execution.configuration)
+        self._transcript = Transcript(execution.input, history.entries)
+        self._calls = Calls(
+            self._means,
+            execution,
+            self._configuration,
+            history=history,
+            journal=self._journal,
+            transcript=self._transcript,
+        )
+
+    async def _work(self) -> None:
+        try:
+            self._load()
+            with move_on_after(self._limits.seconds - self._journal.used.seconds) as in_time:
+                await self._advance()
+            if in_time.cancelled_caught:
+                raise Exhausted(f"The execution was stopped after {self._limits.seconds:g} s of work.")
+        except ModelFailure as failure:
+            await self._fail(failure.code, str(failure))
+        except AppError as error:
+            await self._fail(error.code, str(error))
+        except Lost:
+            raise
+        # What nobody expected ends the execution, too, and what it says is not for the person who asked.
+        except Exception as error:
+            if is_unavailable(error):  # the next run, here or elsewhere, goes on from what was stored
+                log.warning("run ended by database", execution_id=str(self._execution.id), error=type(error).__name__)
+                return
+            log.exception("execution failed", execution_id=str(self._execution.id))
+            await self._fail("internal", "The execution failed inside this service.")
+
+    async def _advance(self) -> None:
+        """To its end; where the process stops, to its next step, from which another run goes on."""
+        if not self._user_is_active:
+            raise AccountInactive("The account was deactivated.")
+        if not self._journal.sequence:
+            self._journal.note(events.ExecutionStarted())
+        if self._execution.losses > MOST_LOSSES:
+            raise Exhausted(f"{self._execution.losses} processes in a row died while they worked on this.")
+        while self._journal.is_open and not self._means.signals.stopping:
+            await self._step()
+        if self._journal.is_open:
+            await self._journal.commit()
+
+    async def _step(self) -> None:
+        if pending := self._transcript.pending:
+            await self._calls.answer(pending)
+        elif (answer := self._transcript.answer) is not None:
+            await self._complete(answer)
+        else:
+            await self._ask()
+
+    async def _ask(self) -> None:
+        self._check_limits()
+        prompt = self._prompt()
+        await self._reserve(prompt)
+        self._journal.note(events.ModelStarted(model=self._configuration.model_name))
+        await self._journal.commit()
+        async with self._means.ai.ask(prompt) as stream:
+            try:
+                async for text in stream:
+                    self._journal.say(storable(text))
+            finally:
+                self._journal.spend(stream.usage)
+            message = _storable(stream.message)
+        calls = self._transcript.add(message)
+        self._journal.note(
+            events.ModelCompleted(
+                model=stream.usage.model,
+                text=message.text,
+                calls=list(map(told, calls)),
+                input_tokens=stream.usage.input_tokens,
+                output_tokens=stream.usage.output_tokens,
+                code=message.code,
+            ),
+            message,
+        )
+
+    def _prompt(self) -> Prompt:
+        agent, messages = self._configuration, tuple(self._transcript.messages)
+        return Prompt(messages, agent.instructions, agent.model_name, specs(agent), agent.temperature)
+
+    def _check_limits(self) -> None:
+        """Raises Exhausted."""
+        limits, used = self._limits, self._journal.used
+        for name in ("steps", "tokens", "dollars"):
+            if (limit := getattr(limits, name)) and getattr(used, name) >= limit:
+                raise Exhausted(f"The execution has used up its {limit} {name}.")
+
+    async def _reserve(self, prompt: Prompt) -> None:
+        """Raises BudgetExhausted."""
+        budgets, execution = self._means.budgets, self._execution
+        if not budgets.active:
+            return
+        amount = budgets.at_most(prompt)
+        async with self._means.database.write(self._execution.user_id) as session:
+            balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
+            budgets.check(balance, amount)
+
+    async def _complete(self, answer: AssistantMessage) -> None:
+        completed = events.ExecutionCompleted(output=answer.text, usage=usage(self._execution))
+        self._journal.note(completed)
+        await self._journal.end(ExecutionStatus.completed, output=answer.text)
+
+    async def _fail(self, code: str, detail: str) -> None:
+        note_failure(code)
+        self._journal.note(events.ExecutionFailed(code=code, detail=detail, usage=usage(self._execution)))
+        await self._journal.end(ExecutionStatus.failed, code=code, detail=detail[:500])
+
+    @property
+    def _limits(self) -> Limits:
+        return self._configuration.limits
+
+
+def _storable(message: AssistantMessage) -> AssistantMessage:
+    calls = [replace(call, name=storable(call.name), arguments=storable(call.arguments)) for call in message.tool_calls]
+    return replace(message, text=storable(message.text), tool_calls=calls)

@@ -1,0 +1,171 @@
+"""What happens in an execution, from any of its events on, whichever process runs it."""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.database import Database
+from app.core.errors import NotFound
+from app.core.streams.base import SILENT_SECONDS, Events
+from app.core.watch import Watch, Watched, open_watch
+from app.models.execution import Execution, ExecutionEvent
+from app.repositories.execution import ExecutionRepository
+from app.repositories.execution_queue import ExecutionState, RunRepository, state_of
+from app.services.agents.events import told, told_delta
+from app.services.agents.notifier import Signals
+
+AT_ONCE = 500
+AGAIN_SECONDS = 3.0
+"""After which one that could not be read is read again."""
+
+ExecutionWatch = Watch[ExecutionState]
+
+log = structlog.stdlib.get_logger("app.executions")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An event as JSON, and the sequence to come back with. No event: there is no news."""
+
+    sequence: int
+    type: str = ""
+    event: str | None = None
+
+
+@dataclass(slots=True)
+class _Position:
+    sequence: int
+    run_id: UUID | None = None
+    offset: int = 0
+    """In what the run says."""
+    ended: UUID | None = None
+    """The run that has said its last word."""
+
+    def listen(self, run_id: UUID | None) -> None:
+        if run_id != self.run_id:
+            self.run_id, self.offset = run_id, 0
+
+
+class ExecutionFollowing:
+    """Events are rows; that there are new ones comes from the run or from the watch, what a model says from the run.
+
+    Those who wait for the same thing share one look at it.
+    """
+
+    def __init__(
+        self, database: Database, events: Events, signals: Signals, watch: ExecutionWatch, user_id: UUID
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._signals = signals
+        self._watch = watch
+        self._user_id = user_id
+
+    async def find(self, id: UUID) -> Execution:
+        """Raises NotFound."""
+        async with self._database.read() as session:
+            return await ExecutionRepository(session, self._user_id).get(id)
+
+    async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[Progress]:
+        """Everything after an event, to the end of the execution, or of this process. Leaving does not stop it."""
+        position = _Position(sequence)
+        with self._watch.watching(execution.id, state_of(execution)) as watched:
+            while not self._signals.stopping:
+                stored = await self._look(execution, position.sequence)
+                if stored is None:
+                    return  # it is gone, with the person or the agent
+                execution, happened = stored
+                self._watch.learn(execution.id, state_of(execution))
+                for event in happened:
+                    position.sequence = event.sequence
+                    yield Progress(event.sequence, event.type, told(event))
+                if execution.status.is_final and position.sequence >= execution.last_sequence:
+                    return
+                if position.sequence < execution.last_sequence:
+                    continue
+                position.listen(execution.run_id)
+                async for step in self._wait(execution, watched, position):
+                    yield step
+
+    def _wait(
+        self, execution: Execution, watched: Watched[ExecutionState], position: _Position
+    ) -> AsyncGenerator[Progress]:
+        """Until there may be new rows."""
+
+        def is_current() -> bool:
+            return watched.state == state_of(execution) and not self._signals.stopping
+
+        run_id = position.run_id
+        if run_id is None or run_id == position.ended:
+            return self._idle(execution.id, position, is_current)
+        return self._live(execution.id, run_id, position, is_current)
+
+    async def _idle(self, id: UUID, position: _Position, is_current: Callable[[], bool]) -> AsyncGenerator[Progress]:
+        """While nobody runs it."""
+        while is_current() and not await self._signals.wait(id, SILENT_SECONDS):
+            yield Progress(position.sequence)
+
+    async def _live(
+        self, execution_id: UUID, run_id: UUID, position: _Position, is_current: Callable[[], bool]
+    ) -> AsyncGenerator[Progress]:
+        text = ""
+        async with aclosing(self._events.follow(run_id, position.offset)) as chunks:
+            async for chunk in chunks:
+                text += chunk.text
+                while "\n" in text:
+                    line, rest = text.split("\n", 1)
+                    said = json.loads(line)
+                    if said["sequence"] > position.sequence:
+                        return  # what is stored comes before what is said after it
+                    if "text" in said and said["sequence"] == position.sequence:
+                        yield Progress(position.sequence, "model.delta", told_delta(execution_id, **said))
+                    position.offset, text = position.offset + len(line) + 1, rest
+                if chunk.end is not None:
+                    position.ended = run_id
+                if chunk.end is not None or not is_current():
+                    return
+                if not chunk.text:
+                    yield Progress(position.sequence)
+
+    async def _look(self, execution: Execution, after: int) -> tuple[Execution, Sequence[ExecutionEvent]] | None:
+        return await self._watch.ask((self._user_id, execution.id, after), partial(self._read, execution, after))
+
+    async def _read(self, execution: Execution, after: int) -> tuple[Execution, Sequence[ExecutionEvent]] | None:
+        """None when it does not exist any more. When it cannot be read now, there is no news."""
+        try:
+            async with self._database.read() as session:
+                executions = ExecutionRepository(session, self._user_id)
+                current = await executions.get(execution.id)
+                return current, await executions.events(current, after, AT_ONCE)
+        except NotFound:
+            return None
+        except SQLAlchemyError as error:
+            log.warning("execution not read", execution_id=str(execution.id), error=type(error).__name__)
+            await self._signals.wait(execution.id, AGAIN_SECONDS)
+            return execution, []
+
+
+async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
+    async with database.read() as session:
+        return await RunRepository(session).states(ids)
+
+
+@asynccontextmanager
+async def open_execution_watch(database: Database, events: Events, signals: Signals) -> AsyncGenerator[ExecutionWatch]:
+    """What is followed in this process."""
+
+    def tell(id: UUID, before: ExecutionState | None) -> None:
+        signals.wake(id)
+        if before and before.run_id:
+            events.nudge(before.run_id)
+
+    watch = Watch(partial(_states, database), tell)
+    signals.at_stop.append(watch.tell_all)
+    async with open_watch(watch):
+        yield watch

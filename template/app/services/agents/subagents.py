@@ -1,0 +1,55 @@
+"""How the end of a subagent's execution reaches the one that delegated it."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.execution import Execution, ExecutionStatus
+from app.repositories.execution import append, let_go
+from app.schemas.execution_event import SubagentCompleted
+from app.services.agents.events import new
+from app.services.agents.transcript import stored
+from app.services.ai import ToolResult
+
+
+def report(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
+    """`end`: its last `status`, and `output` or `detail`. The parent is locked, and goes on with it."""
+    _add_usage(parent, child)
+    if parent.status is not ExecutionStatus.waiting or child.parent_call_id is None:
+        return
+    content = _content(end)
+    completed = SubagentCompleted(
+        tool_call_id=child.parent_call_id,
+        name=str(child.configuration["name"]),
+        execution=child.id,
+        status=end["status"],
+        content=content,
+    )
+    append(session, parent, new(completed, stored(ToolResult("", completed.name, content))))
+    let_go(parent, ExecutionStatus.queued)
+
+
+def _content(end: Mapping[str, Any]) -> str:
+    match end["status"]:
+        case ExecutionStatus.completed:
+            return end["output"]
+        case ExecutionStatus.cancelled:
+            return "The subagent was cancelled."
+        case _:
+            return f"The subagent failed: {end['detail']}"
+
+
+def _add_usage(parent: Execution, child: Execution) -> None:
+    """What a subagent used, the one that delegated used, too."""
+    parent.steps += child.steps
+    parent.seconds += child.seconds
+    parent.input_tokens += child.input_tokens
+    parent.output_tokens += child.output_tokens
+    parent.cost = added(parent.cost, child.cost)
+
+
+def added(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    """None where neither is known."""
+    return one if other is None else other + (one or 0)

@@ -1,0 +1,174 @@
+"""What becomes of the calls that a model makes: of tools, which may need approval, and of subagents."""
+
+from pydantic import BaseModel, ValidationError
+from uuid_utils.compat import uuid7
+
+from app.core.errors import NotFound
+from app.core.telemetry.spans import traced
+from app.models.base import now
+from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
+from app.models.tool import Policy
+from app.repositories.execution_queue import History
+from app.schemas import execution_event as events
+from app.schemas.base import Text
+from app.schemas.execution import Configuration, GrantedSubagent
+from app.services.agents.configuration import configuration, of_subagents
+from app.services.agents.dependencies import Means
+from app.services.agents.journal import Journal
+from app.services.agents.toolbox import ToolContext, ToolError
+from app.services.agents.transcript import Pending, Transcript
+from app.services.ai import ToolResult
+
+
+class _Delegation(BaseModel):
+    task: Text
+
+
+class Calls:
+    """Of one run. An answered call is in the transcript; one that must wait has closed the journal."""
+
+    def __init__(
+        self,
+        means: Means,
+        execution: Execution,
+        configuration: Configuration,
+        *,
+        history: History,
+        journal: Journal,
+        transcript: Transcript,
+    ) -> None:
+        self._means = means
+        self._execution = execution
+        self._configuration = configuration
+        self._history = history
+        self._journal = journal
+        self._transcript = transcript
+        self._tools = {tool.name: tool for tool in configuration.tools}
+        self._subagents = {subagent.tool: subagent for subagent in configuration.subagents}
+
+    async def answer(self, pending: Pending) -> None:
+        name = pending.call.name
+        tool = self._tools.get(name)
+        if subagent := self._subagents.get(name):
+            await self._delegate(pending, subagent)
+        elif tool is None:
+            self._refuse(pending, f"There is no tool {name}.")
+        elif tool.policy is Policy.deny:
+            self._refuse(pending, f"The tool {name} may not be used.")
+        elif tool.policy is Policy.ask:
+            await self._with_approval(pending, self._history.approvals.get(pending.id))
+        else:
+            await self._call(pending)
+
+    async def _with_approval(self, pending: Pending, approval: Approval | None) -> None:
+        if approval is None:
+            await self._request_approval(pending)
+        elif approval.status is ApprovalStatus.pending:
+            await self._journal.wait()
+        elif approval.status is ApprovalStatus.expired:
+            self._refuse(pending, "Nobody approved this call in time.")
+        elif approval.status is ApprovalStatus.denied or approval.arguments != pending.call.arguments:
+            self._refuse(pending, f"The call was denied{': ' + approval.note if approval.note else '.'}")
+        else:
+            await self._call(pending)
+
+    async def _request_approval(self, pending: Pending) -> None:
+        expires_at = now() + self._means.settings.approvals_last
+        call, of = pending.call, self._execution.id
+        requested = events.ApprovalRequested(**told(pending).model_dump(), of=of, expires_at=expires_at)
+        self._journal.note(requested, also_above=True)
+
+        def approval() -> list[Approval]:
+            return [
+                Approval(
+                    execution_id=of,
+                    tool_call_id=pending.id,
+                    tool=call.name,
+                    arguments=call.arguments,
+                    status=ApprovalStatus.pending,
+                    expires_at=expires_at,
+                )
+            ]
+
+        await self._journal.wait(approval)
+
+    async def _call(self, pending: Pending) -> None:
+        execution = self._execution
+        if pending.id not in self._history.called:
+            self._journal.note(events.ToolCalled(**told(pending).model_dump()))
+        await self._journal.commit()
+        key = f"{execution.id}:{pending.id}"
+        context = ToolContext(execution.user_id, execution.id, key, self._means.database, self._means.workers)
+        name = pending.call.name
+        try:
+            with traced("tool", tool=name):
+                content = await self._means.toolbox.call(name, context, pending.call.arguments)
+        except ToolError as error:
+            self._refuse(pending, str(error))
+        else:
+            returned = ToolResult(pending.call.id, name, content)
+            self._transcript.add(returned)
+            self._journal.note(events.ToolReturned(tool_call_id=pending.id, name=name, content=content), returned)
+
+    def _refuse(self, pending: Pending, sentence: str) -> None:
+        """The model is told why, and goes on."""
+        returned = ToolResult(pending.call.id, pending.call.name, sentence)
+        self._transcript.add(returned)
+        self._journal.note(events.ToolFailed(tool_call_id=pending.id, name=returned.name, detail=sentence), returned)
+
+    async def _delegate(self, pending: Pending, subagent: GrantedSubagent) -> None:
+        """To an execution of its own, at whose end this one goes on."""
+        try:
+            task = _task(pending.call.arguments)
+            runs_with = await self._configuration_of(subagent)
+        except ToolError as error:
+            self._refuse(pending, str(error))
+            return
+        execution, id = self._execution, uuid7()
+        self._journal.note(events.SubagentStarted(tool_call_id=pending.id, name=subagent.name, execution=id))
+
+        def child() -> list[Execution]:
+            return [
+                Execution(
+                    id=id,
+                    user_id=execution.user_id,
+                    agent_id=subagent.id,
+                    parent_id=execution.id,
+                    parent_call_id=pending.id,
+                    status=ExecutionStatus.queued,
+                    input=task,
+                    configuration=runs_with.model_dump(mode="json"),
+                )
+            ]
+
+        await self._journal.wait(child)
+
+    async def _configuration_of(self, subagent: GrantedSubagent) -> Configuration:
+        """Raises ToolError when it must not, or cannot, be asked."""
+        lineage = [*self._configuration.lineage, self._execution.agent_id]
+        if len(lineage) > self._means.settings.max_subagent_depth:
+            raise ToolError("Subagents are nested too deeply: do it without this one.")
+        if subagent.id in lineage:
+            raise ToolError("This agent is waiting for the result itself: do it without it.")
+        limits = of_subagents(self._configuration.limits, self._journal.used)
+        try:
+            async with self._means.database.read() as session:
+                return await configuration(session, self._execution.user_id, subagent.id, limits, lineage)
+        except NotFound:
+            raise ToolError("This agent was deleted.") from None
+
+
+def told(pending: Pending) -> events.Call:
+    call = pending.call
+    return events.Call(tool_call_id=pending.id, name=call.name, arguments=call.arguments)
+
+
+def _task(arguments: str) -> str:
+    """Raises ToolError."""
+    try:
+        task = _Delegation.model_validate_json(arguments).task
+    except ValidationError:
+        raise ToolError('The arguments are refused: give {"task": "what to do"}.') from None
+    if not task.strip():
+        raise ToolError("The arguments are refused: the task is blank.")
+    return task

@@ -1,0 +1,44 @@
+"""How much a person may ask for: so many messages a minute, replies at a time, tokens and US dollars."""
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.errors import AppError
+from app.core.rate_limits import MINUTE, Rule, Throttle
+from app.repositories.usage import UsageRepository
+from app.services.ai import Prompt
+from app.services.chat.replies import FEATURE
+from app.services.usage.budgets import Budgets
+
+
+class TooManyReplies(AppError):
+    status, code = 429, "too_many_replies"
+
+
+class Allowance:
+    """`messages_per_minute` and `max_concurrent_replies` are each person's; 0 is no limit."""
+
+    def __init__(
+        self, throttle: Throttle, budgets: Budgets, messages_per_minute: int, max_concurrent_replies: int
+    ) -> None:
+        self._throttle = throttle
+        self._budgets = budgets
+        self._messages = Rule("messages", messages_per_minute, MINUTE)
+        self._at_once = max_concurrent_replies
+
+    async def send(self, user_id: UUID) -> None:
+        """Raises TooManyRequests."""
+        await self._throttle.hit(self._messages, str(user_id))
+
+    async def reserve(self, session: AsyncSession, user_id: UUID, reply_id: UUID, prompt: Prompt) -> None:
+        """What the reply may use, in the transaction that stores it. Raises TooManyReplies, BudgetExhausted."""
+        if not (self._at_once or self._budgets.active):
+            return
+        amount = self._budgets.at_most(prompt)
+        balance = await UsageRepository(session, user_id).reserve(reply_id, FEATURE, amount)
+        if self._at_once and balance.reservations > self._at_once:
+            raise TooManyReplies(
+                f"At most {self._at_once} of your replies are written at a time; wait until one ends, or stop one."
+            )
+        self._budgets.check(balance, amount)

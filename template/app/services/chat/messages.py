@@ -1,0 +1,196 @@
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from app.core.database import Database
+from app.core.errors import Conflict, Invalid
+from app.core.security import fingerprint
+from app.core.streams.base import Events
+from app.models.conversation import Conversation
+from app.models.message import Message, MessageStatus, Role
+from app.repositories.conversation import ConversationRepository, Said
+from app.repositories.idempotency_key import IdempotencyRepository
+from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
+from app.services.ai import Prompt, UserMessage
+from app.services.ai.base import BYTES_PER_TOKEN
+from app.services.chat.history import within
+from app.services.chat.limits import Allowance
+from app.services.chat.replies import PromptLoader, Replies, Turn
+from app.services.chat.settings import ChatSettings
+from app.services.chat.stream import Following, Progress, Reply, ReplyWatch, stored
+
+HISTORY_MAX_MESSAGES = 200
+TITLE_CHARACTERS = 50
+
+
+class ConversationBusy(Conflict):
+    code = "conversation_busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A message and the reply to it."""
+
+    message: MessageRead
+    reply: Reply
+
+
+class ChatService:
+    """What one person says and is told. No method holds a database connection while the model speaks."""
+
+    def __init__(
+        self,
+        settings: ChatSettings,
+        database: Database,
+        events: Events,
+        replies: Replies,
+        watch: ReplyWatch,
+        *,
+        allowance: Allowance,
+        user_id: UUID,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._replies = replies
+        self._allowance = allowance
+        self._user_id = user_id
+        self._following = Following(database, events, watch, user_id)
+
+    async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
+        """Stores the message and a pending reply, and lets the reply begin.
+
+        What was sent with this idempotency key before is not sent again. Raises Invalid, NotFound, Conflict,
+        TooManyRequests, TooManyReplies, BudgetExhausted.
+        """
+        if len(data.content) > self._settings.message_max_characters:
+            raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
+        self._replies.check(data.model)
+        await self._allowance.send(self._user_id)
+        exchange, load_prompt = await self._begin(data, key)
+        if load_prompt is not None:
+            self._replies.start(Turn(self._user_id, exchange.reply.message, load_prompt))
+        return exchange
+
+    async def find(self, reply_id: UUID) -> Exchange:
+        """Raises NotFound."""
+        async with self._database.read() as session:
+            return _exchange(*await ConversationRepository(session, self._user_id).exchange(reply_id))
+
+    async def follow(self, exchange: Exchange, offset: int | None = None) -> AsyncGenerator[Progress]:
+        """What happens to the reply after so many of its characters, or from its beginning, to its end.
+
+        Leaving does not stop it.
+        """
+        if offset is None:
+            yield Progress(0, _created(exchange))
+        async for step in self._following.follow(exchange.reply, offset or 0):
+            yield step
+
+    async def wait(self, reply: Reply) -> ReplyEnd:
+        """How it ended, once it has, with the reply as it was stored then."""
+        return await self._following.ended(reply)
+
+    async def stop(self, reply_id: UUID) -> Reply:
+        """Asks for its end, which may have come already; it keeps the text that it has. Raises NotFound.
+
+        Whichever process speaks it sees in its row that it should stop.
+        """
+        async with self._database.write(self._user_id) as session:
+            conversations = ConversationRepository(session, self._user_id)
+            pending = Message.status == MessageStatus.pending
+            row = await conversations.update_reply(reply_id, pending, stop_requested=True)
+            reply = stored(row or await conversations.get_reply(reply_id))
+        self._replies.stop(reply_id)
+        return reply
+
+    async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
+        """Raises NotFound."""
+        async with self._database.write(self._user_id) as session:
+            conversations = ConversationRepository(session, self._user_id)
+            row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
+            return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
+
+    async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, PromptLoader | None]:
+        """Without a prompt the reply has begun before."""
+        message_id, reply_id = uuid7(), uuid7()
+        async with self._database.write(self._user_id) as session:
+            conversations = ConversationRepository(session, self._user_id)
+            first_id = await self._claim(session, data, key, reply_id) if key else reply_id
+            if first_id != reply_id:
+                return _exchange(*await conversations.exchange(first_id)), None
+            conversation, newest = await self._open(conversations, data)
+            prompt = self._prompt(newest, data)
+            await self._allowance.reserve(session, self._user_id, reply_id, prompt)
+            message = Message(id=message_id, role=Role.user, status=MessageStatus.completed, content=data.content)
+            reply = self._reply(reply_id)
+            await conversations.append(conversation, newest[0].position if newest else 0, message, reply)
+            return _exchange(message, reply), self._loader(message, newest, prompt, data)
+
+    async def _claim(self, session: AsyncSession, data: MessageCreate, key: str, reply_id: UUID) -> UUID:
+        asked = fingerprint(f"message {data.model_dump_json()}")
+        return await IdempotencyRepository(session, self._user_id).claim(key, asked, reply_id)
+
+    async def _open(
+        self, conversations: ConversationRepository, data: MessageCreate
+    ) -> tuple[Conversation, Sequence[Said]]:
+        """The conversation, closed to other writers, and what was said in it last."""
+        if data.conversation_id is None:
+            return await conversations.create(title=_title(data.content)), []
+        conversation = await conversations.get(data.conversation_id, lock=True)
+        newest = await conversations.newest(conversation.id, HISTORY_MAX_MESSAGES, self._reach)
+        if _is_busy(newest) and self._settings.concurrent_messages == "reject":
+            raise ConversationBusy("The last message of this conversation is still being answered; wait or stop it.")
+        return conversation, newest
+
+    def _reply(self, id: UUID) -> Message:
+        process_id = self._replies.process_id
+        return Message(id=id, role=Role.assistant, status=MessageStatus.pending, content="", process_id=process_id)
+
+    def _prompt(self, newest: Sequence[Said], data: MessageCreate) -> Prompt:
+        messages = [*within(self._settings.history_max_tokens, newest), UserMessage(data.content)]
+        return Prompt(messages, self._settings.ai_system_prompt, data.model)
+
+    def _loader(self, message: Message, newest: Sequence[Said], prompt: Prompt, data: MessageCreate) -> PromptLoader:
+        """Returns what loads the prompt: at once, or when the reply before has ended, which is then a part of it."""
+
+        async def load() -> Prompt:
+            if not _is_busy(newest):
+                return prompt
+            return self._prompt(await self._after(message, newest[0].id), data)
+
+        return load
+
+    @property
+    def _reach(self) -> int:
+        """How many characters of history can fit at most."""
+        return self._settings.history_max_tokens * BYTES_PER_TOKEN
+
+    async def _after(self, message: Message, previous_id: UUID) -> Sequence[Said]:
+        """What was said before the message, once the previous reply has ended."""
+        previous = await self.find(previous_id)
+        await self._following.ended(previous.reply)
+        async with self._database.read() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            return await conversations.newest(message.conversation_id, HISTORY_MAX_MESSAGES, self._reach, message.id)
+
+
+def _exchange(message: Message, reply: Message) -> Exchange:
+    return Exchange(MessageRead.model_validate(message), stored(reply))
+
+
+def _created(exchange: Exchange) -> MessageCreated:
+    message = exchange.message
+    return MessageCreated(
+        conversation_id=message.conversation_id, user_message=message, reply_id=exchange.reply.message.id
+    )
+
+
+def _is_busy(newest: Sequence[Said]) -> bool:
+    return bool(newest) and newest[0].status is MessageStatus.pending
+
+
+def _title(content: str) -> str:
+    return " ".join(content.split())[:TITLE_CHARACTERS].strip() or "New conversation"

@@ -1,0 +1,60 @@
+"""Replies that no process speaks any more: whoever notices it ends them, with all that is known of their text."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+
+from app.core.database import Database
+from app.core.streams.base import Events
+from app.repositories.reply import ReplyRepository
+from app.repositories.usage import ReservationRepository
+from app.schemas.message import ReplyEnd
+from app.services.chat.stream import stored
+from app.services.processes.heartbeat import Heartbeat
+
+log = structlog.stdlib.get_logger("app.replies")
+
+
+class Abandoned:
+    """Settles replies that no process speaks: of dead ones, and of this one where it has lost them.
+
+    It loses a reply when a commit reaches the database but its answer does not come back.
+    """
+
+    def __init__(
+        self, database: Database, events: Events, heartbeat: Heartbeat, speaks: Callable[[UUID], bool]
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._heartbeat = heartbeat
+        self._speaks = speaks
+
+    async def settle(self) -> None:
+        if not self._heartbeat.may_judge:
+            return
+        texts = await self._texts()
+        if not texts:
+            return
+        for id, text in (await self._events.texts(texts)).items():
+            texts[id] = max(texts[id], text, key=len)
+        async with self._database.write() as session:
+            rows = await ReplyRepository(session).interrupt(self._heartbeat.id, texts)
+            await ReservationRepository(session).release([row.id for row in rows])
+            replies = [stored(row) for row in rows]
+        for reply in replies:
+            if reply.end:
+                self._announce(reply.end)
+
+    async def _texts(self) -> dict[UUID, str]:
+        """What is stored of each."""
+        async with self._database.read() as session:
+            replies = ReplyRepository(session)
+            ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._speaks(id)]
+            return await replies.texts(ids) if ids else {}
+
+    def _announce(self, end: ReplyEnd) -> None:
+        """To those who follow the reply, in whichever process."""
+        log.warning("abandoned reply settled", reply_id=str(end.message.id), end=end.type)
+        self._events.open(end.message.id, end.message.content)
+        self._events.close(end.message.id, end.model_dump_json())

@@ -1,0 +1,162 @@
+"""What happens to a reply, from any of its characters on, whichever process speaks it."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import structlog
+from pydantic import TypeAdapter
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.database import Database
+from app.core.streams.base import Events
+from app.core.watch import LONGEST_PAUSE, Watch, Watched, open_watch
+from app.models.message import Message, MessageStatus
+from app.repositories.conversation import ConversationRepository
+from app.repositories.reply import ReplyRepository, ReplyState
+from app.schemas.message import (
+    ChatEvent,
+    MessageCompleted,
+    MessageCreated,
+    MessageDelta,
+    MessageFailed,
+    MessageInterrupted,
+    MessageRead,
+    MessageStopped,
+    ReplyEnd,
+)
+
+ReplyWatch = Watch[ReplyState]
+
+_reply_end = TypeAdapter[ReplyEnd](ReplyEnd)
+
+log = structlog.stdlib.get_logger("app.replies")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """As it is stored: some of its text while it is pending, and all of it once there is an end."""
+
+    message: MessageRead
+    end: ReplyEnd | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An event and the number of characters of the reply that it leads to. No event: the reply is still alive."""
+
+    offset: int
+    event: ChatEvent | None = None
+
+
+class Following:
+    """The text comes from the events; where the watch has news, the row is looked at, which is the truth."""
+
+    def __init__(self, database: Database, events: Events, watch: ReplyWatch, user_id: UUID) -> None:
+        self._database = database
+        self._events = events
+        self._watch = watch
+        self._user_id = user_id
+
+    async def follow(self, reply: Reply, offset: int = 0) -> AsyncGenerator[Progress]:
+        """Everything after so many characters, and how the reply ended."""
+        known = ReplyState(reply.message.status, len(reply.message.content))
+        with self._watch.watching(reply.message.id, known) as watched:
+            async for step in self._follow(reply, offset, watched):
+                yield step
+
+    async def ended(self, reply: Reply) -> ReplyEnd:
+        """Waits for it."""
+        async with aclosing(self.follow(reply, len(reply.message.content))) as progress:
+            async for step in progress:
+                if not isinstance(step.event, MessageCreated | MessageDelta | None):
+                    return step.event
+        raise AssertionError("what is followed ends only with an end")
+
+    async def _follow(self, reply: Reply, offset: int, watched: Watched[ReplyState]) -> AsyncGenerator[Progress]:
+        while True:
+            message = reply.message
+            if text := message.content[offset:]:
+                offset = len(message.content)
+                yield Progress(offset, MessageDelta(reply_id=message.id, text=text))
+            if reply.end is not None:
+                yield Progress(len(message.content), reply.end)
+                return
+            newer = None
+            async with aclosing(self._events.follow(message.id, offset)) as chunks:
+                async for chunk in chunks:
+                    if chunk.end is not None:
+                        yield _ended(chunk.end)
+                        return
+                    offset = chunk.offset
+                    if chunk.text:
+                        yield Progress(offset, MessageDelta(reply_id=message.id, text=chunk.text))
+                        continue
+                    yield Progress(offset)
+                    if _has_more(watched.state, offset) and (newer := await self._newer(message, offset)):
+                        break
+            reply = newer or reply
+
+    async def _newer(self, message: MessageRead, offset: int) -> Reply | None:
+        """None when nothing more is stored, or when it cannot be read now: it is asked again at the next silence."""
+        newer = await self._watch.ask((self._user_id, message.id), partial(self._read, message))
+        return newer if newer and (newer.end is not None or len(newer.message.content) > offset) else None
+
+    async def _read(self, message: MessageRead) -> Reply | None:
+        try:
+            async with self._database.read() as session:
+                row = await ConversationRepository(session, self._user_id).find_reply(message.id)
+        except SQLAlchemyError as error:
+            log.warning("reply not read", reply_id=str(message.id), error=type(error).__name__)
+            return None
+        return deleted(message) if row is None else stored(row)
+
+
+def _has_more(state: ReplyState | None, offset: int) -> bool:
+    return state is None or state.status is not MessageStatus.pending or state.length > offset
+
+
+async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
+    async with database.read() as session:
+        return await ReplyRepository(session).states(ids)
+
+
+@asynccontextmanager
+async def open_reply_watch(database: Database, events: Events) -> AsyncGenerator[ReplyWatch]:
+    """What is followed in this process and spoken in others, whose events may be lost on their way."""
+
+    def tell(id: UUID, _before: ReplyState | None) -> None:
+        events.nudge(id)
+
+    watch = Watch(partial(_states, database), tell, first_pause=LONGEST_PAUSE, left_out=events)
+    async with open_watch(watch):
+        yield watch
+
+
+def stored(row: Message) -> Reply:
+    message = MessageRead.model_validate(row)
+    match row.status:
+        case MessageStatus.pending:
+            return Reply(message)
+        case MessageStatus.completed:
+            return Reply(message, MessageCompleted(message=message))
+        case MessageStatus.stopped:
+            return Reply(message, MessageStopped(message=message))
+        case MessageStatus.interrupted:
+            return Reply(message, MessageInterrupted(message=message))
+        case MessageStatus.failed:
+            return Reply(message, MessageFailed(message=message, code=row.code or "", detail=row.detail or ""))
+
+
+def deleted(message: MessageRead) -> Reply:
+    lost = message.model_copy(update={"status": MessageStatus.failed})
+    return Reply(
+        lost, MessageFailed(message=lost, code="conversation_deleted", detail="The conversation was deleted meanwhile.")
+    )
+
+
+def _ended(end: str) -> Progress:
+    event = _reply_end.validate_json(end)
+    return Progress(len(event.message.content), event)

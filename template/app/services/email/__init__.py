@@ -1,0 +1,1 @@
+"""E-mail: what is written to people, and how it leaves."""

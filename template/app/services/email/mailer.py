@@ -1,0 +1,207 @@
+"""Mail: by SMTP, or into a folder of this machine where no server is named."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.parser import HeaderParser
+from email.policy import default as POLICY
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from anyio import to_thread
+from uuid_utils.compat import uuid7
+
+from app.core.config import ROOT, Settings
+from app.core.rate_limits import HOUR, Rule, Throttle, TooManyRequests, mailbox_key
+from app.core.shutdown import Grace
+
+SMTP_SECONDS = 15.0
+PAUSES = (1.0, 10.0, 60.0)
+"""Seconds before each new try to deliver."""
+
+log = structlog.stdlib.get_logger("app.mail")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    subject: str
+    text: str
+
+
+Write = Callable[[], Awaitable[Letter | None]]
+"""Makes a letter, or None where there is nothing to say after all."""
+
+
+class MailFailure(Exception):
+    """It was not delivered. The message names what went wrong, but no address."""
+
+
+class Mailer(Protocol):
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        """Sends it to this recipient, whatever its headers say. Raises MailFailure."""
+        ...
+
+
+class SmtpMailer:
+    """A connection for each mail: there are few, and none must be kept alive."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._options: dict[str, Any] = {
+            "hostname": parts.hostname,
+            "port": parts.port,
+            "username": unquote(parts.username) if parts.username else None,
+            "password": unquote(parts.password) if parts.password else None,
+            "use_tls": parts.scheme == "smtps",
+            "start_tls": parts.scheme == "smtp+starttls",
+            "timeout": SMTP_SECONDS,
+        }
+
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        from aiosmtplib import SMTPException, send
+
+        try:
+            await send(message, sender=sender, recipients=[recipient], **self._options)
+        except (SMTPException, OSError, ValueError) as error:
+            raise MailFailure(type(error).__name__) from None
+
+    async def check(self) -> None:
+        """Log in and out again. Raises MailFailure."""
+        from aiosmtplib import SMTP, SMTPException
+
+        try:
+            async with SMTP(**self._options):
+                pass
+        except (SMTPException, OSError, ValueError) as error:
+            raise MailFailure(type(error).__name__) from None
+
+
+class FolderMailer:
+    """One file a mail, and a line in the log; with its text only where a developer is at home."""
+
+    def __init__(self, folder: Path, *, show_text: bool) -> None:
+        self._folder = folder
+        self._show_text = show_text
+
+    async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        try:
+            path = await to_thread.run_sync(self._write, message)
+        except OSError as error:
+            raise MailFailure(f"{self._folder} cannot be written: {error.strerror}") from None
+        text: dict[str, Any] = {"text": message.get_content()} if self._show_text else {}
+        log.info("mail kept in a folder", path=str(path), subject=message["Subject"], **text)
+
+    def _write(self, message: EmailMessage) -> Path:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{uuid7()}.eml"
+        path.touch(mode=0o600)
+        path.write_bytes(bytes(message))
+        return path
+
+
+class Outbox:
+    """The one way for a letter to leave: counted for its recipient, and sent after the answer but before the end."""
+
+    def __init__(self, mailer: Mailer, settings: Settings, throttle: Throttle) -> None:
+        self._mailer = mailer
+        self._throttle = throttle
+        self._rule = Rule("mails-to", settings.mails_per_hour, HOUR)
+        self._app_name, self._sender = settings.app_name, settings.mail_from
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def post(self, recipient: str, write: Write) -> None:
+        """Has a letter written and sent later. Raises TooManyRequests when this address has got enough."""
+        try:
+            await self._throttle.hit(self._rule, mailbox_key(recipient))
+        except TooManyRequests:
+            log.warning("mail dropped", error="too many to one address")
+            raise
+        task = asyncio.create_task(self._write(recipient, write))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _write(self, recipient: str, write: Write) -> None:
+        if letter := await write():
+            await self._send(recipient, letter)
+
+    async def _send(self, recipient: str, letter: Letter) -> None:
+        """Tries again for a while; what cannot be delivered is logged and given up."""
+        message = self._message(recipient, letter)
+        if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
+            log.error("mail refused", subject=letter.subject, error="its headers would name other addresses")
+            return
+        for pause in (*PAUSES, None):
+            try:
+                await self._mailer.deliver(message, self._sender, recipient)
+                return
+            except MailFailure as error:
+                log.warning("mail not delivered", subject=letter.subject, error=str(error), again_in=pause)
+                if pause is not None:
+                    await asyncio.sleep(pause)
+        log.error("mail given up", subject=letter.subject)
+
+    async def settle(self, grace_seconds: float | None = None) -> None:
+        """Wait for what has been begun; what takes longer is given up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self._tasks:  # and what these begin in their turn
+                    await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            log.error("mail given up", error="shutdown")
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("work after an answer failed", exc_info=error)
+
+    def _message(self, recipient: str, letter: Letter) -> EmailMessage:
+        message = EmailMessage(POLICY.clone(utf8=not recipient.isascii()))
+        message["From"], message["To"] = _address(self._sender, self._app_name), _address(recipient)
+        message["Subject"] = _undecoded(letter.subject)
+        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=message["From"].addresses[0].domain)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(letter.text)
+        return message
+
+
+def _address(address: str, name: str = "") -> Address:
+    user, _, domain = address.rpartition("@")
+    return Address(_undecoded(name), user, domain)
+
+
+def _undecoded(text: str) -> str:
+    """Without what begins an encoded word, which the library decodes wherever it stands."""
+    return text.replace("=?", "= ?")
+
+
+def _addresses(message: EmailMessage, header: str) -> list[str]:
+    """As whoever gets the message reads them."""
+    read = HeaderParser(policy=POLICY).parsestr(bytes(message).decode())
+    return [address.addr_spec for address in read[header].addresses]
+
+
+@asynccontextmanager
+async def open_outbox(settings: Settings, grace: Grace, throttle: Throttle) -> AsyncGenerator[Outbox]:
+    """When it closes it first waits for what has not been delivered yet."""
+    outbox = Outbox(_mailer(settings), settings, throttle)
+    try:
+        yield outbox
+    finally:
+        await outbox.settle(grace.rest())
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_url:
+        return SmtpMailer(settings.smtp_url.get_secret_value())
+    local = settings.environment == "local"
+    if not local:
+        log.warning("SMTP_URL is not set: mail is kept in a folder and reaches nobody", folder=settings.mailbox_folder)
+    return FolderMailer(ROOT / settings.mailbox_folder, show_text=local)

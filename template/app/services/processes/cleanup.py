@@ -1,0 +1,28 @@
+"""What the application tidies by itself, in every process: each run is short and may be repeated."""
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from app.core.database import Database
+from app.core.periodic import repeat
+from app.repositories.credential import CredentialRepository
+from app.repositories.idempotency_key import forget_old_keys
+from app.repositories.process import ProcessRepository
+from app.repositories.usage import ReservationRepository
+
+FIRST_SECONDS = 60.0
+EVERY_SECONDS = 3600.0
+
+
+def housekeeping(database: Database) -> AbstractAsyncContextManager[None]:
+    """Begins after a while, so that starting is not held up, and ends with the application."""
+    return repeat("housekeeping", partial(tidy, database), EVERY_SECONDS, first=FIRST_SECONDS)
+
+
+async def tidy(database: Database) -> None:
+    """What has expired is worth nothing already; here it goes."""
+    async with database.write() as session:
+        await CredentialRepository(session).delete_expired()
+        await forget_old_keys(session)
+        await ProcessRepository(session).forget_dead()
+        await ReservationRepository(session).delete_stale()

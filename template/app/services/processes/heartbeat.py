@@ -1,0 +1,99 @@
+"""Processes know of each other which ones live, by a row that each renews every second."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from time import monotonic
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from uuid_utils.compat import uuid7
+
+from app.core.database import Database
+from app.core.errors import SetupError
+from app.core.periodic import Supervisor
+from app.repositories import process
+from app.repositories.process import ProcessRepository
+
+BEAT_SECONDS = 1.0
+BEAT_TIMEOUT = 3.0
+"""Seconds after which a beat that hangs is given up, so that the next one comes in time."""
+ALONE = "cannot share replies: set REDIS_URL for both, or stop that one"
+
+log = structlog.stdlib.get_logger("app.heartbeat")
+
+
+class Heartbeat:
+    """This process among the others."""
+
+    def __init__(self, database: Database, is_server: bool) -> None:
+        self.id: UUID = uuid7()
+        self.works = False
+        """Whether this process does what others queue."""
+        self._database = database
+        self._is_server = is_server
+        self._last = self._steady_since = monotonic()
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether it has itself beaten without a gap for so long that those who have not are dead.
+
+        A database that was down for a while has kept all from beating, and a process that was paused knows nothing.
+        """
+        now = monotonic()
+        return now - self._last < process.DEAD_SECONDS <= now - self._steady_since
+
+    async def beat(self) -> None:
+        async with self._database.write() as session:
+            await ProcessRepository(session).beat(self.id, is_server=self._is_server, works=self.works)
+        now = monotonic()
+        if now - self._last >= process.DEAD_SECONDS:
+            self._steady_since = now
+        self._last = now
+
+    async def check_worker(self) -> None:
+        """Raises LookupError when no process lives that does what is queued."""
+        async with self._database.read() as session:
+            if not await ProcessRepository(session).has_worker():
+                raise LookupError("no worker")
+
+    async def be_the_only_server(self, advice: str) -> None:
+        """Raises SetupError, with advice on what to do, when another lives, after it had the time to end."""
+        patience = monotonic() + process.DEAD_SECONDS + BEAT_SECONDS
+        while await self._has_older_server():
+            if monotonic() > patience:
+                raise SetupError(f"Another server process works on this database, and the two {advice}.")
+            await asyncio.sleep(BEAT_SECONDS / 4)
+
+    async def end(self) -> None:
+        async with self._database.write() as session:
+            await ProcessRepository(session).end(self.id)
+
+    async def _has_older_server(self) -> bool:
+        async with self._database.read() as session:
+            return await ProcessRepository(session).has_older_server(self.id)
+
+
+@asynccontextmanager
+async def open_heartbeat(
+    database: Database, supervisor: Supervisor, *, is_server: bool, alone: str = ""
+) -> AsyncGenerator[Heartbeat]:
+    """A server that must be `alone` raises SetupError, with this advice, where another lives."""
+    heartbeat = Heartbeat(database, is_server)
+    await heartbeat.beat()
+    try:
+        async with supervisor.repeat("heartbeat", heartbeat.beat, BEAT_SECONDS):
+            if is_server and alone:
+                await heartbeat.be_the_only_server(alone)
+            yield heartbeat
+    finally:
+        await _end(heartbeat)
+
+
+async def _end(heartbeat: Heartbeat) -> None:
+    """Others need not wait until it is taken for dead; where the database is gone, they do."""
+    try:
+        await heartbeat.end()
+    except SQLAlchemyError:
+        log.warning("the end of this process is not stored")

@@ -1,0 +1,1 @@
+"""Engines that run on this machine, in processes of their own."""

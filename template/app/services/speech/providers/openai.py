@@ -1,0 +1,141 @@
+"""OpenAI's voices and ears, through its own client."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+
+from app.core.config import read_provider_settings, read_settings
+from app.core.errors import SetupError
+from app.schemas.speech import AudioFormat
+from app.services.processes.process_pool import Workers
+from app.services.speech.audio import Audio
+from app.services.speech.errors import (
+    SpeechDisconnected,
+    SpeechFailure,
+    SpeechQuota,
+    SpeechTimeout,
+    logged,
+    of_status,
+)
+from app.services.speech.remote_settings import RemoteSpeechSettings
+from app.services.speech.settings import SpeechSettings
+from app.services.speech.stt import STT, Segment, Transcript
+from app.services.speech.tts import TTS, NoSuchVoice, Voice
+
+TTS_MODEL, STT_MODEL = "gpt-4o-mini-tts", "gpt-transcribe"
+WITH_SEGMENTS = {"whisper-1"}
+"""Models that say which words were said when."""
+VOICES = (
+    *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
+    *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
+)
+OWN_VOICE = "voice_"
+"""What the ids of voices of one's own begin with, which nobody lists."""
+
+
+class OpenAITTS:
+    formats = (AudioFormat.mp3, AudioFormat.opus, AudioFormat.pcm)
+    sample_rate = 24_000
+    speeds = (0.25, 4.0)
+    max_characters = 4_096
+
+    def __init__(self, settings: SpeechSettings, client: openai.AsyncOpenAI) -> None:
+        self._model = read_settings(RemoteSpeechSettings).tts_model or TTS_MODEL
+        self.name = f"openai:{self._model}"
+        self._usual = settings.tts_voice or VOICES[0]
+        self._client = client
+
+    async def voices(self) -> Sequence[Voice]:
+        return [Voice(name, name.capitalize()) for name in VOICES]
+
+    async def speak(self, text: str, voice: str | None, format: AudioFormat, speed: float) -> AsyncGenerator[bytes]:
+        voice = voice or self._usual
+        own = voice.startswith(OWN_VOICE)
+        if voice not in VOICES and not own:
+            raise NoSuchVoice(voice)
+        asked: dict[str, Any] = {"model": self._model, "input": text, "response_format": format.value, "speed": speed}
+        try:
+            async with self._client.audio.speech.with_streaming_response.create(
+                **asked, voice={"id": voice} if own else voice
+            ) as answer:
+                async for chunk in answer.iter_bytes():
+                    yield chunk
+        # Whatever a library raises at what a provider sends.
+        except Exception as error:
+            raise logged(self.name, error, _failure(error)) from None
+
+
+class OpenAISTT:
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self._model = read_settings(RemoteSpeechSettings).stt_model or STT_MODEL
+        self.name = f"openai:{self._model}"
+        self._format = "verbose_json" if self._model in WITH_SEGMENTS else "json"
+        self._client = client
+
+    async def transcribe(self, path: Path, audio: Audio, language: str | None) -> Transcript:
+        asked: dict[str, Any] = {"model": self._model, "response_format": self._format}
+        if language:
+            asked["language"] = language
+        with await asyncio.to_thread(path.open, "rb") as file:
+            try:
+                asked["file"] = f"audio.{audio.format}", file
+                create: Any = self._client.audio.transcriptions.create  # of whose types too little is known
+                found = await create(**asked)
+                return _transcript(found.model_dump())
+            # Whatever a library raises at what a provider sends.
+            except Exception as error:
+                raise logged(self.name, error, _failure(error)) from None
+
+
+@asynccontextmanager
+async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
+    """Raises SetupError without a key."""
+    async with _client("TTS_PROVIDER") as client:
+        yield OpenAITTS(settings, client)
+
+
+@asynccontextmanager
+async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
+    """Raises SetupError without a key."""
+    async with _client("STT_PROVIDER") as client:
+        yield OpenAISTT(client)
+
+
+def _client(setting: str) -> openai.AsyncOpenAI:
+    own = read_provider_settings("openai")
+    if own.api_key is None:
+        raise SetupError(f"{setting}=openai cannot be used: set OPENAI_API_KEY in .env or in the environment.")
+    return openai.AsyncOpenAI(
+        api_key=own.api_key.get_secret_value(),
+        base_url=own.base_url,
+        timeout=read_settings(RemoteSpeechSettings).speech_timeout,
+        max_retries=0,
+    )
+
+
+def _transcript(found: Mapping[str, Any]) -> Transcript:
+    segments = found.get("segments")
+    return Transcript(
+        found["text"],
+        found.get("language"),
+        segments and [Segment(part["start"], part["end"], part["text"].strip()) for part in segments],
+    )
+
+
+def _failure(error: Exception) -> SpeechFailure:
+    match error:
+        case openai.APITimeoutError() | httpx2.TimeoutException():
+            return SpeechTimeout()
+        case openai.APIStatusError(code="insufficient_quota"):
+            return SpeechQuota()
+        case openai.APIStatusError():
+            return of_status(error.status_code, error.response.headers)
+        case openai.APIConnectionError() | httpx2.HTTPError():
+            return SpeechDisconnected()
+        case _:
+            return SpeechFailure()

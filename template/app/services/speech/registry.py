@@ -1,0 +1,114 @@
+"""Who speaks and who listens: those that the settings name."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Generic, TypeVar
+
+from app.core.config import read_settings
+from app.core.errors import SetupError
+from app.core.findings import Off, Problem
+from app.services.processes.process_pool import Workers, open_workers
+from app.services.speech.errors import SpeechNotInstalled
+from app.services.speech.settings import SpeechSettings
+from app.services.speech.stt import STT
+from app.services.speech.tts import TTS
+
+S = TypeVar("S")
+PACKAGE = f"{__package__}.providers"
+FOLDER = Path(__file__).parent / "providers"
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe(Generic[S]):
+    """Somebody, or why there is nobody: a sentence for whoever asks, and one that tells the operator what to do."""
+
+    there: S | None
+    missing: str = ""
+    advice: str = ""
+
+    def get(self) -> S:
+        """Raises SpeechNotInstalled."""
+        if self.there is None:
+            raise SpeechNotInstalled(self.missing)
+        return self.there
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """What every request shares."""
+
+    tts: Maybe[TTS]
+    stt: Maybe[STT]
+    workers: Workers
+
+
+@asynccontextmanager
+async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
+    """Raises SetupError when a provider that is named cannot be used; without one, it may be that nobody is there."""
+    async with (
+        # Whoever is read to does not wait for those who are listened to, which takes longer by far.
+        open_workers(settings.speech_processes) as speaking,
+        open_workers(settings.speech_processes) as hearing,
+        _opened(_tts(settings), settings, speaking) as tts,
+        _opened(_stt(settings), settings, hearing) as stt,
+    ):
+        yield Voices(tts, stt, hearing)
+
+
+async def look() -> list[str]:
+    """Who speaks and who listens, for the `doctor` command. No process is started for it."""
+    settings = read_settings(SpeechSettings)
+    return [await _found(place, settings) for place in (_tts(settings), _stt(settings))]
+
+
+async def _found(place: "_Place", settings: SpeechSettings) -> str:
+    try:
+        async with _opened(place, settings, Workers(settings.speech_processes)) as somebody:
+            return f"{place.setting} is {somebody.there.name}" if somebody.there else Off(somebody.advice)
+    except SetupError as error:
+        return Problem(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A setting, the provider that it names, and which function of the provider's module opens it."""
+
+    setting: str
+    provider: str
+    opener: str
+
+
+def _tts(settings: SpeechSettings) -> _Place:
+    return _Place("TTS_PROVIDER", settings.tts_provider, "open_tts")
+
+
+def _stt(settings: SpeechSettings) -> _Place:
+    return _Place("STT_PROVIDER", settings.stt_provider, "open_stt")
+
+
+@asynccontextmanager
+async def _opened(place: _Place, settings: SpeechSettings, workers: Workers) -> AsyncGenerator[Maybe[Any]]:
+    """Raises SetupError."""
+    open_it: Callable[..., AbstractAsyncContextManager[Any]] | None
+    open_it = getattr(_module(place.setting, place.provider), place.opener, None)
+    if open_it is None:
+        raise SetupError(f"{place.setting}={place.provider} cannot be used: its module has no {place.opener}.")
+    async with AsyncExitStack() as stack:
+        somebody: Maybe[Any]
+        try:
+            somebody = Maybe(await stack.enter_async_context(open_it(settings, workers)))
+        except SpeechNotInstalled as error:
+            somebody = Maybe(None, str(error), error.advice or str(error))
+        yield somebody
+
+
+def _module(setting: str, provider: str) -> Any:
+    """Imported when it is named, since a provider's client takes time and memory."""
+    known = sorted(module.name for module in iter_modules([str(FOLDER)]))
+    if provider not in known:
+        raise SetupError(f"{setting}={provider} cannot be used: name one of {', '.join(known)}.")
+    return import_module(f"{PACKAGE}.{provider}")

@@ -1,0 +1,167 @@
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from app.core.concurrency import Renew
+from app.core.errors import Invalid
+from app.core.text import storable
+from app.schemas.speech import (
+    AudioFormat,
+    SegmentRead,
+    SynthesisCreate,
+    TranscriptionRead,
+    VoiceRead,
+    VoicesRead,
+)
+from app.services.processes.process_pool import TookTooLong
+from app.services.speech.audio import Audio, BadAudio, NothingSaid, inspect
+from app.services.speech.registry import Voices
+from app.services.speech.settings import SpeechSettings
+from app.services.speech.stt import STT, Segment, Transcript
+from app.services.speech.tts import TTS, pieces, wav_header
+from app.services.speech.usage import Job, Meter, listening, reading
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Audio as it arrives; its first bytes have arrived."""
+
+    format: AudioFormat
+    sample_rate: int
+    audio: AsyncGenerator[bytes]
+
+
+class SpeechService:
+    """What one person has read aloud and written down. No method holds a database connection meanwhile."""
+
+    def __init__(self, settings: SpeechSettings, voices: Voices, meter: Meter, user_id: UUID) -> None:
+        self._settings = settings
+        self._voices = voices
+        self._meter = meter
+        self._user_id = user_id
+
+    @asynccontextmanager
+    async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[Spoken]:
+        """The text, read aloud until the context is left.
+
+        Raises Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure, the last also while the audio is read.
+        """
+        tts = self._voices.tts.get()
+        format = data.format or _formats(tts)[0]
+        self._check(tts, data, format)
+        most = reading(self._settings, tts.name, len(data.text))
+        async with (
+            self._meter.turn() as renew,
+            self._meter.counted(most) as job,
+            aclosing(self._read(tts, data, format, job, renew)) as audio,
+        ):
+            first = await anext(audio, b"")
+            if not first:
+                raise Invalid("There is nothing in this text that could be read aloud.")
+            async with aclosing(_after(first, audio)) as whole:
+                yield Spoken(format, tts.sample_rate, whole)
+
+    async def transcribe(self, file: BinaryIO, language: str | None = None) -> TranscriptionRead:
+        """What is said in it. Raises BadAudio, Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure."""
+        stt = self._voices.stt.get()
+        async with self._meter.turn():
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "audio")
+                await asyncio.to_thread(_copy, file, path)
+                return await self._understand(stt, path, language)
+
+    async def _understand(self, stt: STT, path: Path, language: str | None) -> TranscriptionRead:
+        try:
+            audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
+        except (TookTooLong, MemoryError):
+            raise BadAudio("The audio takes too much to be decoded.") from None
+        most = listening(self._settings, stt.name, audio.seconds)
+        async with self._meter.counted(most) as job:
+            found = await stt.transcribe(path, audio, language)
+            job.used = most
+        await self._keep(path, audio)
+        return _transcription(found, audio)
+
+    def _check(self, tts: TTS, data: SynthesisCreate, format: AudioFormat) -> None:
+        most, (slowest, fastest) = self._settings.synthesis_max_characters, tts.speeds
+        if most and len(data.text) > most:
+            raise Invalid(f"A text has at most {most} characters.")
+        if format not in _formats(tts):
+            raise Invalid(f"There is no {format} here; use {' or '.join(_formats(tts))}.")
+        if not slowest <= data.speed <= fastest:
+            raise Invalid(f"The speed must be between {slowest:g} and {fastest:g}.")
+
+    async def _read(
+        self, tts: TTS, data: SynthesisCreate, format: AudioFormat, job: Job, renew: Renew
+    ) -> AsyncGenerator[bytes]:
+        """Piece by piece; each is counted once its audio arrives."""
+        made = AudioFormat.pcm if format is AudioFormat.wav else format
+        begin, characters = wav_header(tts.sample_rate) if format is AudioFormat.wav else b"", 0
+        for piece in pieces(data.text, tts.max_characters):
+            await renew()
+            characters += len(piece)
+            async with aclosing(tts.speak(piece, data.voice, made, data.speed)) as chunks:
+                async for chunk in chunks:
+                    job.used = reading(self._settings, tts.name, characters)
+                    if chunk:
+                        yield begin + chunk
+                        begin = b""
+
+    async def _keep(self, path: Path, audio: Audio) -> None:
+        """If a setting says so."""
+        if self._settings.transcription_folder:
+            folder = Path(self._settings.transcription_folder, str(self._user_id))
+            await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
+
+
+async def read_voices(voices: Voices) -> VoicesRead:
+    """None where nobody is there who could read aloud. Raises SpeechFailure."""
+    tts = voices.tts.there
+    if tts is None:
+        return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
+    known = [VoiceRead.model_validate(voice) for voice in await tts.voices()]
+    slowest, fastest = tts.speeds
+    return VoicesRead(voices=known, formats=_formats(tts), slowest=slowest, fastest=fastest)
+
+
+def _formats(tts: TTS) -> list[AudioFormat]:
+    """Whoever makes `pcm` makes `wav`, too."""
+    more = [AudioFormat.wav] if AudioFormat.pcm in tts.formats else []
+    return list(dict.fromkeys([*tts.formats, *more]))
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _copy(file: BinaryIO, path: Path) -> None:
+    with path.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
+
+
+def _put(path: Path, kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, kept)
+
+
+def _transcription(found: Transcript, audio: Audio) -> TranscriptionRead:
+    """Raises NothingSaid."""
+    text = storable(found.text).strip()
+    if not text:
+        raise NothingSaid("Nobody says anything in this audio.")
+    segments = [SegmentRead.model_validate(_storable(segment)) for segment in found.segments or ()] or None
+    return TranscriptionRead(text=text, language=found.language, duration=round(audio.seconds, 3), segments=segments)
+
+
+def _storable(segment: Segment) -> Segment:
+    return replace(segment, text=storable(segment.text).strip())

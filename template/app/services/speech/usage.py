@@ -1,0 +1,85 @@
+"""What speech costs a person, and how much of it they may have."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from math import ceil
+from uuid import UUID
+
+from anyio import CancelScope
+from uuid_utils.compat import uuid7
+
+from app.core.concurrency import Renew, Slots
+from app.core.database import Database
+from app.repositories.usage import Amount, UsageRepository, Used
+from app.services.speech.settings import SpeechSettings
+from app.services.usage.budgets import Budget, Budgets
+from app.services.usage.metrics import count
+
+FEATURE = "speech"
+"""Under which its usage is counted."""
+MILLION, HOUR = 1_000_000, 3_600
+
+
+def daily(settings: SpeechSettings) -> tuple[Budget, ...]:
+    return (
+        Budget("characters", "day", Decimal(settings.speech_characters_per_day)),
+        Budget("seconds", "day", Decimal(settings.speech_seconds_per_day)),
+    )
+
+
+def reading(settings: SpeechSettings, model: str, characters: int) -> Used:
+    """What it is to read so many characters aloud."""
+    price = settings.tts_dollars_per_million_characters
+    return Used(model, 0, 0, _cost(model, price, Decimal(characters) / MILLION), characters=characters)
+
+
+def listening(settings: SpeechSettings, model: str, seconds: float) -> Used:
+    whole = ceil(seconds)
+    return Used(model, 0, 0, _cost(model, settings.stt_dollars_per_hour, Decimal(whole) / HOUR), seconds=whole)
+
+
+def _cost(model: str, price: Decimal | None, amount: Decimal) -> Decimal | None:
+    """US dollars; None where no setting says it."""
+    return Decimal(0) if model.startswith("offline:") else price and round(price * amount, 9)
+
+
+@dataclass(slots=True)
+class Job:
+    """Something under way, and what it has used so far."""
+
+    used: Used | None = None
+
+
+class Meter:
+    """One person's."""
+
+    def __init__(self, database: Database, budgets: Budgets, slots: Slots, user_id: UUID) -> None:
+        self._database = database
+        self._budgets = budgets
+        self._slots = slots
+        self._user_id = user_id
+
+    def turn(self) -> AbstractAsyncContextManager[Renew]:
+        """One of so many at a time. Raises TooManyAtOnce."""
+        return self._slots.held(str(self._user_id))
+
+    @asynccontextmanager
+    async def counted(self, most: Used) -> AsyncGenerator[Job]:
+        """What it may use is reserved before, and what it used is counted after, however it ends.
+
+        Raises BudgetExhausted.
+        """
+        subject_id, job = uuid7(), Job()
+        amount = Amount(0, most.cost or Decimal(0), most.characters, most.seconds)
+        async with self._database.write(self._user_id) as session:
+            balance = await UsageRepository(session, self._user_id).reserve(subject_id, FEATURE, amount)
+            self._budgets.check(balance, amount)
+        try:
+            yield job
+        finally:
+            with CancelScope(shield=True):
+                async with self._database.write(self._user_id) as session:
+                    await UsageRepository(session, self._user_id).settle(subject_id, FEATURE, job.used)
+            count(FEATURE, job.used)

@@ -1,0 +1,96 @@
+"""How much each person may use a day and a month, in tokens, US dollars and more. Days and months are those of UTC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import Literal
+
+import structlog
+
+from app.core.config import Settings
+from app.core.errors import BudgetExhausted
+from app.models.base import now
+from app.repositories.usage import Amount, Balance
+from app.services.ai import Prompt, estimate_tokens, full_name
+from app.services.usage.prices import price
+
+log = structlog.stdlib.get_logger("app.budgets")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    unit: Literal["tokens", "dollars", "characters", "seconds"]
+    period: Literal["day", "month"]
+    limit: Decimal
+
+    def used(self, balance: Balance) -> Decimal:
+        return self.part(balance.day if self.period == "day" else balance.month)
+
+    def part(self, amount: Amount) -> Decimal:
+        return amount.cost if self.unit == "dollars" else Decimal(getattr(amount, self.unit))
+
+    def renews_at(self, at: datetime) -> datetime:
+        midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if self.period == "day":
+            return midnight + timedelta(days=1)
+        return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+class Budgets:
+    """Those that are set. What a request may use is reserved before it and checked against them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        every = (
+            Budget("tokens", "month", Decimal(settings.tokens_per_month)),
+            Budget("dollars", "month", settings.dollars_per_month),
+            Budget("tokens", "day", Decimal(settings.tokens_per_day)),
+            Budget("dollars", "day", settings.dollars_per_day),
+        )
+        self.active: Sequence[Budget] = [budget for budget in every if budget.limit]
+        """Months first: who has used up both must wait for the month."""
+        self._in_dollars = any(budget.unit == "dollars" for budget in self.active)
+
+    def at_most(self, prompt: Prompt) -> Amount:
+        """Returns the most that an answer can use, of the dearest of the models that may give it."""
+        settings = self._settings
+        input_tokens, output_tokens = sum(map(estimate_tokens, prompt.texts())), settings.ai_max_output_tokens
+        models = [prompt.model or settings.ai_model, *settings.ai_fallback_models] if self._in_dollars else []
+        costs = [price(full_name(name), input_tokens, output_tokens) or Decimal(0) for name in models]
+        return Amount(input_tokens + output_tokens, max(costs, default=Decimal(0)))
+
+    def add(self, *budgets: Budget) -> None:
+        """Those of a day that a feature has; 0 is none."""
+        self.active = [*self.active, *(budget for budget in budgets if budget.limit)]
+
+    def check(self, balance: Balance, reserved: Amount) -> None:
+        """Whether what has just been reserved, and is in the balance, fits. Raises BudgetExhausted."""
+        for budget in self.active:
+            used = budget.used(balance)
+            if used > budget.limit and budget.part(reserved):
+                raise _exhausted(budget, budget.limit - used + budget.part(reserved), budget.part(reserved), now())
+
+
+def open_budgets(settings: Settings) -> Budgets:
+    """Warns of what they cannot count."""
+    if settings.dollars_per_day or settings.dollars_per_month:
+        for name in {settings.ai_model, *settings.ai_allowed_models, *settings.ai_fallback_models}:
+            if price(full_name(name), 1, 1) is None:
+                log.warning("price unknown: budgets in dollars count nothing for this model", model=name)
+    return Budgets(settings)
+
+
+def _exhausted(budget: Budget, left: Decimal, wanted: Decimal, at: datetime) -> BudgetExhausted:
+    renews_at = budget.renews_at(at)
+    return BudgetExhausted(
+        f"Your budget of {_said(budget, budget.limit)} a {budget.period} does not suffice: "
+        f"{_said(budget, max(left, Decimal(0)))} are left and this may take {_said(budget, wanted)}. "
+        f"It renews at {renews_at:%Y-%m-%d %H:%M} UTC.",
+        ceil((renews_at - at).total_seconds()),
+    )
+
+
+def _said(budget: Budget, value: Decimal) -> str:
+    return f"{value:,.6f} US dollars" if budget.unit == "dollars" else f"{value:,.0f} {budget.unit}"
