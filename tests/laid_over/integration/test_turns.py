@@ -93,13 +93,16 @@ async def test_who_asks_for_much_keeps_nobody_waiting(
             client.headers.update(await sign_in(client, f"person{number}@example.com"))
         async with held(app) as hasher, from_address(app, address, {}) as her:
             changes = await ask_for_much(app, clients[1:], 10)
+            await until(lambda: len(hasher.passwords) == AT_ONCE)
             form = {"username": "person0@example.com", "password": PASSWORD}
             login = asyncio.create_task(her.post(f"{AUTH}/login", data=form))
             await until(lambda: waiting(app) == 40 - AT_ONCE + 1)
-            hasher.permits.release(AT_ONCE + before_her + 1)
-            assert (await login).status_code == 200
-            assert PASSWORD in hasher.passwords[: AT_ONCE + before_her + 1]
+            for number in range(before_her + 1):
+                hasher.permits.release()
+                await until(lambda begun=AT_ONCE + number + 1: len(hasher.passwords) == begun)
+            assert PASSWORD in hasher.passwords
             hasher.permits.release(1_000)
+            assert (await login).status_code == 200
             assert {answer.status_code for answer in await asyncio.gather(*changes)} == {422}
 
 
@@ -133,7 +136,7 @@ async def test_who_has_left_costs_no_hash(make_settings: MakeSettings, path: str
         headers = await sign_in(client, ALICE)
         async with listening(app) as url, held(app) as hasher:
             left = [asyncio.create_task(ask(url, path, headers)) for _ in range(8)]
-            await until(lambda: waiting(app) == 8 - AT_ONCE)
+            await until(lambda: waiting(app) == 8 - AT_ONCE and len(hasher.passwords) == AT_ONCE)
             for task in left:
                 task.cancel()
             await asyncio.wait(left)

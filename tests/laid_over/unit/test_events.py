@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from app.core.streams import base as events_module
-from app.core.streams import redis_reader, redis_writer
+from app.core.streams import memory, redis_reader, redis_writer
 from app.core.streams.base import Chunk, Events
 from app.core.streams.memory import MemoryEvents
 from app.core.streams.redis import open_redis_events
@@ -148,7 +148,7 @@ async def test_a_log_is_taken_over(processes: Processes) -> None:
 
 
 async def test_a_closed_log_is_dropped_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(memory, "KEEP_SECONDS", 0)
     events, key = MemoryEvents(), uuid4()
     events.open(key)
     events.close(key, "end")
