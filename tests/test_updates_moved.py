@@ -30,48 +30,50 @@ MOVES = """
     app/services/email/mailer.py: app/services/letters/mailer.py
     app/services/email/messages.py: app/services/letters/messages.py
   names:
-    app.core.rate_limits.Throttle: app.core.limits.RateLimits
-    app.core.shutdown.Grace: app.core.ending.Shutdown
+    app.core.rate_limits.RateLimiter: app.core.limits.Limiter
+    app.core.shutdown.Shutdown: app.core.ending.Ending
     app.core.telemetry.setup.lacking: app.core.telemetry.missing.find_missing
 """
 EDITS = (
-    ("app/core/rate_limits.py", r"class Throttle:\n", f'\\g<0>    OWNER = "{WRITTEN}"\n\n'),
+    ("app/core/rate_limits.py", r"class (RateLimiter|Throttle):\n", f'\\g<0>    OWNER = "{WRITTEN}"\n\n'),
     ("app/core/telemetry/setup.py", r'(?s)(def lacking.*?"""\n)', f"\\g<0>    # {WRITTEN}\n"),
-    ("app/core/shutdown.py", r"class Grace:\n", f"# {WRITTEN}\n\\g<0>"),
+    ("app/core/shutdown.py", r"class (Shutdown|Grace):\n", f"# {WRITTEN}\n\\g<0>"),
 )
 """By the paths of the template as it stands."""
+OLDER = {"RateLimiter": "Throttle", "Shutdown": "Grace"}
+"""What is called otherwise in releases."""
 OWN = """from unittest.mock import patch
 
-from app.core.rate_limits import Throttle
-from app.core.shutdown import Grace
+from app.core.rate_limits import RateLimiter
+from app.core.shutdown import Shutdown
 from app.core.telemetry import setup
 from app.services.accounts.users import MADE_BY
 
 
 def test_it_is_all_there() -> None:
-    with patch("app.core.rate_limits.Throttle.OWNER", "another"):
-        assert Throttle.OWNER == "another"
-    assert Throttle.OWNER == MADE_BY
+    with patch("app.core.rate_limits.RateLimiter.OWNER", "another"):
+        assert RateLimiter.OWNER == "another"
+    assert RateLimiter.OWNER == MADE_BY
     assert callable(setup.lacking)
     assert setup.open_telemetry
-    assert Grace
+    assert Shutdown
 """
 OWN_AFTER = """from unittest.mock import patch
 
-from app.core.ending import Shutdown
-from app.core.limits import RateLimits
+from app.core.ending import Ending
+from app.core.limits import Limiter
 from app.core.telemetry import setup
 from app.core.telemetry.missing import find_missing
 from app.services.people.users import MADE_BY
 
 
 def test_it_is_all_there() -> None:
-    with patch("app.core.limits.RateLimits.OWNER", "another"):
-        assert RateLimits.OWNER == "another"
-    assert RateLimits.OWNER == MADE_BY
+    with patch("app.core.limits.Limiter.OWNER", "another"):
+        assert Limiter.OWNER == "another"
+    assert Limiter.OWNER == MADE_BY
     assert callable(find_missing)
     assert setup.open_telemetry
-    assert Shutdown
+    assert Ending
 """
 OWN_TEST = "tests/unit/test_own.py"
 

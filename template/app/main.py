@@ -13,24 +13,24 @@ from app.api.health import router as health_router
 from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
-from app.core.concurrency import open_slots
+from app.core.concurrency import open_concurrency_limit
 from app.core.config import Settings
 from app.core.database import open_database, open_reserved
 from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
 from app.core.migrations import applied, check_migrations, report_lacking
 from app.core.periodic import Supervisor
-from app.core.rate_limits import Throttle
+from app.core.rate_limits import RateLimiter
 from app.core.redis import open_redis, ping
 from app.core.security import Passwords
-from app.core.shutdown import open_grace
-from app.core.streams.factory import open_events
+from app.core.shutdown import open_shutdown
+from app.core.streams.factory import open_streams
 from app.core.telemetry.setup import open_telemetry
 from app.models.base import Base
 from app.services.ai.registry import open_gateway
 from app.services.email.mailer import open_outbox
-from app.services.email.messages import Letters
+from app.services.email.messages import AccountEmails
 from app.services.processes.cleanup import housekeeping
-from app.services.processes.heartbeat import ALONE, BEAT_TIMEOUT, open_heartbeat
+from app.services.processes.heartbeat import BEAT_TIMEOUT, SINGLE_SERVER_ADVICE, open_heartbeat
 from app.services.usage.budgets import open_budgets
 
 
@@ -65,20 +65,20 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.supervisor = supervisor = Supervisor()
     async with (
         open_telemetry(settings) as state.telemetry,
-        open_grace(settings.shutdown_grace_seconds, is_server=state.is_server) as state.grace,
+        open_shutdown(settings.shutdown_grace_seconds, is_server=state.is_server) as state.shutdown,
         open_database(settings) as state.database,
         open_gateway(settings, state.telemetry) as state.ai,
         open_redis(settings) as state.redis,
-        nullcontext(Throttle(state.redis, settings.redis_prefix)) as state.throttle,
-        open_outbox(settings, state.grace, state.throttle) as state.outbox,
-        open_events(settings) as state.events,
+        nullcontext(RateLimiter(state.redis, settings.redis_prefix)) as state.rate_limiter,
+        open_outbox(settings, state.shutdown, state.rate_limiter) as state.outbox,
+        open_streams(settings) as state.events,
     ):
         if getattr(state, "is_developed", False):
             await report_lacking(state.database, Base.metadata.tables)
         else:
             await check_migrations(state.database)
         state.passwords = Passwords(settings)
-        state.letters = Letters(settings, state.database, state.outbox)
+        state.emails = AccountEmails(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
         state.checks = {
             "database": Check(partial(applied, state.database)),
@@ -87,11 +87,13 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
-        alone = getattr(state, "alone", "" if settings.redis_url else ALONE)
+        alone = getattr(state, "alone", "" if settings.redis_url else SINGLE_SERVER_ADVICE)
         async with (
             open_reserved(state.database, settings, BEAT_TIMEOUT) as reserved,
             open_heartbeat(reserved, supervisor, is_server=state.is_server, alone=alone) as state.heartbeat,
-            open_slots(state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user) as state.sockets,
+            open_concurrency_limit(
+                state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user
+            ) as state.sockets,
             housekeeping(state.database),
         ):
             yield

@@ -155,7 +155,7 @@ class Thinking:
 def play(app: FastAPI, *plays: Play | Reply) -> Played:
     """From now on this is the model of the application."""
     model = Played(*plays)
-    app.state.worker.means.ai = model
+    app.state.worker.dependencies.ai = model
     return model
 
 

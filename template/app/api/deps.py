@@ -17,7 +17,7 @@ from app.api.disconnects import while_connected
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import EmailNotVerified, Forbidden, MissingScope, SessionRequired, Unauthenticated
-from app.core.rate_limits import Gate, network
+from app.core.rate_limits import RateLimits, network
 from app.core.security import Passwords
 from app.core.telemetry.spans import note_user
 from app.core.turns import Client
@@ -25,7 +25,7 @@ from app.models.idempotency_key import KEY_CHARACTERS
 from app.repositories.principal import Principal
 from app.services.accounts.auth import AuthService
 from app.services.accounts.users import UserService
-from app.services.email.messages import Letters
+from app.services.email.messages import AccountEmails
 
 bearer = OAuth2PasswordBearer("auth/login", refreshUrl="auth/refresh", scheme_name="bearer", auto_error=False)
 
@@ -43,13 +43,13 @@ async def passwords(connection: HTTPConnection) -> Passwords:
     return connection.app.state.passwords.of(Client(network(_address(connection)), waiting))
 
 
-async def letters(connection: HTTPConnection) -> Letters:
-    return connection.app.state.letters
+async def emails(connection: HTTPConnection) -> AccountEmails:
+    return connection.app.state.emails
 
 
-async def gate(connection: HTTPConnection) -> Gate:
+async def gate(connection: HTTPConnection) -> RateLimits:
     state = connection.app.state
-    return Gate(state.throttle, state.settings, _address(connection))
+    return RateLimits(state.rate_limiter, state.settings, _address(connection))
 
 
 def _address(connection: HTTPConnection) -> str:
@@ -59,8 +59,8 @@ def _address(connection: HTTPConnection) -> str:
 SettingsDep = Annotated[Settings, Depends(settings)]
 DatabaseDep = Annotated[Database, Depends(database)]
 PasswordsDep = Annotated[Passwords, Depends(passwords)]
-GateDep = Annotated[Gate, Depends(gate)]
-LettersDep = Annotated[Letters, Depends(letters)]
+GateDep = Annotated[RateLimits, Depends(gate)]
+LettersDep = Annotated[AccountEmails, Depends(emails)]
 
 
 async def auth_service(connection: HTTPConnection) -> AuthService:

@@ -31,7 +31,7 @@ LastEventId = Annotated[int | None, Header(ge=0, le=2**31 - 1, description="The 
 
 
 async def _held(request: Request, user: CurrentUser) -> AsyncGenerator[None]:
-    async with request.app.state.sockets.held(str(user.id)):
+    async with request.app.state.sockets.acquire(str(user.id)):
         yield
 
 

@@ -70,7 +70,7 @@ def _failure(error: Exception) -> Failure:
         return UNEXPECTED
 
 
-def told(error: Exception) -> dict[str, Any]:
+def error_frame(error: Exception) -> dict[str, Any]:
     """The error as a frame."""
     failed = _failure(error)
     frame: dict[str, Any] = {

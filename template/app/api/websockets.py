@@ -17,8 +17,8 @@ from starlette.websockets import WebSocketState
 
 from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
 from app.api.json_limit import TooManyValues
-from app.api.websocket_frames import Close, Closed, as_bytes, closing, json_of, parsed, ref_of, told
-from app.core.concurrency import Slots, TooManyAtOnce
+from app.api.websocket_frames import Close, Closed, as_bytes, closing, error_frame, json_of, parsed, ref_of
+from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
 from app.core.errors import AppError, Forbidden
 from app.core.periodic import repeat
 from app.core.telemetry import meters
@@ -36,7 +36,7 @@ MOST_TASKS = 100
 Handler = Callable[[Any], Awaitable[None]]
 """What is done about a frame of a client, before the next one is read: what takes long is a task of the socket's."""
 
-Enter = Callable[["Socket"], Awaitable[Handler]]
+OnConnect = Callable[["Socket"], Awaitable[Handler]]
 """What opens it for a person who may come in; what it raises closes the socket."""
 
 log = structlog.stdlib.get_logger("app.sockets")
@@ -95,7 +95,7 @@ class Socket:
         try:
             await work()
         except Exception as error:  # whatever it is, one frame failed and the others go on; the unexpected is logged
-            await self.send(told(error), ref)
+            await self.send(error_frame(error), ref)
 
     async def leave(self) -> None:
         """Ends its tasks. What they followed goes on."""
@@ -110,11 +110,11 @@ class Socket:
             del self._tasks[key]
 
 
-class Caller:
+class SocketIdentity:
     """Who speaks through a socket. It is asked again and again, since rights end while a socket is open."""
 
-    def __init__(self, door: "Door", tag: str, token: str) -> None:
-        self._door = door
+    def __init__(self, endpoint: "WebSocketEndpoint", tag: str, token: str) -> None:
+        self._endpoint = endpoint
         self._tag = tag
         self._token = token
 
@@ -129,15 +129,15 @@ class Caller:
         self._token = token
 
     async def _identify(self, token: str) -> Principal:
-        user = within_scopes(await self._door.auth.identify(token), {self._tag})
-        return verified(user, self._door.settings)
+        user = within_scopes(await self._endpoint.auth.identify(token), {self._tag})
+        return verified(user, self._endpoint.settings)
 
 
 class Listener:
     """What comes in through a socket, and whether it still may."""
 
-    def __init__(self, door: "Door", caller: Caller, socket: Socket) -> None:
-        self._door = door
+    def __init__(self, endpoint: "WebSocketEndpoint", caller: SocketIdentity, socket: Socket) -> None:
+        self._endpoint = endpoint
         self._caller = caller
         self._socket = socket
         self._handling: asyncio.Task[None] | None = None
@@ -154,7 +154,7 @@ class Listener:
     async def _read(self, known: TypeAdapter[Any], handler: Handler) -> None:
         try:
             while True:
-                text = await self._door.receive()
+                text = await self._endpoint.receive()
                 work = partial(self._handle, known, handler, text)
                 self._handling = asyncio.create_task(self._socket.attempt(work, ref_of(text)))
                 await asyncio.shield(self._handling)
@@ -169,7 +169,7 @@ class Listener:
         await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
 
     async def _handle(self, known: TypeAdapter[Any], handler: Handler, text: str | None) -> None:
-        await self._door.gate.request(self._socket.user.id)
+        await self._endpoint.gate.request(self._socket.user.id)
         frame = parsed(known, text)
         if isinstance(frame, frames.Auth):
             await self._caller.renew(frame.token, self._socket.user)
@@ -191,7 +191,7 @@ class Listener:
         return not self._socket.ended.done()
 
 
-class Door:
+class WebSocketEndpoint:
     """How a WebSocket is opened and closed."""
 
     def __init__(self, websocket: WebSocket, auth: Auth, gate: GateDep, settings: SettingsDep) -> None:
@@ -199,9 +199,9 @@ class Door:
         self.gate = gate
         self.settings = settings
         self._websocket = websocket
-        self._slots: Slots = websocket.app.state.sockets
+        self._slots: ConcurrencyLimit = websocket.app.state.sockets
 
-    async def serve(self, tag: str, known: TypeAdapter[Any], enter: Enter) -> None:
+    async def serve(self, tag: str, known: TypeAdapter[Any], enter: OnConnect) -> None:
         """Until it closes. Of API keys, those may open it that have the tag among their scopes."""
         began = perf_counter()
         with meters.open_one(meters.sockets):
@@ -220,13 +220,13 @@ class Door:
             raise Closed(1009, "frame_too_big")
         return text
 
-    async def _serve(self, tag: str, known: TypeAdapter[Any], enter: Enter) -> Close:
+    async def _serve(self, tag: str, known: TypeAdapter[Any], enter: OnConnect) -> Close:
         try:
-            caller = Caller(self, tag, await self._token())
+            caller = SocketIdentity(self, tag, await self._token())
             user = await caller.identify()
             note_user(user.id)
             await self.gate.request(user.id)
-            async with self._slots.held(str(user.id)):
+            async with self._slots.acquire(str(user.id)):
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
                 return await Listener(self, caller, socket).run(known, await enter(socket))
         except Exception as error:  # what is one of HTTP's answers elsewhere is a code to close with here
@@ -268,4 +268,4 @@ class Door:
             log.debug("socket gone before it was closed")
 
 
-DoorDep = Annotated[Door, Depends(Door)]
+WebSocketEndpointDep = Annotated[WebSocketEndpoint, Depends(WebSocketEndpoint)]

@@ -45,14 +45,14 @@ async def _chat(app: Any, message: str | None, email: str) -> None:
     state = app.state
     async with app.router.lifespan_context(app):
         user_id = await account(state, email)
-        talk = Talk(chat_of(state, user_id), state.replies)
+        talk = ChatSession(chat_of(state, user_id), state.replies)
         if message is None:
             await talk.converse()
         else:
             await talk.say(message)
 
 
-class Talk:
+class ChatSession:
     """One conversation, which begins with the first message."""
 
     def __init__(self, chat: "ChatService", replies: "Replies") -> None:

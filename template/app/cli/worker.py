@@ -8,7 +8,7 @@ import typer
 from app.cli._settings import configured
 from app.core.shutdown import STOPPING
 
-ALONE = "cannot share a file: stop that one, whose server works too, or set DATABASE_URL to PostgreSQL"
+SINGLE_WORKER_ADVICE = "cannot share a file: stop that one, whose server works too, or set DATABASE_URL to PostgreSQL"
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ def worker() -> None:
     application = create_app(settings, is_server=True)
     application.state.is_worker = True
     if settings.database_url.get_backend_name() == "sqlite":
-        application.state.alone = ALONE
+        application.state.alone = SINGLE_WORKER_ADVICE
     asyncio.run(_work(application))
 
 

@@ -44,7 +44,7 @@ class TooManyAtOnce(AppError):
     status, code = 429, "too_many_at_once"
 
 
-class Slots:
+class ConcurrencyLimit:
     """A limit of 0 is none. While Redis is down each process counts for itself."""
 
     def __init__(self, redis: Client | None, key: str, limit: int) -> None:
@@ -56,7 +56,7 @@ class Slots:
         """Whose each slot is."""
 
     @asynccontextmanager
-    async def held(self, who: str) -> AsyncGenerator[Renew]:
+    async def acquire(self, who: str) -> AsyncGenerator[Renew]:
         """Within it one more is held, if it is renewed: by `renew`, or by what is yielded. Raises TooManyAtOnce."""
         slot = str(uuid4())
 
@@ -119,8 +119,8 @@ class Slots:
 
 
 @asynccontextmanager
-async def open_slots(redis: Client | None, key: str, limit: int) -> AsyncGenerator[Slots]:
+async def open_concurrency_limit(redis: Client | None, key: str, limit: int) -> AsyncGenerator[ConcurrencyLimit]:
     """Renewed for as long as it is open."""
-    slots = Slots(redis, key, limit)
+    slots = ConcurrencyLimit(redis, key, limit)
     async with repeat("slots", slots.renew, RENEW_SECONDS):
         yield slots

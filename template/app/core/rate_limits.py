@@ -49,7 +49,7 @@ class Rule:
     seconds: int
 
 
-class Throttle:
+class RateLimiter:
     """Counts. While Redis is down each process counts for itself: nobody is locked out, and no gate stands open."""
 
     def __init__(self, redis: "Redis | None", prefix: str) -> None:
@@ -103,11 +103,11 @@ class Throttle:
         log.error("redis is down, limits are counted by each process", error=cause, again_in=REDIS_AGAIN_SECONDS)
 
 
-class Gate:
+class RateLimits:
     """What a caller may try, by address and by account. Each method raises TooManyRequests."""
 
-    def __init__(self, throttle: Throttle, settings: Settings, address: str) -> None:
-        self._throttle = throttle
+    def __init__(self, rate_limiter: RateLimiter, settings: Settings, address: str) -> None:
+        self._rate_limiter = rate_limiter
         self._address = network(address)
         self._settings = settings
 
@@ -125,7 +125,7 @@ class Gate:
     async def guessed_password(self, email: str, device: UUID | None = None) -> None:
         """It was right, so what was counted does not count."""
         for rule, who in self._guesses(email, device):
-            await self._throttle.forget(rule, who)
+            await self._rate_limiter.forget(rule, who)
 
     async def register(self) -> None:
         await self._hit(Rule("registrations", self._settings.registrations_per_hour, HOUR), self._address)
@@ -141,7 +141,7 @@ class Gate:
         await self._hit(Rule("mails-from", self._settings.mails_per_hour, HOUR), self._address)
 
     async def request(self, user_id: UUID) -> None:
-        await self._throttle.hit(Rule("requests", self._settings.requests_per_minute, MINUTE), str(user_id))
+        await self._rate_limiter.hit(Rule("requests", self._settings.requests_per_minute, MINUTE), str(user_id))
 
     def _by_address(self, name: str) -> Rule:
         return Rule(name, self._settings.login_attempts_per_minute, MINUTE)
@@ -156,7 +156,7 @@ class Gate:
 
     async def _hit(self, rule: Rule, who: str) -> None:
         try:
-            await self._throttle.hit(rule, who)
+            await self._rate_limiter.hit(rule, who)
         except TooManyRequests:
             log.warning("throttled", rule=rule.name)
             raise

@@ -14,35 +14,36 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 """What a process is told to stop by."""
 
 
-class Grace:
+class Shutdown:
     """Begins when the process is told to stop, and else when the first of its parts has to end."""
 
     def __init__(self, seconds: float) -> None:
-        self.begun = asyncio.Event()
+        self.requested = asyncio.Event()
         self._seconds = seconds
-        self._until = 0.0
+        self._deadline = 0.0
 
-    def begin(self) -> None:
-        if not self.begun.is_set():
-            self._until = monotonic() + self._seconds
-            self.begun.set()
+    def request(self) -> None:
+        """Begins the shutdown, once."""
+        if not self.requested.is_set():
+            self._deadline = monotonic() + self._seconds
+            self.requested.set()
 
-    def rest(self) -> float:
-        """Seconds that are left of it."""
-        self.begin()
-        return max(self._until - monotonic(), 0)
+    def remaining(self) -> float:
+        """Returns the seconds that are left, of a shutdown that begins at the latest now."""
+        self.request()
+        return max(self._deadline - monotonic(), 0)
 
 
 @asynccontextmanager
-async def open_grace(seconds: float, *, is_server: bool) -> AsyncGenerator[Grace]:
+async def open_shutdown(seconds: float, *, is_server: bool) -> AsyncGenerator[Shutdown]:
     """A server ends its parts only when its readers have left, who may be waiting for just these parts to end."""
-    grace = Grace(seconds)
+    shutdown = Shutdown(seconds)
     if not is_server:
-        yield grace
+        yield shutdown
         return
     loop = asyncio.get_running_loop()
-    with _signals_noted(lambda: loop.call_soon_threadsafe(grace.begin)):
-        yield grace
+    with _signals_noted(lambda: loop.call_soon_threadsafe(shutdown.request)):
+        yield shutdown
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from app.repositories.reply import Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class HistoryMessage:
     position: int
     role: Role
     content: str
@@ -37,7 +37,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
 
     async def newest(
         self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
-    ) -> Sequence[Said]:
+    ) -> Sequence[HistoryMessage]:
         """What was said last, or before a message, newest first: all after which no more characters were said."""
         said = (
             select(Message.position, Message.role, Message.content, Message.id, Message.status)
@@ -52,7 +52,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
         later = (func.sum(length).over(order_by=newest_first) - length).label("later")
         told = select(last, later).subquery()
         near = select(told).where(told.c.later <= characters).order_by(told.c.position.desc())
-        return [Said(*row) for *row, _later in await self._session.execute(near)]
+        return [HistoryMessage(*row) for *row, _later in await self._session.execute(near)]
 
     async def find_reply(self, id: UUID) -> Message | None:
         return await self._session.scalar(select(Message).where(self._is_reply(id)))

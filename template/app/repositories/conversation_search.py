@@ -9,7 +9,7 @@ from app.repositories.base import OwnedRepository
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchHit:
     conversation_id: UUID
     title: str
     said_at: datetime
@@ -22,7 +22,7 @@ class ConversationSearch(OwnedRepository[Conversation]):
 
     model = Conversation
 
-    async def messages(self, words: Sequence[str], limit: int) -> Sequence[Found]:
+    async def messages(self, words: Sequence[str], limit: int) -> Sequence[SearchHit]:
         """Those with all of the words, newest first. SQLite knows capitals of Latin letters without accents only."""
         found = (
             self._rows()
@@ -32,4 +32,4 @@ class ConversationSearch(OwnedRepository[Conversation]):
             .order_by(Message.id.desc())
             .limit(limit)
         )
-        return [Found(*row) for row in await self._session.execute(found)]
+        return [SearchHit(*row) for row in await self._session.execute(found)]

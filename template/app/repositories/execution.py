@@ -98,6 +98,6 @@ async def expire_approvals(session: AsyncSession, execution: Execution) -> None:
         approval.status = ApprovalStatus.expired
 
 
-def let_go(execution: Execution, status: ExecutionStatus) -> None:
+def release_run(execution: Execution, status: ExecutionStatus) -> None:
     """Whatever run is under way writes nothing more."""
     execution.status, execution.run_id, execution.process_id = status, None, None

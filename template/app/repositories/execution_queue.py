@@ -16,7 +16,7 @@ from app.models.user import User
 from app.repositories.base import delete_of_users, hold_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
-from app.repositories.usage import ReservationRepository, Used
+from app.repositories.usage import ReservationRepository, UsageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class RunRepository:
         found = [await self._session.scalar(ancestor) for ancestor in locked]
         return [ancestor for ancestor in found if ancestor is not None]
 
-    async def add_usage(self, id: UUID, used: Used) -> None:
+    async def add_usage(self, id: UUID, used: UsageRecord) -> None:
         """Of one request to a model."""
         totals: dict[Any, Any] = {
             Execution.steps: Execution.steps + 1,

@@ -17,7 +17,7 @@ from app.repositories.base import Page
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class MessageRow:
     id: UUID
     conversation_id: UUID
     role: Role
@@ -33,12 +33,12 @@ class Shown:
     comment: str | None
 
     @property
-    def usage(self) -> "Shown | None":
+    def usage(self) -> "MessageRow | None":
         """Itself, as far as it is known what it cost."""
         return None if self.model is None else self
 
     @property
-    def feedback(self) -> "Shown | None":
+    def feedback(self) -> "MessageRow | None":
         """Itself, if it was rated."""
         return None if self.rating is None else self
 
@@ -50,13 +50,13 @@ class MessageRepository:
         self._connection = connection
         self._user_id = user_id
 
-    async def list(self, conversation_id: UUID, limit: int, cursor: UUID | None) -> Page[Shown]:
+    async def list(self, conversation_id: UUID, limit: int, cursor: UUID | None) -> Page[MessageRow]:
         """Oldest first within the page; the first page is the newest, the cursor leads back. Raises NotFound."""
         more = {"limit": limit + 1} if cursor is None else {"limit": limit + 1, "cursor": cursor}
         found = await self._execute(_NEWEST if cursor is None else _OLDER, conversation_id, **more)
         if not found and not await self._execute(_CONVERSATION, conversation_id):
             raise NotFound("Conversation", conversation_id)
-        items = [Shown(*row) for row in reversed(found[:limit])]
+        items = [MessageRow(*row) for row in reversed(found[:limit])]
         return Page(items, items[0].id if len(found) > limit else None)
 
     async def _execute(self, query: Select[*tuple[Any, ...]], id: UUID, **more: Any) -> Sequence[Any]:
@@ -72,7 +72,7 @@ _CONVERSATION = select(Conversation.id).where(
 def _page(*older: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     columns = Message.__table__.c
     return (
-        select(*(columns[name] for name in Shown.__slots__))
+        select(*(columns[name] for name in MessageRow.__slots__))
         .where(Message.conversation_id == _CONVERSATION.scalar_subquery(), *older)
         .order_by(Message.position.desc())
         .limit(bindparam("limit", type_=Integer))

@@ -15,7 +15,7 @@ from app.models.conversation import Conversation
 from app.models.message import PENDING, Message, MessageStatus
 from app.models.user import User
 from app.repositories.process import alive
-from app.repositories.usage import Used
+from app.repositories.usage import UsageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Outcome:
     cost: Decimal | None = None
 
     @property
-    def used(self) -> Used | None:
+    def used(self) -> UsageRecord | None:
         """None when no model was asked."""
         if self.model is None:
             return None
-        return Used(self.model, self.input_tokens or 0, self.output_tokens or 0, self.cost)
+        return UsageRecord(self.model, self.input_tokens or 0, self.output_tokens or 0, self.cost)
 
     def values(self) -> dict[str, Any]:
         return asdict(self)

@@ -48,7 +48,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsageRecord:
     """What one request to a model used."""
 
     model: str
@@ -93,7 +93,7 @@ class UsageRepository(OwnedRepository[Usage]):
         *sums, reservations = (value or 0 for value in found.one())
         return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
 
-    async def settle(self, subject_id: UUID, feature: str, used: Used | None) -> None:
+    async def settle(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
         """What one request truly used takes the place of what was reserved for it, if anything was.
 
         None: no model was asked.

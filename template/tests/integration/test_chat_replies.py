@@ -120,7 +120,7 @@ async def test_replies_to_somebody_whose_account_is_deactivated_stop(alice: http
     await model.thinks.wait()
     [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
     second = asyncio.create_task(stream(alice, "and again", conversation_id=conversation["id"]))
-    while len(app.state.replies._sayings) < 2:  # noqa: ASYNC110
+    while len(app.state.replies._active) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     async with app.state.database.write() as session:
         await session.execute(update(User).values(is_active=False))

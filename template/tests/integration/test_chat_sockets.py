@@ -84,7 +84,7 @@ async def test_who_falls_behind_gets_more_at_once(app: FastAPI, alice: httpx2.As
         await socket.send(type="send", content="hello")
         assert (await socket.frame())["type"] == "message.created"
         model.go_on.set()
-        while app.state.replies._sayings:  # noqa: ASYNC110
+        while app.state.replies._active:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         frames = await socket.until(*ENDS)
         assert said(frames) == frames[-1]["message"]["content"] == "a" + "b" * 1000

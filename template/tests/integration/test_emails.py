@@ -100,7 +100,7 @@ async def test_of_many_letters_at_once_one_counts(app: FastAPI, alice: httpx2.As
 async def test_a_letter_to_who_has_just_left_is_not_written(
     app: FastAPI, letters: Letters, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    await app.state.letters.welcome(uuid4(), ALICE)
+    await app.state.emails.welcome(uuid4(), ALICE)
     assert await letters.new() == []
     assert "work after an answer failed" not in capfd.readouterr().err
 

@@ -163,7 +163,7 @@ async def test_an_approval_that_nobody_gives_expires(
         await session.execute(update(Approval).values(expires_at=now() - timedelta(seconds=1)))
     late = await answer(alice, queued["id"], True)
     assert (late.status_code, late.json()["code"]) == (409, "approval_closed")
-    await expire(app.state.database, app.state.signals)
+    await expire(app.state.database, app.state.notifier)
     done = await ended(alice, queued["id"])
     assert returned(model.prompts[1]) == ["Nobody approved this call in time."]
     answered = next(event for event in await events(alice, done["id"]) if event.type == "approval.answered")

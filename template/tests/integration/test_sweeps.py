@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from starlette.routing import WebSocketRoute
 
-from app.api.v1.router import OF_PEOPLE
+from app.api.v1.router import ACCOUNT_TAGS
 from app.core.config import Settings
 from app.core.database import Database
 from app.main import create_app
@@ -208,7 +208,7 @@ async def test_an_api_key_that_may_read_changes_and_spends_nothing(
         spends = own.status_code == 503 or any("INSERT INTO usage" in statement for statement in cost.statements)
         spending |= {path} if spends else set()
         answer = await client.get(place, headers=headers)
-        allowed = {403} if spends or operation["tags"][0] in OF_PEOPLE - {"info"} else {own.status_code}
+        allowed = {403} if spends or operation["tags"][0] in ACCOUNT_TAGS - {"info"} else {own.status_code}
         assert answer.status_code in allowed or path == ME, (path, answer.text)
     assert spending == names("SPENDING"), "say in tests/owned which of them spend"
 

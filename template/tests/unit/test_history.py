@@ -4,16 +4,16 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from app.models.message import MessageStatus, Role
-from app.repositories.conversation import Said
+from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, UserMessage, estimate_tokens
 from app.services.chat.history import within
 
 
-def said(*texts: str) -> list[Said]:
+def said(*texts: str) -> list[HistoryMessage]:
     """By the user and the assistant in turn, beginning with the user; newest first."""
     roles = (Role.user, Role.assistant)
     lines = [
-        Said(position, roles[position % 2], text, uuid7(), MessageStatus.completed)
+        HistoryMessage(position, roles[position % 2], text, uuid7(), MessageStatus.completed)
         for position, text in enumerate(texts)
     ]
     return lines[::-1]

@@ -2,7 +2,7 @@
 
 import json
 
-from app.services.agents.transcript import Pending, Transcript, stored
+from app.services.agents.transcript import PendingToolCall, Transcript, stored
 from app.services.ai import AssistantMessage, ToolCall, ToolResult, UserMessage
 
 SAME = ToolCall("provider-id", "add", '{"a": 1}')
@@ -20,9 +20,9 @@ def test_a_question_is_answered() -> None:
 
 def test_every_call_has_a_number_of_its_own() -> None:
     transcript = Transcript("How much?")
-    assert transcript.add(TWO) == [Pending("call_1", SAME), Pending("call_2", SAME)]
+    assert transcript.add(TWO) == [PendingToolCall("call_1", SAME), PendingToolCall("call_2", SAME)]
     transcript.add(ToolResult("", "add", "2"))
-    assert transcript.pending == Pending("call_2", SAME)
+    assert transcript.pending == PendingToolCall("call_2", SAME)
     transcript.add(ToolResult("", "add", "2"))
     assert transcript.pending is None
     assert transcript.add(TWO)[0].id == "call_3"
@@ -33,7 +33,7 @@ def test_what_was_stored_goes_on_where_it_was() -> None:
     kept = json.loads(json.dumps([stored(entry) for entry in entries]))
     transcript = Transcript("How much?", kept)
     assert transcript.messages == [UserMessage("How much?"), *entries]
-    assert transcript.pending == Pending("call_2", SAME)
+    assert transcript.pending == PendingToolCall("call_2", SAME)
 
 
 def test_a_result_belongs_to_the_call_that_waits() -> None:

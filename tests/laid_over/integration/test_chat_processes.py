@@ -91,9 +91,9 @@ async def stored_as(replica: Replica, content: str) -> None:
     await until(so_far)
 
 
-async def may_judge(replica: Replica) -> None:
+async def can_detect_dead(replica: Replica) -> None:
     async def steady() -> bool:
-        return replica.app.state.heartbeat.may_judge
+        return replica.app.state.heartbeat.can_detect_dead
 
     await until(steady)
 
@@ -191,7 +191,7 @@ async def test_a_silent_model_is_no_dead_process(replicas: tuple[Replica, Replic
     model = one.endless("so far", " and done")
     reading, reply_id = await begin(one, model)
     follower = asyncio.create_task(resume(other.client, reply_id))
-    await may_judge(other)
+    await can_detect_dead(other)
     await asyncio.sleep(process.DEAD_SECONDS)
     model.go_on.set()
     assert {(await task)[-1].type for task in (reading, follower)} == {"message.completed"}
@@ -202,11 +202,11 @@ async def test_a_process_that_has_not_beaten_for_a_while_does_not_judge(replicas
     """The database was down, or the process was paused: it is the others that may be alive."""
     one, other = replicas
     beats = other.app.state.heartbeat
-    await may_judge(other)
+    await can_detect_dead(other)
     beats._last -= process.DEAD_SECONDS
-    assert not beats.may_judge
+    assert not beats.can_detect_dead
     await beats.beat()
-    assert not beats.may_judge
+    assert not beats.can_detect_dead
     assert one.app.state.heartbeat.id != beats.id
 
 

@@ -15,7 +15,7 @@ from app.core.streams import base as events_module
 from app.models.message import Message
 from app.models.usage import Reservation
 from app.services.ai import ModelFailure, ModelUsage, Prompt
-from app.services.chat.recovery import Abandoned
+from app.services.chat.recovery import ReplyRecovery
 from tests.chats import CONVERSATIONS, SEND, STREAM, Endless, Said, Scripted, all_messages, stream
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.counting import statements
@@ -139,7 +139,7 @@ async def test_whoever_settles_the_reply_of_a_dead_process_gives_back_what_it_re
     async with state.database.write() as session:
         await session.execute(update(Message).values(process_id=None))
     state.heartbeat._steady_since -= 60
-    abandoned = Abandoned(state.database, state.events, state.heartbeat, lambda _id: False)
+    abandoned = ReplyRecovery(state.database, state.events, state.heartbeat, lambda _id: False)
     async with asyncio.timeout(10):
         while await reservations(app):  # the row may be held for a moment by whoever stores the text
             await abandoned.settle()

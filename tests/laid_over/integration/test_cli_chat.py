@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.api.v1.chat import chat_of
-from app.cli.chat import LOCAL_ACCOUNT, Talk, account, ask
+from app.cli.chat import LOCAL_ACCOUNT, ChatSession, account, ask
 from app.core.errors import SetupError
 from app.services.ai import ModelFailure, Prompt
 from tests.chats import Scripted
@@ -150,7 +150,7 @@ async def test_a_reply_that_fails_says_why(app: FastAPI, capsys: pytest.CaptureF
     state = app.state
     state.replies._ai = Broken()
     user_id = await account(state, LOCAL_ACCOUNT)
-    talk = Talk(chat_of(state, user_id), state.replies)
+    talk = ChatSession(chat_of(state, user_id), state.replies)
     with pytest.raises(SetupError, match="The model did not answer in time"):
         await talk.say("hello")
     assert capsys.readouterr().out == "Well\n"

@@ -22,7 +22,7 @@ from app.repositories.execution import ExecutionRepository, append
 from app.schemas.execution_event import ModelStarted
 from app.services.agents import stream
 from app.services.agents.events import new
-from app.services.agents.stream import ExecutionFollowing, Progress
+from app.services.agents.stream import ExecutionProgress, ExecutionStream
 from app.services.processes.heartbeat import open_heartbeat
 from tests.agents import EXECUTIONS, agent, asking, events, execute, reached, stored
 from tests.conftest import client_for, running, sign_in
@@ -51,13 +51,13 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 class Crowd:
     """Followers who have heard all that there is."""
 
-    def __init__(self, app: FastAPI, following: ExecutionFollowing, execution: Execution) -> None:
-        self.heard: list[list[Progress]] = [[] for _ in range(FOLLOWERS)]
+    def __init__(self, app: FastAPI, following: ExecutionStream, execution: Execution) -> None:
+        self.heard: list[list[ExecutionProgress]] = [[] for _ in range(FOLLOWERS)]
         self.app = app
         self.execution = execution
         self.tasks = [asyncio.create_task(self._follow(following, heard)) for heard in self.heard]
 
-    async def _follow(self, following: ExecutionFollowing, heard: list[Progress]) -> None:
+    async def _follow(self, following: ExecutionStream, heard: list[ExecutionProgress]) -> None:
         async with aclosing(following.follow(self.execution, self.execution.last_sequence)) as progress:
             async for step in progress:
                 heard.append(step)
@@ -154,7 +154,7 @@ async def test_silence_is_told_again_and_again(
 ) -> None:
     monkeypatch.setattr(stream, "SILENT_SECONDS", 0.01)
     async with crowd(app, alice) as followers:
-        last = Progress(followers.execution.last_sequence)
+        last = ExecutionProgress(followers.execution.last_sequence)
         await followers.reads_until(lambda _: all(len(heard) > 2 for heard in followers.heard))
         assert all(step == last for heard in followers.heard for step in heard)
 

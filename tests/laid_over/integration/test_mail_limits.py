@@ -16,14 +16,14 @@ from app.core.config import ROOT
 from app.core.rate_limits import TooManyRequests
 from app.models.user import User
 from app.services.email.mailer import Outbox
-from app.services.email.messages import Letters
+from app.services.email.messages import AccountEmails
 from tests.conftest import PASSWORD, MakeSettings, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.letterbox import Mailbox, mailbox
 
 AUTH, ME = "/api/v1/auth", "/api/v1/users/me"
 VICTIM, MOST = "victim@example.com", 3
-KINDS = [name for name, _ in inspect.getmembers(Letters, inspect.isfunction) if not name.startswith("_")]
+KINDS = [name for name, _ in inspect.getmembers(AccountEmails, inspect.isfunction) if not name.startswith("_")]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_letter_of_any_kind_is_counted_for_whom_it_is_to(make_settings: 
             await client.post(f"{AUTH}/register", json={"email": VICTIM, "password": PASSWORD})
         email = "new@example.com" if kind == "change" else VICTIM
         given = {"user_id": await user_id(app), "email": email, "what": "It was done."}
-        write = getattr(app.state.letters, kind)
+        write = getattr(app.state.emails, kind)
         arguments = {name: given[name] for name in inspect.signature(write).parameters}
         for _ in range(MOST + 3):
             with suppress(TooManyRequests):
@@ -108,5 +108,5 @@ async def test_others_still_get_theirs(make_settings: MakeSettings) -> None:
 async def test_zero_is_no_limit(make_settings: MakeSettings) -> None:
     async with mailbox() as box, running(make_settings(smtp_url=box.url)) as app:
         for _ in range(30):
-            await app.state.letters.tell(VICTIM, "It was done.")
+            await app.state.emails.tell(VICTIM, "It was done.")
         assert await received(app, box) == {VICTIM: 30}

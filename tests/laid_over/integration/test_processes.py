@@ -14,7 +14,7 @@ from app.main import create_app
 from app.models.process import Process
 from app.repositories import process
 from app.services.processes import heartbeat
-from app.services.processes.heartbeat import ALONE, Heartbeat, open_heartbeat
+from app.services.processes.heartbeat import SINGLE_SERVER_ADVICE, Heartbeat, open_heartbeat
 from tests.conftest import MakeSettings
 
 
@@ -37,7 +37,7 @@ async def test_the_clock_of_the_database_counts_seconds(database: Database) -> N
 
 async def test_a_process_lives_until_it_ends(database: Database) -> None:
     async with open_heartbeat(database, Supervisor(), is_server=False):
-        async with open_heartbeat(database, Supervisor(), is_server=True, alone=ALONE):
+        async with open_heartbeat(database, Supervisor(), is_server=True, alone=SINGLE_SERVER_ADVICE):
             assert await alive(database) == 2
         assert await alive(database) == 1
     assert await alive(database) == 0
@@ -70,7 +70,7 @@ async def test_a_second_server_without_redis_is_refused(make_settings: MakeSetti
 
 async def test_a_server_waits_for_the_one_before_it_to_end(database: Database) -> None:
     async def begin() -> None:
-        async with open_heartbeat(database, Supervisor(), is_server=True, alone=ALONE):
+        async with open_heartbeat(database, Supervisor(), is_server=True, alone=SINGLE_SERVER_ADVICE):
             assert await alive(database) == 1
 
     async with open_heartbeat(database, Supervisor(), is_server=True):

@@ -174,7 +174,7 @@ async def test_an_approval_has_one_answer(app: FastAPI, alice: httpx2.AsyncClien
             answer(alice, queued["id"], True),
             answer(alice, queued["id"], False),
             alice.post(f"{EXECUTIONS}/{queued['id']}/cancel"),
-            expire(app.state.database, app.state.signals),
+            expire(app.state.database, app.state.notifier),
         )
         assert sorted({approved.status_code, denied.status_code, cancelled.status_code} - {200, 409}) == []
         await assert_told_once(alice, queued["id"])
@@ -220,7 +220,7 @@ async def test_an_approval_that_is_deleted_before_it_expires_is_no_error(
         return found
 
     monkeypatch.setattr(RunRepository, "overdue", then_deleted)
-    await expire(app.state.database, app.state.signals)
+    await expire(app.state.database, app.state.notifier)
     assert await status_of(database, queued["id"]) is None
 
 

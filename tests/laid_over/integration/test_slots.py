@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio.client import Pipeline
 
 from app.core import concurrency
-from app.core.concurrency import Slots, TooManyAtOnce
+from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
 from app.core.redis import connected
 from tests.redis_server import URL, Line, own_prefix, reachable
 
@@ -18,45 +18,45 @@ needs_redis = pytest.mark.skipif(
 )
 
 
-async def is_full(of: Slots, who: str = "alice") -> bool:
+async def is_full(of: ConcurrencyLimit, who: str = "alice") -> bool:
     try:
-        async with of.held(who):
+        async with of.acquire(who):
             return False
     except TooManyAtOnce:
         return True
 
 
 @asynccontextmanager
-async def two_processes() -> AsyncGenerator[tuple[Slots, Line, Slots]]:
+async def two_processes() -> AsyncGenerator[tuple[ConcurrencyLimit, Line, ConcurrencyLimit]]:
     """Of which one has a connection that can be cut."""
     line = Line()
     await line.mend()
     async with own_prefix() as prefix, connected(line.url, 5, 1) as cut, connected(URL, 5, 1) as whole:
-        yield Slots(cut, prefix, 2), line, Slots(whole, prefix, 2)
+        yield ConcurrencyLimit(cut, prefix, 2), line, ConcurrencyLimit(whole, prefix, 2)
     await line.cut()
 
 
 async def test_without_redis_each_process_counts() -> None:
-    here = Slots(None, "slots", 2)
-    async with here.held("alice"):
+    here = ConcurrencyLimit(None, "slots", 2)
+    async with here.acquire("alice"):
         assert not await is_full(here)
-        async with here.held("alice"):
+        async with here.acquire("alice"):
             assert await is_full(here)
             assert not await is_full(here, "bob")
         assert not await is_full(here)
 
 
 async def test_zero_is_no_limit() -> None:
-    here = Slots(None, "slots", 0)
+    here = ConcurrencyLimit(None, "slots", 0)
     async with AsyncExitStack() as stack:
         for _ in range(100):
-            await stack.enter_async_context(here.held("alice"))
+            await stack.enter_async_context(here.acquire("alice"))
 
 
 @needs_redis
 async def test_processes_count_together() -> None:
-    async with two_processes() as (here, _line, there), here.held("alice"):
-        async with there.held("alice"):
+    async with two_processes() as (here, _line, there), here.acquire("alice"):
+        async with there.acquire("alice"):
             assert await is_full(here)
             assert await is_full(there)
             assert not await is_full(there, "bob")
@@ -66,7 +66,7 @@ async def test_processes_count_together() -> None:
 @needs_redis
 async def test_many_at_once_get_as_many_as_there_are() -> None:
     async with two_processes() as (here, _line, there), AsyncExitStack() as stack:
-        attempts = [stack.enter_async_context(slots.held("alice")) for slots in (here, there) * 5]
+        attempts = [stack.enter_async_context(slots.acquire("alice")) for slots in (here, there) * 5]
         answers = await asyncio.gather(*attempts, return_exceptions=True)
         assert sum(isinstance(answer, TooManyAtOnce) for answer in answers) == 8
 
@@ -74,8 +74,8 @@ async def test_many_at_once_get_as_many_as_there_are() -> None:
 @needs_redis
 async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "LEASE_SECONDS", 1)
-    async with two_processes() as (here, line, there), there.held("alice") as renew:
-        async with here.held("alice"):
+    async with two_processes() as (here, line, there), there.acquire("alice") as renew:
+        async with here.acquire("alice"):
             assert await is_full(there)
             await line.cut()  # so that nothing can be given back, as if the process had been killed
         async with asyncio.timeout(5):
@@ -87,7 +87,7 @@ async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.Monkey
 @needs_redis
 async def test_what_is_renewed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "LEASE_SECONDS", 1)
-    async with two_processes() as (here, _line, there), here.held("alice"), there.held("alice") as renew:
+    async with two_processes() as (here, _line, there), here.acquire("alice"), there.acquire("alice") as renew:
         for _ in range(6):
             await asyncio.sleep(0.25)
             await asyncio.gather(here.renew(), renew())
@@ -98,7 +98,7 @@ async def test_what_is_renewed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_redis_nobody_is_locked_out_and_the_process_still_counts() -> None:
     async with two_processes() as (here, line, _there):
         await line.cut()
-        async with here.held("alice"), here.held("alice"):
+        async with here.acquire("alice"), here.acquire("alice"):
             assert await is_full(here)
 
 
@@ -106,7 +106,7 @@ async def test_without_redis_nobody_is_locked_out_and_the_process_still_counts()
 async def test_redis_learns_what_is_held_when_it_is_back() -> None:
     async with two_processes() as (here, line, there):
         await line.cut()
-        async with here.held("alice"), there.held("alice"):
+        async with here.acquire("alice"), there.acquire("alice"):
             assert not await is_full(there)
             await line.mend()
             await here.renew()
@@ -125,15 +125,15 @@ async def test_all_are_renewed_in_one_round_trip(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Pipeline, "execute", noted)
     async with two_processes() as (here, _line, _there), AsyncExitStack() as stack:
         for number in range(100):
-            await stack.enter_async_context(here.held(f"user {number % 50}"))
+            await stack.enter_async_context(here.acquire(f"user {number % 50}"))
         await here.renew()
     assert sent == [50]
 
 
 @needs_redis
 async def test_what_is_given_back_while_it_is_renewed_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with two_processes() as (here, _line, there), here.held("alice"):
-        execute, leaving = Pipeline.execute, here.held("alice")
+    async with two_processes() as (here, _line, there), here.acquire("alice"):
+        execute, leaving = Pipeline.execute, here.acquire("alice")
         await leaving.__aenter__()
 
         async def late(pipeline: Pipeline, raise_on_error: bool = True) -> Any:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
 
 from app.api import websockets
-from app.api.websockets import DoorDep
+from app.api.websockets import WebSocketEndpointDep
 from app.core.errors import Conflict
 from app.schemas.websocket import Auth, Frame, Ping
 from tests.conftest import MakeSettings, bearer, client_for, log_in, running, sign_in
@@ -40,7 +40,7 @@ EchoFrame = Annotated[Echo | Fail | Auth | Ping, Field(discriminator="type")]
 
 def with_echo(app: FastAPI) -> FastAPI:
     @app.websocket(PATH)
-    async def echo(door: DoorDep) -> None:
+    async def echo(endpoint: WebSocketEndpointDep) -> None:
         async def enter(socket: websockets.Socket) -> websockets.Handler:
             async def handle(frame: EchoFrame) -> None:
                 if isinstance(frame, Fail):
@@ -50,7 +50,7 @@ def with_echo(app: FastAPI) -> FastAPI:
 
             return handle
 
-        await door.serve("echo", TypeAdapter(EchoFrame), enter)
+        await endpoint.serve("echo", TypeAdapter(EchoFrame), enter)
 
     return app
 

@@ -46,7 +46,7 @@ async def died(app: FastAPI, execution_id: str) -> None:
     async with app.state.database.write() as session:
         await session.execute(update(Execution).where(Execution.id == UUID(execution_id)).values(**dead))
     app.state.heartbeat._steady_since -= process.DEAD_SECONDS
-    app.state.signals.work.set()
+    app.state.notifier.work.set()
 
 
 async def test_a_run_whose_claim_was_stored_and_not_answered_is_begun_again(
@@ -142,7 +142,7 @@ async def test_what_is_claimed_while_a_process_stops_is_left_to_others(settings:
         async def claim_and_stop(room: int) -> Any:
             claimed = await claim(room)
             if claimed:
-                app.state.signals.stop()
+                app.state.notifier.stop()
             return claimed
 
         worker._claim = claim_and_stop
@@ -178,6 +178,6 @@ async def test_whoever_follows_is_let_go_when_the_process_stops(settings: Settin
         queued = await execute(alice, (await asking(alice, "calculate"))["id"])
         await reached(alice, queued["id"], "waiting")
         following = asyncio.create_task(events(alice, queued["id"]))
-        asyncio.get_running_loop().call_later(0.1, app.state.grace.begin)
+        asyncio.get_running_loop().call_later(0.1, app.state.shutdown.request)
         async with asyncio.timeout(5):
             assert types(await following)[-1] == "approval.requested"

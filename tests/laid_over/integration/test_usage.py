@@ -17,7 +17,7 @@ from app.core.database import Database, open_database
 from app.core.errors import AccountGone, BudgetExhausted
 from app.models.base import now
 from app.models.usage import Reservation, Usage
-from app.repositories.usage import STALE_AFTER, Amount, Balance, ReservationRepository, UsageRepository, Used
+from app.repositories.usage import STALE_AFTER, Amount, Balance, ReservationRepository, UsageRecord, UsageRepository
 from app.repositories.user import UserRepository
 from app.services.processes.cleanup import tidy
 from app.services.usage.budgets import Budgets
@@ -62,7 +62,7 @@ async def settle(
     database: Database, user_id: UUID, subject_id: UUID, *tokens: int, cost: str | None = "0.01", model: str = "demo"
 ) -> None:
     read, written = tokens or (30, 12)
-    truth = Used(model, read, written, None if cost is None else Decimal(cost))
+    truth = UsageRecord(model, read, written, None if cost is None else Decimal(cost))
     async with database.write() as session:
         await UsageRepository(session, user_id).settle(subject_id, FEATURE, truth)
 

@@ -15,8 +15,8 @@ from redis.asyncio.client import Pipeline
 
 from app.core.streams import base as events_module
 from app.core.streams import memory, redis_reader, redis_writer
-from app.core.streams.base import Chunk, Events
-from app.core.streams.memory import MemoryEvents
+from app.core.streams.base import Chunk, TextStreams
+from app.core.streams.memory import MemoryTextStreams
 from app.core.streams.redis import open_redis_events
 from tests.redis_server import URL, Line, OwnServer, own_prefix, reachable
 
@@ -30,8 +30,8 @@ WORDS = ["one ", "zwölf ", "🦜", "日本語", "e\u0301 "]
 
 @dataclass(frozen=True)
 class Processes:
-    writer: Events
-    reader: Events
+    writer: TextStreams
+    reader: TextStreams
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ async def two_processes(url: str, prefix: str) -> AsyncGenerator[Processes]:
 @pytest.fixture(params=KINDS)
 async def processes(request: pytest.FixtureRequest) -> AsyncGenerator[Processes]:
     if request.param == "memory":
-        events = MemoryEvents()
+        events = MemoryTextStreams()
         yield Processes(events, events)
         return
     async with own_prefix() as prefix, two_processes(URL, prefix) as processes:
@@ -59,7 +59,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OwnServer]:
         yield server
 
 
-async def read(events: Events, key: UUID, offset: int = 0) -> tuple[str, str]:
+async def read(events: TextStreams, key: UUID, offset: int = 0) -> tuple[str, str]:
     """The text from there on, and the end. Fails where the offsets do not fit the text."""
     text = ""
     async for chunk in events.follow(key, offset):
@@ -70,14 +70,14 @@ async def read(events: Events, key: UUID, offset: int = 0) -> tuple[str, str]:
     raise AssertionError("it ended without an end")
 
 
-async def arrived(events: Events, key: UUID, length: int) -> None:
+async def arrived(events: TextStreams, key: UUID, length: int) -> None:
     """Waits until a reader has so many characters."""
     async for chunk in events.follow(key):
         if chunk.offset >= length:
             return
 
 
-async def speak(events: Events, key: UUID, words: list[str]) -> str:
+async def speak(events: TextStreams, key: UUID, words: list[str]) -> str:
     """The whole text, of which there is a little at a time."""
     for word in words:
         events.append(key, word)
@@ -149,7 +149,7 @@ async def test_a_log_is_taken_over(processes: Processes) -> None:
 
 async def test_a_closed_log_is_dropped_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEEP_SECONDS", 0)
-    events, key = MemoryEvents(), uuid4()
+    events, key = MemoryTextStreams(), uuid4()
     events.open(key)
     events.close(key, "end")
     for _ in range(3):  # turns of the loop, in which the timer is due

@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app.core.telemetry.otlp import DiscreetExporter
+from app.core.telemetry.otlp import RedactingExporter
 
 CONTENT = "gen_ai.input.messages"
 SECRET = ("url.full", "url.query", "http.request.header.authorization", "prompt")
@@ -16,7 +16,7 @@ def sent(*, with_content: bool) -> str:
     """A span that failed with a secret, and has it in many attributes."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(DiscreetExporter(memory, with_content=with_content)))
+    provider.add_span_processor(SimpleSpanProcessor(RedactingExporter(memory, with_content=with_content)))
     told = {**dict.fromkeys(SECRET, "hunter2"), **HARMLESS, CONTENT: "what she asked"}
     with (
         pytest.raises(RuntimeError),

@@ -12,9 +12,9 @@ from app.core.config import read_settings
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
-from app.services.agents.dependencies import Means
+from app.services.agents.dependencies import RunDependencies
 from app.services.agents.metrics import measuring
-from app.services.agents.notifier import open_signals
+from app.services.agents.notifier import open_notifier
 from app.services.agents.service import AgentService
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.stream import open_execution_watch
@@ -38,23 +38,23 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     async with AsyncExitStack() as stack:
         if state.is_server:
             await stack.enter_async_context(measuring(state.database, state.telemetry))
-        state.signals = await stack.enter_async_context(open_signals(state.grace))
-        watch = open_execution_watch(state.database, state.events, state.signals)
+        state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
+        watch = open_execution_watch(state.database, state.events, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
             workers = await stack.enter_async_context(open_workers(TOOL_PROCESSES))
-            means = Means(
+            dependencies = RunDependencies(
                 settings,
                 state.database,
                 state.events,
                 state.ai,
                 toolbox,
                 state.budgets,
-                state.signals,
+                state.notifier,
                 workers,
             )
             state.worker = await stack.enter_async_context(
-                open_worker(means, state.heartbeat, state.supervisor, state.grace)
+                open_worker(dependencies, state.heartbeat, state.supervisor, state.shutdown)
             )
         yield
 

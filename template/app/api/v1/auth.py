@@ -43,15 +43,15 @@ KNOWN_DEVICE = "An access token of an earlier log-in, which may have expired: it
 
 
 async def password_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: LettersDep, gate: GateDep
 ) -> PasswordService:
-    return PasswordService(settings, database, passwords, letters, gate)
+    return PasswordService(settings, database, passwords, emails, gate)
 
 
 async def email_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, letters: LettersDep, gate: GateDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: LettersDep, gate: GateDep
 ) -> EmailService:
-    return EmailService(settings, database, passwords, letters, gate)
+    return EmailService(settings, database, passwords, emails, gate)
 
 
 async def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
@@ -64,10 +64,10 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users, letters: LettersDep, gate: GateDep) -> User:
+async def register(data: UserCreate, users: Users, emails: LettersDep, gate: GateDep) -> User:
     await gate.register()
     user = await users.register(data)
-    await letters.welcome(user.id, user.email)
+    await emails.welcome(user.id, user.email)
     return user
 
 

@@ -12,7 +12,7 @@ from app.api.errors import problems
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
-from app.services.chat.limits import Allowance
+from app.services.chat.limits import ChatLimits
 from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
 from app.services.chat.settings import ChatSettings
@@ -25,12 +25,22 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.chat_settings = settings = read_settings(ChatSettings)
     state.features.append("chat")
     state.limits["message_characters"] = settings.message_max_characters
-    limits = settings.messages_per_minute, settings.max_concurrent_replies
-    state.allowance = Allowance(state.throttle, state.budgets, *limits)
-    process = {"heartbeat": state.heartbeat, "supervisor": state.supervisor, "grace": state.grace}
+    state.chat_limits = ChatLimits(
+        state.rate_limiter,
+        state.budgets,
+        messages_per_minute=settings.messages_per_minute,
+        max_concurrent_replies=settings.max_concurrent_replies,
+    )
     async with (
         open_reply_watch(state.database, state.events) as state.reply_watch,
-        open_replies(state.database, state.events, state.ai, **process) as state.replies,
+        open_replies(
+            state.database,
+            state.events,
+            state.ai,
+            heartbeat=state.heartbeat,
+            supervisor=state.supervisor,
+            shutdown=state.shutdown,
+        ) as state.replies,
     ):
         yield
 
@@ -39,8 +49,15 @@ router = APIRouter(prefix="/chat/messages", tags=["chat"], lifespan=lifespan)
 
 
 def chat_of(state: State, user_id: UUID) -> ChatService:
-    shared = state.chat_settings, state.database, state.events, state.replies, state.reply_watch
-    return ChatService(*shared, allowance=state.allowance, user_id=user_id)
+    return ChatService(
+        state.chat_settings,
+        state.database,
+        state.events,
+        state.replies,
+        state.reply_watch,
+        chat_limits=state.chat_limits,
+        user_id=user_id,
+    )
 
 
 async def chat_service(request: Request, user: CurrentUser) -> ChatService:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, WebSocket
 from pydantic import TypeAdapter
 
 from app.api.v1.chat import chat_of
-from app.api.websockets import DoorDep, Socket
+from app.api.websockets import Socket, WebSocketEndpointDep
 from app.schemas.chat_websocket import ClientFrame, Resume, Send, Stop
 from app.schemas.message import MessageCreate
 from app.services.chat.messages import ChatService, Exchange
@@ -19,16 +19,16 @@ router = APIRouter(prefix="/chat", tags=["chat"])
 
 
 @router.websocket("/ws")
-async def chat_socket(websocket: WebSocket, door: DoorDep) -> None:
+async def chat_socket(websocket: WebSocket, endpoint: WebSocketEndpointDep) -> None:
     """Closing it stops no reply."""
 
-    async def enter(socket: Socket) -> Talk:
-        return Talk(chat_of(websocket.app.state, socket.user.id), socket)
+    async def enter(socket: Socket) -> ChatSession:
+        return ChatSession(chat_of(websocket.app.state, socket.user.id), socket)
 
-    await door.serve("chat", FRAMES, enter)
+    await endpoint.serve("chat", FRAMES, enter)
 
 
-class Talk:
+class ChatSession:
     """What one person says through one socket, and is told."""
 
     def __init__(self, chat: ChatService, socket: Socket) -> None:

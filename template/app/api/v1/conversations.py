@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, Limit
 from app.models.conversation import Conversation
 from app.repositories.base import Page
-from app.repositories.message import Shown
+from app.repositories.message import MessageRow
 from app.schemas.base import PageRead
 from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
 from app.schemas.message import MessageRead
@@ -54,6 +54,6 @@ async def delete_conversation(conversation_id: UUID, conversations: Conversation
 @router.get("/{conversation_id}/messages", response_model=PageRead[MessageRead])
 async def list_messages(
     conversation_id: UUID, conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
-) -> Page[Shown]:
+) -> Page[MessageRow]:
     """Oldest first within a page. The first page holds the newest; `next_cursor` leads back."""
     return await conversations.messages(conversation_id, limit, cursor)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from starlette.datastructures import State
 
 from app.api.v1.executions import executions_of, following_of
-from app.api.websockets import DoorDep, Socket
+from app.api.websockets import Socket, WebSocketEndpointDep
 from app.models.execution import Execution
 from app.schemas.execution import ApprovalAnswer, ExecutionCreate
 from app.schemas.execution_websocket import AgentFrame, Answer, ExecutionFrame, Resume, Send, Stop
@@ -23,7 +23,7 @@ router = APIRouter(tags=["agents"])
 
 
 @router.websocket("/agents/{agent_id}/ws")
-async def agent_socket(websocket: WebSocket, agent_id: UUID, door: DoorDep) -> None:
+async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocketEndpointDep) -> None:
     """Each `send` starts an execution, whose events follow. Closing it stops nothing."""
     state = websocket.app.state
 
@@ -31,22 +31,22 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, door: DoorDep) -> N
         await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
         return TalkToAgent(state, socket, agent_id)
 
-    await door.serve("agents", AGENT_FRAMES, enter)
+    await endpoint.serve("agents", AGENT_FRAMES, enter)
 
 
 @router.websocket("/executions/{execution_id}/ws")
-async def execution_socket(websocket: WebSocket, execution_id: UUID, door: DoorDep) -> None:
+async def execution_socket(websocket: WebSocket, execution_id: UUID, endpoint: WebSocketEndpointDep) -> None:
     """All of its events, at once; `resume` begins again after one of them."""
 
-    async def enter(socket: Socket) -> Talk:
-        talk = Talk(websocket.app.state, socket)
+    async def enter(socket: Socket) -> ExecutionSession:
+        talk = ExecutionSession(websocket.app.state, socket)
         await talk.follow(execution_id)
         return talk
 
-    await door.serve("agents", EXECUTION_FRAMES, enter)
+    await endpoint.serve("agents", EXECUTION_FRAMES, enter)
 
 
-class Talk:
+class ExecutionSession:
     """What one person says through one socket, and is told."""
 
     def __init__(self, state: State, socket: Socket) -> None:
@@ -86,7 +86,7 @@ class Talk:
                     await self._socket.send(json.loads(step.event), ref)
 
 
-class TalkToAgent(Talk):
+class TalkToAgent(ExecutionSession):
     def __init__(self, state: State, socket: Socket, agent_id: UUID) -> None:
         super().__init__(state, socket)
         self._agent_id = agent_id

@@ -12,29 +12,29 @@ from app.models.execution import ExecutionStatus
 from app.schemas.base import PageRead
 from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
 from app.services.agents.executions import ExecutionService, read
-from app.services.agents.stream import ExecutionFollowing, Progress
+from app.services.agents.stream import ExecutionProgress, ExecutionStream
 
 router = APIRouter(prefix="/executions", tags=["agents"])
 
 
 def executions_of(state: State, user_id: UUID) -> ExecutionService:
-    return ExecutionService(state.execution_settings, state.database, state.throttle, state.signals, user_id)
+    return ExecutionService(state.execution_settings, state.database, state.rate_limiter, state.notifier, user_id)
 
 
-def following_of(state: State, user_id: UUID) -> ExecutionFollowing:
-    return ExecutionFollowing(state.database, state.events, state.signals, state.execution_watch, user_id)
+def following_of(state: State, user_id: UUID) -> ExecutionStream:
+    return ExecutionStream(state.database, state.events, state.notifier, state.execution_watch, user_id)
 
 
 async def execution_service(request: Request, user: CurrentUser) -> ExecutionService:
     return executions_of(request.app.state, user.id)
 
 
-async def execution_following(request: Request, user: CurrentUser) -> ExecutionFollowing:
+async def execution_following(request: Request, user: CurrentUser) -> ExecutionStream:
     return following_of(request.app.state, user.id)
 
 
 Executions = Annotated[ExecutionService, Depends(execution_service)]
-Following = Annotated[ExecutionFollowing, Depends(execution_following)]
+Following = Annotated[ExecutionStream, Depends(execution_following)]
 Status = Annotated[ExecutionStatus | None, Query()]
 AgentId = Annotated[UUID | None, Query(description="Only of this agent; then also what was delegated to it")]
 
@@ -73,6 +73,6 @@ async def answer_approval(execution_id: UUID, data: ApprovalAnswer, executions: 
     return await executions.answer(execution_id, data)
 
 
-async def _frames(progress: AsyncIterator[Progress]) -> AsyncIterator[bytes]:
+async def _frames(progress: AsyncIterator[ExecutionProgress]) -> AsyncIterator[bytes]:
     async for step in progress:
         yield KEEP_ALIVE if step.event is None else event(step.type, step.sequence, step.event)

@@ -8,14 +8,14 @@ from fastapi import APIRouter, FastAPI
 
 from app.api.errors import problems
 
-OF_PEOPLE = {"auth", "info", "users"}
+ACCOUNT_TAGS = {"auth", "info", "users"}
 """Tags of what is about accounts themselves, which no API key may change."""
 
 _names = [found.name for found in iter_modules([str(Path(__file__).parent)]) if found.name != "router"]
 _modules = [import_module(f"{__package__}.{name}") for name in _names]
 _routers: list[APIRouter] = [module.router for module in _modules]
 
-scopes = {"read"} | {str(tag) for router in _routers for tag in router.tags} - OF_PEOPLE
+scopes = {"read"} | {str(tag) for router in _routers for tag in router.tags} - ACCOUNT_TAGS
 """What API keys may be given: the tag of every other router, and `read` for any GET."""
 
 

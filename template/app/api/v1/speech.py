@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from app.api.deps import CurrentUser, SpendingUser
 from app.api.errors import problems
 from app.api.upload import CEILING, Upload, upload_body, upload_of
-from app.core.concurrency import Slots
+from app.core.concurrency import ConcurrencyLimit
 from app.core.config import read_settings
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
 from app.services.speech.registry import Voices, open_voices
@@ -34,7 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.upload_max_bytes = settings.transcription_max_bytes
     state.budgets.add(*daily(settings))
     prefix = state.settings.redis_prefix
-    state.speech_slots = Slots(state.redis, f"{prefix}:speech", settings.max_concurrent_speech)
+    state.speech_slots = ConcurrencyLimit(state.redis, f"{prefix}:speech", settings.max_concurrent_speech)
     async with open_voices(settings) as state.voices:
         _announce(state.features, state.limits, state.voices, settings)
         yield

@@ -25,7 +25,7 @@ class Chunk:
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Log:
+class TextStream:
     """A text that grows, and how it ended."""
 
     text: str = ""
@@ -57,7 +57,7 @@ class Log:
                 yield Chunk(offset)
 
 
-class Events(Protocol):
+class TextStreams(Protocol):
     """Append-only texts, each with one writer and any number of followers, which may be in other processes.
 
     Nothing here waits for a network, and none of it fails with one: news may be lost, so whoever follows what is
@@ -71,7 +71,7 @@ class Events(Protocol):
         """Whether this process writes it."""
         ...
 
-    def open(self, key: UUID, text: str = "") -> Log: ...
+    def open(self, key: UUID, text: str = "") -> TextStream: ...
 
     def append(self, key: UUID, text: str) -> None: ...
 

@@ -2,15 +2,15 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from app.core.config import Settings
-from app.core.streams.base import Events
-from app.core.streams.memory import MemoryEvents
+from app.core.streams.base import TextStreams
+from app.core.streams.memory import MemoryTextStreams
 
 
 @asynccontextmanager
-async def open_events(settings: Settings) -> AsyncGenerator[Events]:
+async def open_streams(settings: Settings) -> AsyncGenerator[TextStreams]:
     """Through Redis where REDIS_URL names one. When it closes, what was said last has been sent."""
     if settings.redis_url is None:
-        yield MemoryEvents()
+        yield MemoryTextStreams()
         return
     from app.core.streams.redis import open_redis_events
 

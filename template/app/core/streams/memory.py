@@ -3,25 +3,25 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from app.core.streams.base import KEEP_SECONDS, Chunk, Log
+from app.core.streams.base import KEEP_SECONDS, Chunk, TextStream
 
 
-class MemoryEvents:
+class MemoryTextStreams:
     """Logs of this process."""
 
     outlives_its_process = False
 
     def __init__(self) -> None:
-        self._logs: dict[UUID, Log] = {}
-        self._absent = WeakValueDictionary[UUID, Log]()
+        self._logs: dict[UUID, TextStream] = {}
+        self._absent = WeakValueDictionary[UUID, TextStream]()
         """What is followed here, and written elsewhere: each as long as somebody follows it."""
 
     def __contains__(self, key: object) -> bool:
         return key in self._logs
 
-    def open(self, key: UUID, text: str = "") -> Log:
+    def open(self, key: UUID, text: str = "") -> TextStream:
         """Those who follow it already go on with it."""
-        log = self._logs[key] = self._logs.get(key) or self._absent.pop(key, None) or Log()
+        log = self._logs[key] = self._logs.get(key) or self._absent.pop(key, None) or TextStream()
         if len(text) > len(log.text):
             log.add(text[len(log.text) :])
         return log
@@ -34,7 +34,7 @@ class MemoryEvents:
         asyncio.get_running_loop().call_later(KEEP_SECONDS, self._logs.pop, key, None)
 
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
-        log = self._logs.get(key) or self._absent.setdefault(key, Log())
+        log = self._logs.get(key) or self._absent.setdefault(key, TextStream())
         return log.follow(offset)
 
     def nudge(self, key: UUID) -> None:

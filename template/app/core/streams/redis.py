@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 
 from app.core.periodic import keep_running
 from app.core.redis import connected
-from app.core.streams.base import Chunk, Log
-from app.core.streams.memory import MemoryEvents
-from app.core.streams.redis_reader import Mirrors
+from app.core.streams.base import Chunk, TextStream
+from app.core.streams.memory import MemoryTextStreams
+from app.core.streams.redis_reader import RedisReader
 from app.core.streams.redis_writer import Sender
 
 CONNECTIONS = 4
@@ -25,13 +25,13 @@ SECONDS = 5.0
 
 
 @asynccontextmanager
-async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvents"]:
+async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisTextStreams"]:
     """With connections of its own, so that nobody else can use them up."""
     async with (
         connected(url, 1, SECONDS, retries=0) as writing,  # what is added twice would be read twice
         connected(url, CONNECTIONS, SECONDS) as reading,
     ):
-        events = RedisEvents(Sender(writing, f"{prefix}:log"), Mirrors(reading, f"{prefix}:log"))
+        events = RedisTextStreams(Sender(writing, f"{prefix}:log"), RedisReader(reading, f"{prefix}:log"))
         parts = {"redis sender": events.sender.run, "redis reader": events.mirrors.run}
         tasks = [asyncio.create_task(keep_running(name, run)) for name, run in parts.items()]
         try:
@@ -42,18 +42,18 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisEvent
             await asyncio.gather(*tasks)
 
 
-class RedisEvents:
+class RedisTextStreams:
     outlives_its_process = True
 
-    def __init__(self, sender: Sender, mirrors: Mirrors) -> None:
-        self._own = MemoryEvents()
+    def __init__(self, sender: Sender, mirrors: RedisReader) -> None:
+        self._own = MemoryTextStreams()
         self.sender = sender
         self.mirrors = mirrors
 
     def __contains__(self, key: object) -> bool:
         return key in self._own
 
-    def open(self, key: UUID, text: str = "") -> Log:
+    def open(self, key: UUID, text: str = "") -> TextStream:
         log = self._own.open(key, text)
         self.sender.add(key, log)
         return log

@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 
 from redis.exceptions import RedisError
 
-from app.core.streams.base import Chunk, Log
+from app.core.streams.base import Chunk, TextStream
 from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, decoded
 
 IDLE_SECONDS = 1.0
 BURST, BURST_SECONDS = 500, 0.001
 
 
-class Mirrors:
+class RedisReader:
     """Copies of logs that are written elsewhere, for as long as somebody follows them.
 
     One connection a process, which belongs to one task: two that use it at once get in each other's way when it breaks.
@@ -27,14 +27,14 @@ class Mirrors:
         self._prefix = prefix
         self._own_channel = f"{prefix}:{uuid4()}"
         """Where this process publishes to wake its own task."""
-        self._logs: dict[UUID, Log] = {}
+        self._logs: dict[UUID, TextStream] = {}
         self._readers = Counter[UUID]()
         self._subscribed: set[UUID] = set()
         self._outdated: set[UUID] = set()
         self._stopping = False
 
     async def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
-        log = self._logs.setdefault(key, Log())
+        log = self._logs.setdefault(key, TextStream())
         self._readers[key] += 1
         try:
             if self._readers[key] == 1:

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from redis.exceptions import RedisError
 
-from app.core.streams.base import KEEP_SECONDS, Log
+from app.core.streams.base import KEEP_SECONDS, TextStream
 from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, encoded
 
 EXPIRE_SECONDS = 3600
@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger("app.events")
 class _Sent:
     """How much of a log Redis has."""
 
-    log: Log
+    log: TextStream
     characters: int = 0
     size: int = 0
     """In bytes, which is how Redis counts."""
@@ -46,7 +46,7 @@ class Sender:
         """Not at the first failure: the connection may have died since it was used last."""
         return self._failures > 1
 
-    def add(self, key: UUID, log: Log) -> None:
+    def add(self, key: UUID, log: TextStream) -> None:
         self._logs[key] = _Sent(log)
 
     def send(self, key: UUID) -> None:

@@ -26,7 +26,7 @@ from app.core.telemetry.lifecycle import End
 from app.core.telemetry.settings import TelemetrySettings
 from app.core.telemetry.sql import trace_statements
 
-HARMLESS = (
+ALLOWED_ATTRIBUTES = (
     *("app.", "code.", "db.", "error.type", "exception.type", "network.", "operation.cost", "server.", "url.path"),
     *("url.scheme", "http.request.method", "http.request.resend_count", "http.response.status_code", "http.route"),
     *("gen_ai.operation.", "gen_ai.provider.", "gen_ai.request.max_tokens", "gen_ai.request.model"),
@@ -50,7 +50,7 @@ def begin(settings: Settings, wanted: TelemetrySettings) -> Iterator[End]:
         yield meters.shutdown
     if wanted.sends_traces:
         tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = DiscreetExporter(OTLPSpanExporter(), with_content=wanted.telemetry_content)
+        exporter = RedactingExporter(OTLPSpanExporter(), with_content=wanted.telemetry_content)
         tracers.add_span_processor(BatchSpanProcessor(exporter))
         trace.set_tracer_provider(tracers)
         propagate.set_global_textmap(Incoming())
@@ -66,12 +66,12 @@ class Incoming(TraceContextTextMapPropagator):
         pass
 
 
-class DiscreetExporter(SpanExporter):
+class RedactingExporter(SpanExporter):
     """Passes spans on without what must stay here. The last one to see them: whatever library made them."""
 
     def __init__(self, exporter: SpanExporter, *, with_content: bool) -> None:
         self._exporter = exporter
-        self._allowed = (*HARMLESS, *CONTENT) if with_content else HARMLESS
+        self._allowed = (*ALLOWED_ATTRIBUTES, *CONTENT) if with_content else ALLOWED_ATTRIBUTES
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return self._exporter.export([self._discreet(span) for span in spans])

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Unauthenticated
-from app.core.rate_limits import Gate
+from app.core.rate_limits import RateLimits
 from app.core.security import API_KEY_START, AccessTokens, Passwords, fingerprint, new_secret
 from app.models.base import now
 from app.models.user import ApiKey, User, UserSession
@@ -30,7 +30,7 @@ class RefreshSuperseded(Unauthenticated):
 
 
 class AuthService:
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords, gate: Gate) -> None:
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords, gate: RateLimits) -> None:
         self._lifetime = timedelta(minutes=settings.access_token_expire_minutes)
         self._idle = timedelta(days=settings.refresh_token_expire_days)
         self._longest = timedelta(days=settings.session_max_days)

@@ -3,7 +3,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.rate_limits import Gate
+from app.core.rate_limits import RateLimits
 from app.core.security import EmailTokens, InvalidToken, Passwords
 from app.models.user import EmailPurpose
 from app.repositories.credential import EmailTokenRepository
@@ -12,7 +12,7 @@ from app.repositories.user import UserRepository
 from app.schemas.user import EmailChange
 from app.services.accounts.passwords import WrongPassword
 from app.services.accounts.users import EmailTaken
-from app.services.email.messages import Letters
+from app.services.email.messages import AccountEmails
 
 log = structlog.stdlib.get_logger("app.security")
 
@@ -21,19 +21,24 @@ class EmailService:
     """Whose an address is."""
 
     def __init__(
-        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+        self,
+        settings: Settings,
+        database: Database,
+        passwords: Passwords,
+        emails: AccountEmails,
+        gate: RateLimits,
     ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
-        self._letters = letters
+        self._emails = emails
         self._gate = gate
 
     async def resend(self, user: Principal) -> None:
         """Raises TooManyRequests."""
         await self._gate.mail()
         if not user.email_verified:
-            await self._letters.verify(user.id, user.email)
+            await self._emails.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
@@ -45,7 +50,7 @@ class EmailService:
             raise WrongPassword
         await self._gate.guessed_password(user.email, user.credential_id)
         await self._gate.mail()
-        await self._letters.change(user.id, data.email)
+        await self._emails.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
         """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
@@ -66,4 +71,4 @@ class EmailService:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
         if email != before:
-            await self._letters.tell(before, "The e-mail address of your account was changed.")
+            await self._emails.tell(before, "The e-mail address of your account was changed.")

@@ -3,14 +3,14 @@ import structlog
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Conflict, Invalid
-from app.core.rate_limits import Gate
+from app.core.rate_limits import RateLimits
 from app.core.security import EmailTokens, InvalidToken, Passwords
 from app.models.user import EmailPurpose
 from app.repositories.credential import ApiKeyRepository, EmailTokenRepository, SessionRepository
 from app.repositories.principal import Principal
 from app.repositories.user import UserRepository
 from app.schemas.user import PasswordChange, PasswordReset
-from app.services.email.messages import Letters
+from app.services.email.messages import AccountEmails
 
 _CHANGED = "The password of your account was changed."
 
@@ -26,12 +26,17 @@ class WrongPassword(Invalid):
 
 class PasswordService:
     def __init__(
-        self, settings: Settings, database: Database, passwords: Passwords, letters: Letters, gate: Gate
+        self,
+        settings: Settings,
+        database: Database,
+        passwords: Passwords,
+        emails: AccountEmails,
+        gate: RateLimits,
     ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
-        self._letters = letters
+        self._emails = emails
         self._gate = gate
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
@@ -53,12 +58,12 @@ class PasswordService:
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
         log.info("password changed", user_id=str(user.id))
-        await self._letters.tell(user.email, _CHANGED)
+        await self._emails.tell(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
         """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
         await self._gate.mail()
-        await self._letters.reset(email)
+        await self._emails.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
         """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
@@ -77,4 +82,4 @@ class PasswordService:
             await tokens.void()
         await self._gate.guessed_password(user.email)
         log.info("password reset", user_id=str(user_id))
-        await self._letters.tell(user.email, _CHANGED)
+        await self._emails.tell(user.email, _CHANGED)

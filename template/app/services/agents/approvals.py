@@ -10,12 +10,12 @@ from app.core.database import Database
 from app.core.errors import AccountGone, Conflict, NotFound
 from app.models.base import now
 from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
-from app.repositories.execution import ExecutionRepository, append, let_go
+from app.repositories.execution import ExecutionRepository, append, release_run
 from app.repositories.execution_queue import RunRepository
 from app.schemas.execution import ApprovalAnswer
 from app.schemas.execution_event import ApprovalAnswered
 from app.services.agents.events import new
-from app.services.agents.notifier import Signals
+from app.services.agents.notifier import ExecutionNotifier
 
 EXPIRED_AT_ONCE = 100
 
@@ -64,10 +64,10 @@ class Approvals:
         for follower in chain:
             append(self._session, follower, new(answered))
         if execution.status is ExecutionStatus.waiting:
-            let_go(execution, ExecutionStatus.queued)
+            release_run(execution, ExecutionStatus.queued)
 
 
-async def expire(database: Database, signals: Signals) -> None:
+async def expire(database: Database, notifier: ExecutionNotifier) -> None:
     """Those of everybody that nobody answered in time."""
     async with database.read() as session:
         overdue = await RunRepository(session).overdue(EXPIRED_AT_ONCE)
@@ -75,4 +75,4 @@ async def expire(database: Database, signals: Signals) -> None:
         with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
             async with database.write(user_id) as session:
                 chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
-            signals.tell(*(execution.id for execution in chain))
+            notifier.tell(*(execution.id for execution in chain))

@@ -20,7 +20,7 @@ DELEGATION: Mapping[str, Any] = {
 }
 
 
-async def configuration(
+async def load_configuration(
     session: AsyncSession, user_id: UUID, agent_id: UUID, limits: Limits, lineage: Sequence[UUID] = ()
 ) -> Configuration:
     """Raises NotFound."""
@@ -40,7 +40,7 @@ async def configuration(
     )
 
 
-def specs(configuration: Configuration) -> list[ToolSpec]:
+def tool_specs(configuration: Configuration) -> list[ToolSpec]:
     """What the model may call: tools, and subagents as such."""
     tools = [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in configuration.tools]
     for subagent in configuration.subagents:
@@ -48,7 +48,7 @@ def specs(configuration: Configuration) -> list[ToolSpec]:
     return tools
 
 
-def of_subagents(limits: Limits, used: Limits) -> Limits:
+def subagent_limits(limits: Limits, used: Limits) -> Limits:
     """What is left of them. At least one step, so that 0 does not become no limit."""
     return Limits(
         steps=max(limits.steps - used.steps, 1),

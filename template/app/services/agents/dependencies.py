@@ -1,8 +1,8 @@
 from dataclasses import dataclass
 
 from app.core.database import Database
-from app.core.streams.base import Events
-from app.services.agents.notifier import Signals
+from app.core.streams.base import TextStreams
+from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway
@@ -11,14 +11,14 @@ from app.services.usage.budgets import Budgets
 
 
 @dataclass(slots=True)
-class Means:
+class RunDependencies:
     """What every run works with."""
 
     settings: ExecutionSettings
     database: Database
-    events: Events
+    events: TextStreams
     ai: ModelGateway
     toolbox: Toolbox
     budgets: Budgets
-    signals: Signals
+    notifier: ExecutionNotifier
     workers: Workers

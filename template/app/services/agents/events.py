@@ -16,7 +16,7 @@ def new(event: StoredEvent, entry: dict[str, Any] | None = None) -> NewEvent:
     return NewEvent(event.type, event.model_dump(mode="json", exclude={*OF_EVERY, "type"}), entry)
 
 
-def told(event: ExecutionEvent) -> str:
+def serialize_event(event: ExecutionEvent) -> str:
     """As JSON; what is stored was valid when it was written."""
     known = {
         "type": event.type,

@@ -7,13 +7,13 @@ from uuid_utils.compat import uuid7
 
 from app.core.database import Database
 from app.core.errors import AppError, Invalid
-from app.core.rate_limits import MINUTE, Rule, Throttle
+from app.core.rate_limits import MINUTE, RateLimiter, Rule
 from app.core.security import fingerprint
 from app.core.telemetry.spans import note
 from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.base import Page
-from app.repositories.execution import ExecutionRepository, append, expire_approvals, let_go
+from app.repositories.execution import ExecutionRepository, append, expire_approvals, release_run
 from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.execution import (
     ApprovalAnswer,
@@ -26,11 +26,11 @@ from app.schemas.execution import (
 )
 from app.schemas.execution_event import ExecutionCancelled
 from app.services.agents.approvals import Approvals
-from app.services.agents.configuration import configuration
+from app.services.agents.configuration import load_configuration
 from app.services.agents.events import new, usage
-from app.services.agents.notifier import Signals
+from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
-from app.services.agents.subagents import report
+from app.services.agents.subagents import report_end
 
 
 class TooManyExecutions(AppError):
@@ -41,12 +41,17 @@ class ExecutionService:
     """What one person has agents do."""
 
     def __init__(
-        self, settings: ExecutionSettings, database: Database, throttle: Throttle, signals: Signals, user_id: UUID
+        self,
+        settings: ExecutionSettings,
+        database: Database,
+        rate_limiter: RateLimiter,
+        notifier: ExecutionNotifier,
+        user_id: UUID,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._throttle = throttle
-        self._signals = signals
+        self._rate_limiter = rate_limiter
+        self._notifier = notifier
         self._user_id = user_id
 
     async def execute(self, agent_id: UUID, data: ExecutionCreate, key: str | None = None) -> ExecutionRead:
@@ -56,10 +61,12 @@ class ExecutionService:
         """
         if len(data.input) > self._settings.execution_input_max_characters:
             raise Invalid(f"An input has at most {self._settings.execution_input_max_characters} characters.")
-        await self._throttle.hit(Rule("executions", self._settings.executions_per_minute, MINUTE), str(self._user_id))
+        await self._rate_limiter.hit(
+            Rule("executions", self._settings.executions_per_minute, MINUTE), str(self._user_id)
+        )
         async with self._database.write(self._user_id) as session:
             execution = await self._begin(session, agent_id, data, key)
-        self._signals.tell()
+        self._notifier.tell()
         note(execution_id=str(execution.id))
         return read(execution)
 
@@ -93,15 +100,15 @@ class ExecutionService:
             *above, execution = await executions.lock_with_ancestors(id)
             changed = await self._cancel(session, executions, execution)
             if changed and above:
-                report(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
-        self._signals.tell(*changed, *(ancestor.id for ancestor in above))
+                report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
+        self._notifier.tell(*changed, *(ancestor.id for ancestor in above))
         return read(execution)
 
     async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
         """Raises NotFound, Conflict."""
         async with self._database.write(self._user_id) as session:
             chain = await Approvals(session, self._user_id).answer(id, data)
-        self._signals.tell(*(execution.id for execution in chain))
+        self._notifier.tell(*(execution.id for execution in chain))
         return read(chain[-1])
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
@@ -112,7 +119,7 @@ class ExecutionService:
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)
             if first_id != id:
                 return await executions.get(first_id)
-        runs_with = await configuration(session, self._user_id, agent_id, self._settings.limits)
+        runs_with = await load_configuration(session, self._user_id, agent_id, self._settings.limits)
         execution = await executions.create(
             id=id,
             agent_id=agent_id,
@@ -134,14 +141,14 @@ class ExecutionService:
         """The ids of all that ended by it."""
         if execution.status.is_final:
             return []
-        let_go(execution, ExecutionStatus.cancelled)
+        release_run(execution, ExecutionStatus.cancelled)
         execution.finished_at = now()
         append(session, execution, new(ExecutionCancelled()))
         await expire_approvals(session, execution)
         ended = [execution.id]
         for child in await executions.open_children(execution):
             ended += await self._cancel(session, executions, child)
-            report(session, child, {"status": ExecutionStatus.cancelled}, execution)
+            report_end(session, child, {"status": ExecutionStatus.cancelled}, execution)
         return ended
 
 

@@ -15,16 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database
 from app.core.retries import retry
-from app.core.streams.base import Events
+from app.core.streams.base import TextStreams
 from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import NewEvent, append
 from app.repositories.execution_queue import ExecutionState, RunRepository
-from app.repositories.usage import ReservationRepository, UsageRepository, Used
+from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
 from app.services.agents.events import new
-from app.services.agents.subagents import added, report
+from app.services.agents.subagents import add_costs, report_end
 from app.services.agents.transcript import stored
 from app.services.ai import AssistantMessage, ModelUsage, ToolResult
 from app.services.usage.metrics import count
@@ -39,12 +39,12 @@ Rows = Callable[[], Sequence[Base]]
 """Makes them anew for each try."""
 
 
-class Lost(Exception):
+class LeaseLost(Exception):
     """The execution was cancelled or deleted, or another worker has taken it over."""
 
 
 class Journal:
-    def __init__(self, database: Database, events: Events, execution: Execution, run_id: UUID) -> None:
+    def __init__(self, database: Database, events: TextStreams, execution: Execution, run_id: UUID) -> None:
         self.is_open = True
         """Until the execution ends or waits."""
         self.is_patient = True
@@ -55,7 +55,7 @@ class Journal:
         self._run_id = run_id
         self._noted: list[NewEvent] = []
         self._above: list[NewEvent] = []
-        self._spent: list[Used] = []
+        self._spent: list[UsageRecord] = []
         self._began = monotonic()
         self._seconds = execution.seconds
         events.open(run_id)
@@ -95,8 +95,8 @@ class Journal:
         execution.steps += 1
         execution.input_tokens += spent.input_tokens
         execution.output_tokens += spent.output_tokens
-        execution.cost = added(execution.cost, spent.cost)
-        self._spent.append(Used(spent.model, spent.input_tokens, spent.output_tokens, spent.cost))
+        execution.cost = add_costs(execution.cost, spent.cost)
+        self._spent.append(UsageRecord(spent.model, spent.input_tokens, spent.output_tokens, spent.cost))
 
     def say(self, text: str) -> None:
         """To those who listen now: a piece of what the model says."""
@@ -118,7 +118,7 @@ class Journal:
 
     async def release(self) -> None:
         """Another run may go on from what was stored, at once. What was used since then is counted all the same."""
-        with CancelScope(shield=True), suppress(Lost):
+        with CancelScope(shield=True), suppress(LeaseLost):
             await self._transact(self._give_back)
             self._count()
 
@@ -154,14 +154,14 @@ class Journal:
         for ancestor in ancestors:
             append(session, ancestor, *self._above)
         if ancestors and "finished_at" in values:
-            report(session, execution, values, ancestors[-1])
+            report_end(session, execution, values, ancestors[-1])
 
     async def _check_stored(self, runs: RunRepository, sequence: int, values: dict[str, Any]) -> None:
         """An earlier try, whose answer was lost, may have stored all of it. Raises Lost."""
         run_id, status = values.get("run_id", self._run_id), values.get("status", ExecutionStatus.running)
         id = self._execution.id
         if (await runs.states([id])).get(id) != ExecutionState(sequence, run_id, status):
-            raise Lost
+            raise LeaseLost
 
     async def _give_back(self, session: AsyncSession) -> None:
         runs = RunRepository(session)
@@ -192,7 +192,7 @@ class Journal:
             await retry(transact, "write of an execution", is_patient=lambda: self.is_patient, **subject)
         except SQLAlchemyError:
             log.exception("execution given up", **subject)
-            raise Lost from None
+            raise LeaseLost from None
 
     def _tell(self, news: dict[str, Any]) -> None:
         self._events.append(self._run_id, json.dumps(news) + "\n")

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from app.core.shutdown import Grace
+from app.core.shutdown import Shutdown
 from app.core.waiters import Waiters
 
 
-class Signals:
+class ExecutionNotifier:
     def __init__(self) -> None:
         self.work = asyncio.Event()
         """Set when an execution may be waiting for a worker."""
@@ -50,16 +50,16 @@ class Signals:
 
 
 @asynccontextmanager
-async def open_signals(grace: Grace) -> AsyncGenerator[Signals]:
-    signals = Signals()
-    stopping = asyncio.create_task(_stop(signals, grace))
+async def open_notifier(shutdown: Shutdown) -> AsyncGenerator[ExecutionNotifier]:
+    notifier = ExecutionNotifier()
+    stopping = asyncio.create_task(_stop(notifier, shutdown))
     try:
-        yield signals
+        yield notifier
     finally:
-        grace.begin()
+        shutdown.request()
         await stopping
 
 
-async def _stop(signals: Signals, grace: Grace) -> None:
-    await grace.begun.wait()
-    signals.stop()
+async def _stop(notifier: ExecutionNotifier, shutdown: Shutdown) -> None:
+    await shutdown.requested.wait()
+    notifier.stop()

@@ -15,11 +15,11 @@ from app.repositories.execution_queue import Claim
 from app.repositories.usage import UsageRepository
 from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
-from app.services.agents.configuration import specs
-from app.services.agents.dependencies import Means
+from app.services.agents.configuration import tool_specs
+from app.services.agents.dependencies import RunDependencies
 from app.services.agents.events import usage
-from app.services.agents.journal import FEATURE, Journal, Lost
-from app.services.agents.tool_calls import Calls, told
+from app.services.agents.journal import FEATURE, Journal, LeaseLost
+from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
 from app.services.ai import AssistantMessage, ModelFailure, Prompt
 
@@ -29,7 +29,7 @@ MOST_LOSSES = 5
 log = structlog.stdlib.get_logger("app.executions")
 
 
-class Exhausted(AppError):
+class LimitReached(AppError):
     """The execution has used up one of its limits."""
 
     code = "limit_reached"
@@ -42,12 +42,12 @@ class AccountInactive(AppError):
 
 
 class Run:
-    def __init__(self, means: Means, claim: Claim) -> None:
-        self._means = means
+    def __init__(self, dependencies: RunDependencies, claim: Claim) -> None:
+        self._dependencies = dependencies
         self._execution = claim.execution
         self._history = claim.history
         self._user_is_active = claim.user_is_active
-        self._journal = Journal(means.database, means.events, claim.execution, claim.run_id)
+        self._journal = Journal(dependencies.database, dependencies.events, claim.execution, claim.run_id)
         self._scope = CancelScope()
 
     async def __call__(self) -> None:
@@ -60,13 +60,13 @@ class Run:
         try:
             with self._scope:
                 await self._work()
-        except Lost:
+        except LeaseLost:
             log.info("run ended by others", execution_id=str(self._execution.id))
         finally:
             if self._journal.is_open:
                 await self._journal.release()
             self._journal.close()
-            self._means.signals.tell(self._execution.id, self._execution.parent_id)
+            self._dependencies.notifier.tell(self._execution.id, self._execution.parent_id)
 
     def cut(self) -> None:
         """Ends it at once; what was stored stays."""
@@ -78,8 +78,8 @@ class Run:
         execution, history = self._execution, self._history
         self._configuration = Configuration.model_validate(execution.configuration)
         self._transcript = Transcript(execution.input, history.entries)
-        self._calls = Calls(
-            self._means,
+        self._calls = ToolCallHandler(
+            self._dependencies,
             execution,
             self._configuration,
             history=history,
@@ -93,12 +93,12 @@ class Run:
             with move_on_after(self._limits.seconds - self._journal.used.seconds) as in_time:
                 await self._advance()
             if in_time.cancelled_caught:
-                raise Exhausted(f"The execution was stopped after {self._limits.seconds:g} s of work.")
+                raise LimitReached(f"The execution was stopped after {self._limits.seconds:g} s of work.")
         except ModelFailure as failure:
             await self._fail(failure.code, str(failure))
         except AppError as error:
             await self._fail(error.code, str(error))
-        except Lost:
+        except LeaseLost:
             raise
         # What nobody expected ends the execution, too, and what it says is not for the person who asked.
         except Exception as error:
@@ -115,8 +115,8 @@ class Run:
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
         if self._execution.losses > MOST_LOSSES:
-            raise Exhausted(f"{self._execution.losses} processes in a row died while they worked on this.")
-        while self._journal.is_open and not self._means.signals.stopping:
+            raise LimitReached(f"{self._execution.losses} processes in a row died while they worked on this.")
+        while self._journal.is_open and not self._dependencies.notifier.stopping:
             await self._step()
         if self._journal.is_open:
             await self._journal.commit()
@@ -135,7 +135,7 @@ class Run:
         await self._reserve(prompt)
         self._journal.note(events.ModelStarted(model=self._configuration.model_name))
         await self._journal.commit()
-        async with self._means.ai.ask(prompt) as stream:
+        async with self._dependencies.ai.ask(prompt) as stream:
             try:
                 async for text in stream:
                     self._journal.say(storable(text))
@@ -147,7 +147,7 @@ class Run:
             events.ModelCompleted(
                 model=stream.usage.model,
                 text=message.text,
-                calls=list(map(told, calls)),
+                calls=list(map(to_event_call, calls)),
                 input_tokens=stream.usage.input_tokens,
                 output_tokens=stream.usage.output_tokens,
                 code=message.code,
@@ -157,22 +157,22 @@ class Run:
 
     def _prompt(self) -> Prompt:
         agent, messages = self._configuration, tuple(self._transcript.messages)
-        return Prompt(messages, agent.instructions, agent.model_name, specs(agent), agent.temperature)
+        return Prompt(messages, agent.instructions, agent.model_name, tool_specs(agent), agent.temperature)
 
     def _check_limits(self) -> None:
         """Raises Exhausted."""
         limits, used = self._limits, self._journal.used
         for name in ("steps", "tokens", "dollars"):
             if (limit := getattr(limits, name)) and getattr(used, name) >= limit:
-                raise Exhausted(f"The execution has used up its {limit} {name}.")
+                raise LimitReached(f"The execution has used up its {limit} {name}.")
 
     async def _reserve(self, prompt: Prompt) -> None:
         """Raises BudgetExhausted."""
-        budgets, execution = self._means.budgets, self._execution
+        budgets, execution = self._dependencies.budgets, self._execution
         if not budgets.active:
             return
         amount = budgets.at_most(prompt)
-        async with self._means.database.write(self._execution.user_id) as session:
+        async with self._dependencies.database.write(self._execution.user_id) as session:
             balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
             budgets.check(balance, amount)
 

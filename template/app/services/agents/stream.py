@@ -12,13 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
 from app.core.errors import NotFound
-from app.core.streams.base import SILENT_SECONDS, Events
+from app.core.streams.base import SILENT_SECONDS, TextStreams
 from app.core.watch import Watch, Watched, open_watch
 from app.models.execution import Execution, ExecutionEvent
 from app.repositories.execution import ExecutionRepository
 from app.repositories.execution_queue import ExecutionState, RunRepository, state_of
-from app.services.agents.events import told, told_delta
-from app.services.agents.notifier import Signals
+from app.services.agents.events import serialize_event, told_delta
+from app.services.agents.notifier import ExecutionNotifier
 
 AT_ONCE = 500
 AGAIN_SECONDS = 3.0
@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger("app.executions")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ExecutionProgress:
     """An event as JSON, and the sequence to come back with. No event: there is no news."""
 
     sequence: int
@@ -52,18 +52,18 @@ class _Position:
             self.run_id, self.offset = run_id, 0
 
 
-class ExecutionFollowing:
+class ExecutionStream:
     """Events are rows; that there are new ones comes from the run or from the watch, what a model says from the run.
 
     Those who wait for the same thing share one look at it.
     """
 
     def __init__(
-        self, database: Database, events: Events, signals: Signals, watch: ExecutionWatch, user_id: UUID
+        self, database: Database, events: TextStreams, notifier: ExecutionNotifier, watch: ExecutionWatch, user_id: UUID
     ) -> None:
         self._database = database
         self._events = events
-        self._signals = signals
+        self._notifier = notifier
         self._watch = watch
         self._user_id = user_id
 
@@ -72,11 +72,11 @@ class ExecutionFollowing:
         async with self._database.read() as session:
             return await ExecutionRepository(session, self._user_id).get(id)
 
-    async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[Progress]:
+    async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[ExecutionProgress]:
         """Everything after an event, to the end of the execution, or of this process. Leaving does not stop it."""
         position = _Position(sequence)
         with self._watch.watching(execution.id, state_of(execution)) as watched:
-            while not self._signals.stopping:
+            while not self._notifier.stopping:
                 stored = await self._look(execution, position.sequence)
                 if stored is None:
                     return  # it is gone, with the person or the agent
@@ -84,7 +84,7 @@ class ExecutionFollowing:
                 self._watch.learn(execution.id, state_of(execution))
                 for event in happened:
                     position.sequence = event.sequence
-                    yield Progress(event.sequence, event.type, told(event))
+                    yield ExecutionProgress(event.sequence, event.type, serialize_event(event))
                 if execution.status.is_final and position.sequence >= execution.last_sequence:
                     return
                 if position.sequence < execution.last_sequence:
@@ -95,25 +95,27 @@ class ExecutionFollowing:
 
     def _wait(
         self, execution: Execution, watched: Watched[ExecutionState], position: _Position
-    ) -> AsyncGenerator[Progress]:
+    ) -> AsyncGenerator[ExecutionProgress]:
         """Until there may be new rows."""
 
         def is_current() -> bool:
-            return watched.state == state_of(execution) and not self._signals.stopping
+            return watched.state == state_of(execution) and not self._notifier.stopping
 
         run_id = position.run_id
         if run_id is None or run_id == position.ended:
             return self._idle(execution.id, position, is_current)
         return self._live(execution.id, run_id, position, is_current)
 
-    async def _idle(self, id: UUID, position: _Position, is_current: Callable[[], bool]) -> AsyncGenerator[Progress]:
+    async def _idle(
+        self, id: UUID, position: _Position, is_current: Callable[[], bool]
+    ) -> AsyncGenerator[ExecutionProgress]:
         """While nobody runs it."""
-        while is_current() and not await self._signals.wait(id, SILENT_SECONDS):
-            yield Progress(position.sequence)
+        while is_current() and not await self._notifier.wait(id, SILENT_SECONDS):
+            yield ExecutionProgress(position.sequence)
 
     async def _live(
         self, execution_id: UUID, run_id: UUID, position: _Position, is_current: Callable[[], bool]
-    ) -> AsyncGenerator[Progress]:
+    ) -> AsyncGenerator[ExecutionProgress]:
         text = ""
         async with aclosing(self._events.follow(run_id, position.offset)) as chunks:
             async for chunk in chunks:
@@ -124,14 +126,14 @@ class ExecutionFollowing:
                     if said["sequence"] > position.sequence:
                         return  # what is stored comes before what is said after it
                     if "text" in said and said["sequence"] == position.sequence:
-                        yield Progress(position.sequence, "model.delta", told_delta(execution_id, **said))
+                        yield ExecutionProgress(position.sequence, "model.delta", told_delta(execution_id, **said))
                     position.offset, text = position.offset + len(line) + 1, rest
                 if chunk.end is not None:
                     position.ended = run_id
                 if chunk.end is not None or not is_current():
                     return
                 if not chunk.text:
-                    yield Progress(position.sequence)
+                    yield ExecutionProgress(position.sequence)
 
     async def _look(self, execution: Execution, after: int) -> tuple[Execution, Sequence[ExecutionEvent]] | None:
         return await self._watch.ask((self._user_id, execution.id, after), partial(self._read, execution, after))
@@ -147,7 +149,7 @@ class ExecutionFollowing:
             return None
         except SQLAlchemyError as error:
             log.warning("execution not read", execution_id=str(execution.id), error=type(error).__name__)
-            await self._signals.wait(execution.id, AGAIN_SECONDS)
+            await self._notifier.wait(execution.id, AGAIN_SECONDS)
             return execution, []
 
 
@@ -157,15 +159,17 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Ex
 
 
 @asynccontextmanager
-async def open_execution_watch(database: Database, events: Events, signals: Signals) -> AsyncGenerator[ExecutionWatch]:
+async def open_execution_watch(
+    database: Database, events: TextStreams, notifier: ExecutionNotifier
+) -> AsyncGenerator[ExecutionWatch]:
     """What is followed in this process."""
 
     def tell(id: UUID, before: ExecutionState | None) -> None:
-        signals.wake(id)
+        notifier.wake(id)
         if before and before.run_id:
             events.nudge(before.run_id)
 
     watch = Watch(partial(_states, database), tell)
-    signals.at_stop.append(watch.tell_all)
+    notifier.at_stop.append(watch.tell_all)
     async with open_watch(watch):
         yield watch

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.execution import Execution, ExecutionStatus
-from app.repositories.execution import append, let_go
+from app.repositories.execution import append, release_run
 from app.schemas.execution_event import SubagentCompleted
 from app.services.agents.events import new
 from app.services.agents.transcript import stored
 from app.services.ai import ToolResult
 
 
-def report(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
+def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
     """`end`: its last `status`, and `output` or `detail`. The parent is locked, and goes on with it."""
     _add_usage(parent, child)
     if parent.status is not ExecutionStatus.waiting or child.parent_call_id is None:
@@ -28,7 +28,7 @@ def report(session: AsyncSession, child: Execution, end: Mapping[str, Any], pare
         content=content,
     )
     append(session, parent, new(completed, stored(ToolResult("", completed.name, content))))
-    let_go(parent, ExecutionStatus.queued)
+    release_run(parent, ExecutionStatus.queued)
 
 
 def _content(end: Mapping[str, Any]) -> str:
@@ -47,9 +47,9 @@ def _add_usage(parent: Execution, child: Execution) -> None:
     parent.seconds += child.seconds
     parent.input_tokens += child.input_tokens
     parent.output_tokens += child.output_tokens
-    parent.cost = added(parent.cost, child.cost)
+    parent.cost = add_costs(parent.cost, child.cost)
 
 
-def added(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+def add_costs(one: Decimal | None, other: Decimal | None) -> Decimal | None:
     """None where neither is known."""
     return one if other is None else other + (one or 0)

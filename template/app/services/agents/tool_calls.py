@@ -12,11 +12,11 @@ from app.repositories.execution_queue import History
 from app.schemas import execution_event as events
 from app.schemas.base import Text
 from app.schemas.execution import Configuration, GrantedSubagent
-from app.services.agents.configuration import configuration, of_subagents
-from app.services.agents.dependencies import Means
+from app.services.agents.configuration import load_configuration, subagent_limits
+from app.services.agents.dependencies import RunDependencies
 from app.services.agents.journal import Journal
 from app.services.agents.toolbox import ToolContext, ToolError
-from app.services.agents.transcript import Pending, Transcript
+from app.services.agents.transcript import PendingToolCall, Transcript
 from app.services.ai import ToolResult
 
 
@@ -24,12 +24,12 @@ class _Delegation(BaseModel):
     task: Text
 
 
-class Calls:
+class ToolCallHandler:
     """Of one run. An answered call is in the transcript; one that must wait has closed the journal."""
 
     def __init__(
         self,
-        means: Means,
+        dependencies: RunDependencies,
         execution: Execution,
         configuration: Configuration,
         *,
@@ -37,7 +37,7 @@ class Calls:
         journal: Journal,
         transcript: Transcript,
     ) -> None:
-        self._means = means
+        self._dependencies = dependencies
         self._execution = execution
         self._configuration = configuration
         self._history = history
@@ -46,7 +46,7 @@ class Calls:
         self._tools = {tool.name: tool for tool in configuration.tools}
         self._subagents = {subagent.tool: subagent for subagent in configuration.subagents}
 
-    async def answer(self, pending: Pending) -> None:
+    async def answer(self, pending: PendingToolCall) -> None:
         name = pending.call.name
         tool = self._tools.get(name)
         if subagent := self._subagents.get(name):
@@ -60,7 +60,7 @@ class Calls:
         else:
             await self._call(pending)
 
-    async def _with_approval(self, pending: Pending, approval: Approval | None) -> None:
+    async def _with_approval(self, pending: PendingToolCall, approval: Approval | None) -> None:
         if approval is None:
             await self._request_approval(pending)
         elif approval.status is ApprovalStatus.pending:
@@ -72,10 +72,10 @@ class Calls:
         else:
             await self._call(pending)
 
-    async def _request_approval(self, pending: Pending) -> None:
-        expires_at = now() + self._means.settings.approvals_last
+    async def _request_approval(self, pending: PendingToolCall) -> None:
+        expires_at = now() + self._dependencies.settings.approvals_last
         call, of = pending.call, self._execution.id
-        requested = events.ApprovalRequested(**told(pending).model_dump(), of=of, expires_at=expires_at)
+        requested = events.ApprovalRequested(**to_event_call(pending).model_dump(), of=of, expires_at=expires_at)
         self._journal.note(requested, also_above=True)
 
         def approval() -> list[Approval]:
@@ -92,17 +92,19 @@ class Calls:
 
         await self._journal.wait(approval)
 
-    async def _call(self, pending: Pending) -> None:
+    async def _call(self, pending: PendingToolCall) -> None:
         execution = self._execution
         if pending.id not in self._history.called:
-            self._journal.note(events.ToolCalled(**told(pending).model_dump()))
+            self._journal.note(events.ToolCalled(**to_event_call(pending).model_dump()))
         await self._journal.commit()
         key = f"{execution.id}:{pending.id}"
-        context = ToolContext(execution.user_id, execution.id, key, self._means.database, self._means.workers)
+        context = ToolContext(
+            execution.user_id, execution.id, key, self._dependencies.database, self._dependencies.workers
+        )
         name = pending.call.name
         try:
             with traced("tool", tool=name):
-                content = await self._means.toolbox.call(name, context, pending.call.arguments)
+                content = await self._dependencies.toolbox.call(name, context, pending.call.arguments)
         except ToolError as error:
             self._refuse(pending, str(error))
         else:
@@ -110,13 +112,13 @@ class Calls:
             self._transcript.add(returned)
             self._journal.note(events.ToolReturned(tool_call_id=pending.id, name=name, content=content), returned)
 
-    def _refuse(self, pending: Pending, sentence: str) -> None:
+    def _refuse(self, pending: PendingToolCall, sentence: str) -> None:
         """The model is told why, and goes on."""
         returned = ToolResult(pending.call.id, pending.call.name, sentence)
         self._transcript.add(returned)
         self._journal.note(events.ToolFailed(tool_call_id=pending.id, name=returned.name, detail=sentence), returned)
 
-    async def _delegate(self, pending: Pending, subagent: GrantedSubagent) -> None:
+    async def _delegate(self, pending: PendingToolCall, subagent: GrantedSubagent) -> None:
         """To an execution of its own, at whose end this one goes on."""
         try:
             task = _task(pending.call.arguments)
@@ -146,19 +148,19 @@ class Calls:
     async def _configuration_of(self, subagent: GrantedSubagent) -> Configuration:
         """Raises ToolError when it must not, or cannot, be asked."""
         lineage = [*self._configuration.lineage, self._execution.agent_id]
-        if len(lineage) > self._means.settings.max_subagent_depth:
+        if len(lineage) > self._dependencies.settings.max_subagent_depth:
             raise ToolError("Subagents are nested too deeply: do it without this one.")
         if subagent.id in lineage:
             raise ToolError("This agent is waiting for the result itself: do it without it.")
-        limits = of_subagents(self._configuration.limits, self._journal.used)
+        limits = subagent_limits(self._configuration.limits, self._journal.used)
         try:
-            async with self._means.database.read() as session:
-                return await configuration(session, self._execution.user_id, subagent.id, limits, lineage)
+            async with self._dependencies.database.read() as session:
+                return await load_configuration(session, self._execution.user_id, subagent.id, limits, lineage)
         except NotFound:
             raise ToolError("This agent was deleted.") from None
 
 
-def told(pending: Pending) -> events.Call:
+def to_event_call(pending: PendingToolCall) -> events.Call:
     call = pending.call
     return events.Call(tool_call_id=pending.id, name=call.name, arguments=call.arguments)
 

@@ -8,7 +8,7 @@ from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult,
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingToolCall:
     """A call that has not been answered. Its own id is unique within the execution; providers' ids need not be."""
 
     id: str
@@ -19,12 +19,12 @@ class Transcript:
     def __init__(self, input: str, entries: Iterable[Mapping[str, Any]] = ()) -> None:
         self.messages: list[ChatMessage] = [UserMessage(input)]
         self._calls = 0
-        self._pending: list[Pending] = []
+        self._pending: list[PendingToolCall] = []
         for entry in entries:
             self.add(_loaded(entry))
 
     @property
-    def pending(self) -> Pending | None:
+    def pending(self) -> PendingToolCall | None:
         """Calls are answered one after the other, in the order in which the model made them."""
         return self._pending[0] if self._pending else None
 
@@ -34,11 +34,11 @@ class Transcript:
         last = self.messages[-1]
         return last if isinstance(last, AssistantMessage) and not last.tool_calls else None
 
-    def add(self, message: AssistantMessage | ToolResult) -> Sequence[Pending]:
+    def add(self, message: AssistantMessage | ToolResult) -> Sequence[PendingToolCall]:
         """Returns the calls that are to be answered now."""
         if isinstance(message, AssistantMessage):
             numbered = enumerate(message.tool_calls, start=self._calls + 1)
-            self._pending = [Pending(f"call_{number}", call) for number, call in numbered]
+            self._pending = [PendingToolCall(f"call_{number}", call) for number, call in numbered]
             self._calls += len(message.tool_calls)
             self.messages.append(message)
         else:

@@ -11,11 +11,11 @@ import structlog
 
 from app.core.database import Database
 from app.core.periodic import Loop, Supervisor, repeat
-from app.core.shutdown import Grace
+from app.core.shutdown import Shutdown
 from app.models.base import now
 from app.repositories.execution_queue import Claim, Claimant, RunRepository
 from app.services.agents.approvals import expire
-from app.services.agents.dependencies import Means
+from app.services.agents.dependencies import RunDependencies
 from app.services.agents.run import Run
 from app.services.processes.heartbeat import Heartbeat
 
@@ -29,15 +29,15 @@ log = structlog.stdlib.get_logger("app.executions")
 
 
 class Worker:
-    def __init__(self, means: Means, heartbeat: Heartbeat) -> None:
-        self.means = means
+    def __init__(self, dependencies: RunDependencies, heartbeat: Heartbeat) -> None:
+        self.dependencies = dependencies
         self._heartbeat = heartbeat
         self.runs: dict[UUID, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def work(self, loop: Loop) -> None:
         """Runs executions until the process stops and all runs have ended."""
-        while self.runs or not self.means.signals.stopping:
+        while self.runs or not self.dependencies.notifier.stopping:
             with loop.attempt():
                 await self._turn()
             await self._rest()
@@ -49,13 +49,15 @@ class Worker:
 
     async def _turn(self) -> None:
         await self._cut_lost()
-        room = 0 if self.means.signals.stopping else self.means.settings.worker_concurrency - len(self.runs)
+        room = (
+            0 if self.dependencies.notifier.stopping else self.dependencies.settings.worker_concurrency - len(self.runs)
+        )
         if room > 0:
             for claim in await self._claim(room):
                 self._start(claim)
 
     async def _rest(self) -> None:
-        work = self.means.signals.work
+        work = self.dependencies.notifier.work
         with suppress(TimeoutError):
             async with asyncio.timeout(TURN_SECONDS):
                 await work.wait()
@@ -66,23 +68,23 @@ class Worker:
         if not self.runs:
             return
         known = set(self.runs)  # before it is asked: what starts meanwhile is not lost
-        async with self.means.database.read() as session:
+        async with self.dependencies.database.read() as session:
             mine = await RunRepository(session).of_process(self._heartbeat.id)
         for run_id in known.difference(mine):
             if run := self.runs.get(run_id):
                 run.cut()
 
     async def _claim(self, room: int) -> Sequence[Claim]:
-        claimant = Claimant(self._heartbeat.id, frozenset(self.runs), also_of_dead=self._heartbeat.may_judge)
-        async with self.means.database.read() as session:
+        claimant = Claimant(self._heartbeat.id, frozenset(self.runs), also_of_dead=self._heartbeat.can_detect_dead)
+        async with self.dependencies.database.read() as session:
             ids = await RunRepository(session).claimable(claimant, room)
         if not ids:
             return []
-        async with self.means.database.write() as session:
+        async with self.dependencies.database.write() as session:
             return await RunRepository(session).claim(claimant, ids)
 
     def _start(self, claim: Claim) -> None:
-        run = self.runs[claim.run_id] = Run(self.means, claim)
+        run = self.runs[claim.run_id] = Run(self.dependencies, claim)
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, claim.run_id))
@@ -90,21 +92,25 @@ class Worker:
     def _ended(self, run_id: UUID, task: asyncio.Task[None]) -> None:
         del self.runs[run_id]
         self._tasks.discard(task)
-        self.means.signals.work.set()
+        self.dependencies.notifier.work.set()
 
 
 @asynccontextmanager
 async def open_worker(
-    means: Means, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
+    dependencies: RunDependencies, heartbeat: Heartbeat, supervisor: Supervisor, shutdown: Shutdown
 ) -> AsyncGenerator[Worker]:
     """When the process stops, what it runs is left to others, or to the next start."""
-    worker = Worker(means, heartbeat)
+    worker = Worker(dependencies, heartbeat)
     heartbeat.works = True
     await heartbeat.beat()
     async with AsyncExitStack() as stack:
         for name, work, seconds in (
-            ("approvals", partial(expire, means.database, means.signals), EXPIRE_SECONDS),
-            ("retention", partial(forget, means.database, means.settings.execution_retention_days), FORGET_SECONDS),
+            ("approvals", partial(expire, dependencies.database, dependencies.notifier), EXPIRE_SECONDS),
+            (
+                "retention",
+                partial(forget, dependencies.database, dependencies.settings.execution_retention_days),
+                FORGET_SECONDS,
+            ),
         ):
             await stack.enter_async_context(repeat(name, work, seconds))
         loop = stack.enter_context(supervisor.watch("executions", TURN_SECONDS))
@@ -112,7 +118,7 @@ async def open_worker(
         try:
             yield worker
         finally:
-            await asyncio.wait({working}, timeout=grace.rest())
+            await asyncio.wait({working}, timeout=shutdown.remaining())
             worker.cut()
             await working
 

@@ -4,7 +4,7 @@ from app.core.database import Database
 from app.models.conversation import Conversation
 from app.repositories.base import Page
 from app.repositories.conversation import ConversationRepository
-from app.repositories.message import MessageRepository, Shown
+from app.repositories.message import MessageRepository, MessageRow
 from app.schemas.base import changed
 from app.schemas.conversation import ConversationCreate, ConversationUpdate
 
@@ -38,6 +38,6 @@ class ConversationService:
             conversations = ConversationRepository(session, self._user_id)
             await conversations.delete(await conversations.get(id, lock=True))
 
-    async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[Shown]:
+    async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[MessageRow]:
         async with self._database.rows() as connection:
             return await MessageRepository(connection, self._user_id).list(id, limit, cursor)

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 
 from app.models.message import Role
-from app.repositories.conversation import Said
+from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, ChatMessage, UserMessage, estimate_tokens
 
 
-def within(max_tokens: int, newest: Sequence[Said]) -> list[ChatMessage]:
+def within(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessage]:
     """Returns the newest messages that fit, in order, each whole. The first is the user's, as providers ask."""
     messages = list(_newest_that_fit(max_tokens, newest))[::-1]
     return list(dropwhile(lambda message: isinstance(message, AssistantMessage), messages))
 
 
-def _newest_that_fit(max_tokens: int, newest: Sequence[Said]) -> Iterator[ChatMessage]:
+def _newest_that_fit(max_tokens: int, newest: Sequence[HistoryMessage]) -> Iterator[ChatMessage]:
     left = max_tokens
     for said in newest:
         left -= estimate_tokens(said.content)

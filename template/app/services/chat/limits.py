@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import AppError
-from app.core.rate_limits import MINUTE, Rule, Throttle
+from app.core.rate_limits import MINUTE, RateLimiter, Rule
 from app.repositories.usage import UsageRepository
 from app.services.ai import Prompt
 from app.services.chat.replies import FEATURE
@@ -16,20 +16,20 @@ class TooManyReplies(AppError):
     status, code = 429, "too_many_replies"
 
 
-class Allowance:
+class ChatLimits:
     """`messages_per_minute` and `max_concurrent_replies` are each person's; 0 is no limit."""
 
     def __init__(
-        self, throttle: Throttle, budgets: Budgets, messages_per_minute: int, max_concurrent_replies: int
+        self, rate_limiter: RateLimiter, budgets: Budgets, messages_per_minute: int, max_concurrent_replies: int
     ) -> None:
-        self._throttle = throttle
+        self._rate_limiter = rate_limiter
         self._budgets = budgets
         self._messages = Rule("messages", messages_per_minute, MINUTE)
         self._at_once = max_concurrent_replies
 
     async def send(self, user_id: UUID) -> None:
         """Raises TooManyRequests."""
-        await self._throttle.hit(self._messages, str(user_id))
+        await self._rate_limiter.hit(self._messages, str(user_id))
 
     async def reserve(self, session: AsyncSession, user_id: UUID, reply_id: UUID, prompt: Prompt) -> None:
         """What the reply may use, in the transaction that stores it. Raises TooManyReplies, BudgetExhausted."""

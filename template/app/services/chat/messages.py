@@ -8,19 +8,19 @@ from uuid_utils.compat import uuid7
 from app.core.database import Database
 from app.core.errors import Conflict, Invalid
 from app.core.security import fingerprint
-from app.core.streams.base import Events
+from app.core.streams.base import TextStreams
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.conversation import ConversationRepository, Said
+from app.repositories.conversation import ConversationRepository, HistoryMessage
 from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
 from app.services.ai import Prompt, UserMessage
 from app.services.ai.base import BYTES_PER_TOKEN
 from app.services.chat.history import within
-from app.services.chat.limits import Allowance
-from app.services.chat.replies import PromptLoader, Replies, Turn
+from app.services.chat.limits import ChatLimits
+from app.services.chat.replies import PromptLoader, Replies, ReplyRequest
 from app.services.chat.settings import ChatSettings
-from app.services.chat.stream import Following, Progress, Reply, ReplyWatch, stored
+from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, stored
 
 HISTORY_MAX_MESSAGES = 200
 TITLE_CHARACTERS = 50
@@ -45,19 +45,19 @@ class ChatService:
         self,
         settings: ChatSettings,
         database: Database,
-        events: Events,
+        events: TextStreams,
         replies: Replies,
         watch: ReplyWatch,
         *,
-        allowance: Allowance,
+        chat_limits: ChatLimits,
         user_id: UUID,
     ) -> None:
         self._settings = settings
         self._database = database
         self._replies = replies
-        self._allowance = allowance
+        self._chat_limits = chat_limits
         self._user_id = user_id
-        self._following = Following(database, events, watch, user_id)
+        self._following = ReplyStream(database, events, watch, user_id)
 
     async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
         """Stores the message and a pending reply, and lets the reply begin.
@@ -68,10 +68,10 @@ class ChatService:
         if len(data.content) > self._settings.message_max_characters:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
         self._replies.check(data.model)
-        await self._allowance.send(self._user_id)
+        await self._chat_limits.send(self._user_id)
         exchange, load_prompt = await self._begin(data, key)
         if load_prompt is not None:
-            self._replies.start(Turn(self._user_id, exchange.reply.message, load_prompt))
+            self._replies.start(ReplyRequest(self._user_id, exchange.reply.message, load_prompt))
         return exchange
 
     async def find(self, reply_id: UUID) -> Exchange:
@@ -123,7 +123,7 @@ class ChatService:
                 return _exchange(*await conversations.exchange(first_id)), None
             conversation, newest = await self._open(conversations, data)
             prompt = self._prompt(newest, data)
-            await self._allowance.reserve(session, self._user_id, reply_id, prompt)
+            await self._chat_limits.reserve(session, self._user_id, reply_id, prompt)
             message = Message(id=message_id, role=Role.user, status=MessageStatus.completed, content=data.content)
             reply = self._reply(reply_id)
             await conversations.append(conversation, newest[0].position if newest else 0, message, reply)
@@ -135,7 +135,7 @@ class ChatService:
 
     async def _open(
         self, conversations: ConversationRepository, data: MessageCreate
-    ) -> tuple[Conversation, Sequence[Said]]:
+    ) -> tuple[Conversation, Sequence[HistoryMessage]]:
         """The conversation, closed to other writers, and what was said in it last."""
         if data.conversation_id is None:
             return await conversations.create(title=_title(data.content)), []
@@ -149,11 +149,13 @@ class ChatService:
         process_id = self._replies.process_id
         return Message(id=id, role=Role.assistant, status=MessageStatus.pending, content="", process_id=process_id)
 
-    def _prompt(self, newest: Sequence[Said], data: MessageCreate) -> Prompt:
+    def _prompt(self, newest: Sequence[HistoryMessage], data: MessageCreate) -> Prompt:
         messages = [*within(self._settings.history_max_tokens, newest), UserMessage(data.content)]
         return Prompt(messages, self._settings.ai_system_prompt, data.model)
 
-    def _loader(self, message: Message, newest: Sequence[Said], prompt: Prompt, data: MessageCreate) -> PromptLoader:
+    def _loader(
+        self, message: Message, newest: Sequence[HistoryMessage], prompt: Prompt, data: MessageCreate
+    ) -> PromptLoader:
         """Returns what loads the prompt: at once, or when the reply before has ended, which is then a part of it."""
 
         async def load() -> Prompt:
@@ -168,7 +170,7 @@ class ChatService:
         """How many characters of history can fit at most."""
         return self._settings.history_max_tokens * BYTES_PER_TOKEN
 
-    async def _after(self, message: Message, previous_id: UUID) -> Sequence[Said]:
+    async def _after(self, message: Message, previous_id: UUID) -> Sequence[HistoryMessage]:
         """What was said before the message, once the previous reply has ended."""
         previous = await self.find(previous_id)
         await self._following.ended(previous.reply)
@@ -188,7 +190,7 @@ def _created(exchange: Exchange) -> MessageCreated:
     )
 
 
-def _is_busy(newest: Sequence[Said]) -> bool:
+def _is_busy(newest: Sequence[HistoryMessage]) -> bool:
     return bool(newest) and newest[0].status is MessageStatus.pending
 
 

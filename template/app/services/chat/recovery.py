@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 
 from app.core.database import Database
-from app.core.streams.base import Events
+from app.core.streams.base import TextStreams
 from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository
 from app.schemas.message import ReplyEnd
@@ -16,14 +16,14 @@ from app.services.processes.heartbeat import Heartbeat
 log = structlog.stdlib.get_logger("app.replies")
 
 
-class Abandoned:
+class ReplyRecovery:
     """Settles replies that no process speaks: of dead ones, and of this one where it has lost them.
 
     It loses a reply when a commit reaches the database but its answer does not come back.
     """
 
     def __init__(
-        self, database: Database, events: Events, heartbeat: Heartbeat, speaks: Callable[[UUID], bool]
+        self, database: Database, events: TextStreams, heartbeat: Heartbeat, speaks: Callable[[UUID], bool]
     ) -> None:
         self._database = database
         self._events = events
@@ -31,7 +31,7 @@ class Abandoned:
         self._speaks = speaks
 
     async def settle(self) -> None:
-        if not self._heartbeat.may_judge:
+        if not self._heartbeat.can_detect_dead:
             return
         texts = await self._texts()
         if not texts:

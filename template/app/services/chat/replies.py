@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.database import Database
 from app.core.periodic import Supervisor
 from app.core.retries import retry
-from app.core.shutdown import Grace
-from app.core.streams.base import Events, Log
+from app.core.shutdown import Shutdown
+from app.core.streams.base import TextStream, TextStreams
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
 from app.models.message import MessageStatus
@@ -26,7 +26,7 @@ from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
 from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt
-from app.services.chat.recovery import Abandoned
+from app.services.chat.recovery import ReplyRecovery
 from app.services.chat.stream import deleted, stored
 from app.services.processes.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.usage.metrics import count
@@ -44,7 +44,7 @@ log = structlog.stdlib.get_logger("app.replies")
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ReplyRequest:
     """What a reply needs once the database is let go."""
 
     user_id: UUID
@@ -53,11 +53,11 @@ class Turn:
 
 
 @dataclass(slots=True, eq=False)
-class _Saying:
+class _ActiveReply:
     """A reply that this process speaks."""
 
-    turn: Turn
-    log: Log
+    request: ReplyRequest
+    log: TextStream
     stream: ModelStream | None = None
     scope: CancelScope = field(default_factory=CancelScope)
     cut: MessageStatus = MessageStatus.interrupted
@@ -73,13 +73,13 @@ class _Saying:
 class Replies:
     """Those that this process speaks."""
 
-    def __init__(self, database: Database, events: Events, ai: ModelGateway, process_id: UUID) -> None:
+    def __init__(self, database: Database, events: TextStreams, ai: ModelGateway, process_id: UUID) -> None:
         self.process_id = process_id
         self._database = database
         self._events = events
         self._ai = ai
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sayings: dict[UUID, _Saying] = {}
+        self._active: dict[UUID, _ActiveReply] = {}
         self._closing = False
 
     def check(self, model: str | None) -> None:
@@ -87,36 +87,36 @@ class Replies:
         if model is not None:
             self._ai.check(model)
 
-    def start(self, turn: Turn) -> None:
+    def start(self, request: ReplyRequest) -> None:
         """The reply begins; its text is in the event log under its id."""
-        saying = _Saying(turn, self._events.open(turn.reply.id))
-        self._sayings[turn.reply.id] = saying
-        task = asyncio.create_task(self._run(saying))
+        active = _ActiveReply(request, self._events.open(request.reply.id))
+        self._active[request.reply.id] = active
+        task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def speaks(self, reply_id: UUID) -> bool:
         """Whether this process is going to end the reply."""
-        return reply_id in self._sayings
+        return reply_id in self._active
 
     def stop(self, reply_id: UUID) -> None:
         """Ends a reply with the text that it has, if this process speaks it."""
-        if saying := self._sayings.get(reply_id):
-            saying.cut = MessageStatus.stopped
-            saying.scope.cancel()
+        if active := self._active.get(reply_id):
+            active.cut = MessageStatus.stopped
+            active.scope.cancel()
 
     async def flush(self) -> None:
         """Stores what was said since the last time, so that it survives this process, and looks for what to stop."""
-        if not self._sayings:
+        if not self._active:
             return
-        grown = {id: saying.log.text for id, saying in self._sayings.items() if len(saying.log.text) > saying.flushed}
+        grown = {id: active.log.text for id, active in self._active.items() if len(active.log.text) > active.flushed}
         if grown:
             async with self._database.write() as session:
                 await ReplyRepository(session).store_texts(grown)
         async with self._database.read() as session:
             asked = await ReplyRepository(session).to_stop(self.process_id)
-        for id in grown.keys() & self._sayings.keys():
-            self._sayings[id].flushed = len(grown[id])
+        for id in grown.keys() & self._active.keys():
+            self._active[id].flushed = len(grown[id])
         for reply_id in asked:
             self.stop(reply_id)
 
@@ -125,60 +125,60 @@ class Replies:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         self._closing = True
-        for saying in self._sayings.values():
-            saying.scope.cancel()
+        for active in self._active.values():
+            active.scope.cancel()
         await asyncio.gather(*self._tasks)
 
-    async def _run(self, saying: _Saying) -> None:
+    async def _run(self, active: _ActiveReply) -> None:
         try:
-            with traced("reply", message_id=str(saying.turn.reply.id)):
-                await self._answer(saying)
+            with traced("reply", message_id=str(active.request.reply.id)):
+                await self._answer(active)
         finally:
-            del self._sayings[saying.turn.reply.id]
+            del self._active[active.request.reply.id]
 
-    async def _answer(self, saying: _Saying) -> None:
-        outcome = await self._speak(saying)
+    async def _answer(self, active: _ActiveReply) -> None:
+        outcome = await self._speak(active)
         if outcome.code and outcome.status is MessageStatus.failed:
             note_failure(outcome.code)
-        if end := await self._settle(saying, outcome):
-            self._events.close(saying.turn.reply.id, end.model_dump_json())
+        if end := await self._settle(active, outcome):
+            self._events.close(active.request.reply.id, end.model_dump_json())
 
-    async def _speak(self, saying: _Saying) -> Outcome:
+    async def _speak(self, active: _ActiveReply) -> Outcome:
         """The one part of a reply that can be cancelled: what was said is always stored."""
         try:
-            with saying.scope:
-                prompt = await self._retry(saying.turn.load_prompt, saying, "read of a history")
-                async with self._ai.ask(prompt) as saying.stream:
-                    async for piece in saying.stream:
-                        self._events.append(saying.turn.reply.id, storable(piece))
-                return saying.outcome(MessageStatus.completed, saying.stream.message.code)
+            with active.scope:
+                prompt = await self._retry(active.request.load_prompt, active, "read of a history")
+                async with self._ai.ask(prompt) as active.stream:
+                    async for piece in active.stream:
+                        self._events.append(active.request.reply.id, storable(piece))
+                return active.outcome(MessageStatus.completed, active.stream.message.code)
         except Exception as error:
-            return saying.outcome(MessageStatus.failed, *_reason(error))
-        return saying.outcome(saying.cut)
+            return active.outcome(MessageStatus.failed, *_reason(error))
+        return active.outcome(active.cut)
 
-    async def _settle(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
+    async def _settle(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
         """Tries for as long as this process lives: what was said must not be lost with a connection.
 
         None when even that was not enough: another process, or the next one, finds what was flushed.
         """
         try:
-            return await self._retry(partial(self._store, saying, outcome), saying, "write of a reply")
+            return await self._retry(partial(self._store, active, outcome), active, "write of a reply")
         except SQLAlchemyError:
-            log.exception("reply given up", reply_id=str(saying.turn.reply.id))
+            log.exception("reply given up", reply_id=str(active.request.reply.id))
             return None
 
-    async def _retry(self, work: Callable[[], Awaitable[T]], saying: _Saying, name: str) -> T:
-        return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(saying.turn.reply.id))
+    async def _retry(self, work: Callable[[], Awaitable[T]], active: _ActiveReply, name: str) -> T:
+        return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(active.request.reply.id))
 
-    async def _store(self, saying: _Saying, outcome: Outcome) -> ReplyEnd | None:
+    async def _store(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
         """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""
-        reply = saying.turn.reply
-        async with self._database.write(saying.turn.user_id) as session:
-            conversations = ConversationRepository(session, saying.turn.user_id)
+        reply = active.request.reply
+        async with self._database.write(active.request.user_id) as session:
+            conversations = ConversationRepository(session, active.request.user_id)
             settled = await conversations.settle(reply.id, outcome)
             if settled is None and (ended := await conversations.find_reply(reply.id)):
                 return stored(ended).end
-            await UsageRepository(session, saying.turn.user_id).settle(reply.id, FEATURE, outcome.used)
+            await UsageRepository(session, active.request.user_id).settle(reply.id, FEATURE, outcome.used)
         count(FEATURE, outcome.used)
         if settled is None:
             return deleted(reply.model_copy(update={"content": outcome.content})).end
@@ -196,25 +196,31 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_replies(
-    database: Database, events: Events, ai: ModelGateway, *, heartbeat: Heartbeat, supervisor: Supervisor, grace: Grace
+    database: Database,
+    events: TextStreams,
+    ai: ModelGateway,
+    *,
+    heartbeat: Heartbeat,
+    supervisor: Supervisor,
+    shutdown: Shutdown,
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
     replies = Replies(database, events, ai, heartbeat.id)
     flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
-    recovery = Abandoned(database, events, heartbeat, replies.speaks)
+    recovery = ReplyRecovery(database, events, heartbeat, replies.speaks)
     async with (
         supervisor.repeat("recovery of replies", recovery.settle, BEAT_SECONDS),
         supervisor.repeat("flush of replies", replies.flush, flush_seconds),
     ):
-        finishing = asyncio.create_task(_finish(replies, grace))
+        finishing = asyncio.create_task(_finish(replies, shutdown))
         try:
             yield replies
         finally:
-            grace.begin()
+            shutdown.request()
             await finishing
-            await replies.finish(grace.rest())  # those that have begun since then
+            await replies.finish(shutdown.remaining())  # those that have begun since then
 
 
-async def _finish(replies: Replies, grace: Grace) -> None:
-    await grace.begun.wait()
-    await replies.finish(grace.rest())
+async def _finish(replies: Replies, shutdown: Shutdown) -> None:
+    await shutdown.requested.wait()
+    await replies.finish(shutdown.remaining())

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
-from app.core.streams.base import Events
+from app.core.streams.base import TextStreams
 from app.core.watch import LONGEST_PAUSE, Watch, Watched, open_watch
 from app.models.message import Message, MessageStatus
 from app.repositories.conversation import ConversationRepository
@@ -51,10 +51,10 @@ class Progress:
     event: ChatEvent | None = None
 
 
-class Following:
+class ReplyStream:
     """The text comes from the events; where the watch has news, the row is looked at, which is the truth."""
 
-    def __init__(self, database: Database, events: Events, watch: ReplyWatch, user_id: UUID) -> None:
+    def __init__(self, database: Database, events: TextStreams, watch: ReplyWatch, user_id: UUID) -> None:
         self._database = database
         self._events = events
         self._watch = watch
@@ -124,7 +124,7 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Re
 
 
 @asynccontextmanager
-async def open_reply_watch(database: Database, events: Events) -> AsyncGenerator[ReplyWatch]:
+async def open_reply_watch(database: Database, events: TextStreams) -> AsyncGenerator[ReplyWatch]:
     """What is followed in this process and spoken in others, whose events may be lost on their way."""
 
     def tell(id: UUID, _before: ReplyState | None) -> None:

@@ -18,8 +18,8 @@ from anyio import to_thread
 from uuid_utils.compat import uuid7
 
 from app.core.config import ROOT, Settings
-from app.core.rate_limits import HOUR, Rule, Throttle, TooManyRequests, mailbox_key
-from app.core.shutdown import Grace
+from app.core.rate_limits import HOUR, RateLimiter, Rule, TooManyRequests, mailbox_key
+from app.core.shutdown import Shutdown
 
 SMTP_SECONDS = 15.0
 PAUSES = (1.0, 10.0, 60.0)
@@ -108,9 +108,9 @@ class FolderMailer:
 class Outbox:
     """The one way for a letter to leave: counted for its recipient, and sent after the answer but before the end."""
 
-    def __init__(self, mailer: Mailer, settings: Settings, throttle: Throttle) -> None:
+    def __init__(self, mailer: Mailer, settings: Settings, rate_limiter: RateLimiter) -> None:
         self._mailer = mailer
-        self._throttle = throttle
+        self._rate_limiter = rate_limiter
         self._rule = Rule("mails-to", settings.mails_per_hour, HOUR)
         self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +118,7 @@ class Outbox:
     async def post(self, recipient: str, write: Write) -> None:
         """Has a letter written and sent later. Raises TooManyRequests when this address has got enough."""
         try:
-            await self._throttle.hit(self._rule, mailbox_key(recipient))
+            await self._rate_limiter.hit(self._rule, mailbox_key(recipient))
         except TooManyRequests:
             log.warning("mail dropped", error="too many to one address")
             raise
@@ -189,13 +189,13 @@ def _addresses(message: EmailMessage, header: str) -> list[str]:
 
 
 @asynccontextmanager
-async def open_outbox(settings: Settings, grace: Grace, throttle: Throttle) -> AsyncGenerator[Outbox]:
+async def open_outbox(settings: Settings, shutdown: Shutdown, rate_limiter: RateLimiter) -> AsyncGenerator[Outbox]:
     """When it closes it first waits for what has not been delivered yet."""
-    outbox = Outbox(_mailer(settings), settings, throttle)
+    outbox = Outbox(_mailer(settings), settings, rate_limiter)
     try:
         yield outbox
     finally:
-        await outbox.settle(grace.rest())
+        await outbox.settle(shutdown.remaining())
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -41,7 +41,7 @@ _CHANGED = """\
 log = structlog.stdlib.get_logger("app.security")
 
 
-class Letters:
+class AccountEmails:
     """What people get by mail, one method for each kind.
 
     A letter that was asked for raises TooManyRequests when its recipient has got enough; any other is dropped.

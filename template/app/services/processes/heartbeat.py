@@ -19,7 +19,7 @@ from app.repositories.process import ProcessRepository
 BEAT_SECONDS = 1.0
 BEAT_TIMEOUT = 3.0
 """Seconds after which a beat that hangs is given up, so that the next one comes in time."""
-ALONE = "cannot share replies: set REDIS_URL for both, or stop that one"
+SINGLE_SERVER_ADVICE = "cannot share replies: set REDIS_URL for both, or stop that one"
 
 log = structlog.stdlib.get_logger("app.heartbeat")
 
@@ -36,7 +36,7 @@ class Heartbeat:
         self._last = self._steady_since = monotonic()
 
     @property
-    def may_judge(self) -> bool:
+    def can_detect_dead(self) -> bool:
         """Whether it has itself beaten without a gap for so long that those who have not are dead.
 
         A database that was down for a while has kept all from beating, and a process that was paused knows nothing.
@@ -58,7 +58,7 @@ class Heartbeat:
             if not await ProcessRepository(session).has_worker():
                 raise LookupError("no worker")
 
-    async def be_the_only_server(self, advice: str) -> None:
+    async def ensure_single_server(self, advice: str) -> None:
         """Raises SetupError, with advice on what to do, when another lives, after it had the time to end."""
         patience = monotonic() + process.DEAD_SECONDS + BEAT_SECONDS
         while await self._has_older_server():
@@ -85,7 +85,7 @@ async def open_heartbeat(
     try:
         async with supervisor.repeat("heartbeat", heartbeat.beat, BEAT_SECONDS):
             if is_server and alone:
-                await heartbeat.be_the_only_server(alone)
+                await heartbeat.ensure_single_server(alone)
             yield heartbeat
     finally:
         await _end(heartbeat)

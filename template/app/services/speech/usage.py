@@ -10,9 +10,9 @@ from uuid import UUID
 from anyio import CancelScope
 from uuid_utils.compat import uuid7
 
-from app.core.concurrency import Renew, Slots
+from app.core.concurrency import ConcurrencyLimit, Renew
 from app.core.database import Database
-from app.repositories.usage import Amount, UsageRepository, Used
+from app.repositories.usage import Amount, UsageRecord, UsageRepository
 from app.services.speech.settings import SpeechSettings
 from app.services.usage.budgets import Budget, Budgets
 from app.services.usage.metrics import count
@@ -29,15 +29,15 @@ def daily(settings: SpeechSettings) -> tuple[Budget, ...]:
     )
 
 
-def reading(settings: SpeechSettings, model: str, characters: int) -> Used:
+def reading(settings: SpeechSettings, model: str, characters: int) -> UsageRecord:
     """What it is to read so many characters aloud."""
     price = settings.tts_dollars_per_million_characters
-    return Used(model, 0, 0, _cost(model, price, Decimal(characters) / MILLION), characters=characters)
+    return UsageRecord(model, 0, 0, _cost(model, price, Decimal(characters) / MILLION), characters=characters)
 
 
-def listening(settings: SpeechSettings, model: str, seconds: float) -> Used:
+def listening(settings: SpeechSettings, model: str, seconds: float) -> UsageRecord:
     whole = ceil(seconds)
-    return Used(model, 0, 0, _cost(model, settings.stt_dollars_per_hour, Decimal(whole) / HOUR), seconds=whole)
+    return UsageRecord(model, 0, 0, _cost(model, settings.stt_dollars_per_hour, Decimal(whole) / HOUR), seconds=whole)
 
 
 def _cost(model: str, price: Decimal | None, amount: Decimal) -> Decimal | None:
@@ -49,13 +49,13 @@ def _cost(model: str, price: Decimal | None, amount: Decimal) -> Decimal | None:
 class Job:
     """Something under way, and what it has used so far."""
 
-    used: Used | None = None
+    used: UsageRecord | None = None
 
 
 class Meter:
     """One person's."""
 
-    def __init__(self, database: Database, budgets: Budgets, slots: Slots, user_id: UUID) -> None:
+    def __init__(self, database: Database, budgets: Budgets, slots: ConcurrencyLimit, user_id: UUID) -> None:
         self._database = database
         self._budgets = budgets
         self._slots = slots
@@ -63,10 +63,10 @@ class Meter:
 
     def turn(self) -> AbstractAsyncContextManager[Renew]:
         """One of so many at a time. Raises TooManyAtOnce."""
-        return self._slots.held(str(self._user_id))
+        return self._slots.acquire(str(self._user_id))
 
     @asynccontextmanager
-    async def counted(self, most: Used) -> AsyncGenerator[Job]:
+    async def counted(self, most: UsageRecord) -> AsyncGenerator[Job]:
         """What it may use is reserved before, and what it used is counted after, however it ends.
 
         Raises BudgetExhausted.

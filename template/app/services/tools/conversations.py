@@ -2,7 +2,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.repositories.conversation_search import ConversationSearch, Found
+from app.repositories.conversation_search import ConversationSearch, SearchHit
 from app.schemas.base import Words
 from app.services.tools import ToolContext, tool
 
@@ -23,7 +23,7 @@ async def search_conversations(
     return "\n\n".join(_told(one, wanted[0]) for one in found) or "Nothing of the kind was said."
 
 
-def _told(found: Found, word: str) -> str:
+def _told(found: SearchHit, word: str) -> str:
     start = max(0, found.content.lower().find(word.lower()) - BEFORE)
     excerpt = " ".join(found.content[start : start + SHOWN].split())
     return f"{found.said_at:%Y-%m-%d}, {found.role} in “{found.title}”: {excerpt}"

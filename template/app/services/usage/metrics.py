@@ -1,13 +1,13 @@
 """What was used of models, as metrics: counted once it is stored, so that their sums are those of everyone's usage."""
 
 from app.core.telemetry.meters import meter
-from app.repositories.usage import Used
+from app.repositories.usage import UsageRecord
 
 _tokens = meter.create_counter("app.tokens", "{token}", "Tokens that models read and wrote.")
 _cost = meter.create_counter("app.cost", "USD", "What providers cost, as far as their prices are known.")
 
 
-def count(feature: str, used: Used | None) -> None:
+def count(feature: str, used: UsageRecord | None) -> None:
     if used is None:
         return
     told = {"app.feature": feature, "app.model": used.model}
