@@ -12,9 +12,9 @@ TESTS: dict[str, tuple[list[str], int]] = {
 }
 """The goal of 0.2 for tests."""
 APP: dict[str, tuple[list[str], int, int]] = {
-    "default": (["chat", "agents", "speech"], 14_000, 16_690),
-    "chat alone": (["chat"], 9_000, 11_210),
-    "no feature": ([], 6_000, 9_330),
+    "default": (["chat", "agents", "speech"], 14_000, 16_750),
+    "chat alone": (["chat"], 9_000, 11_250),
+    "no feature": ([], 6_000, 9_345),
 }
 """The goal of 0.2 for the application, and what is reached: the second number goes down to the first."""
 

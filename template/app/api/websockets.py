@@ -201,11 +201,11 @@ class WebSocketEndpoint:
         self._websocket = websocket
         self._slots: ConcurrencyLimit = websocket.app.state.sockets
 
-    async def serve(self, tag: str, known: TypeAdapter[Any], enter: OnConnect) -> None:
+    async def serve(self, tag: str, known: TypeAdapter[Any], on_connect: OnConnect) -> None:
         """Until it closes. Of API keys, those may open it that have the tag among their scopes."""
         began = perf_counter()
         with meters.open_one(meters.sockets):
-            close = await self._serve(tag, known, enter)
+            close = await self._serve(tag, known, on_connect)
         await self._close(close)
         path, seconds = self._websocket.url.path, round(perf_counter() - began, 1)
         access.info("socket", path=path, code=close.code, reason=close.reason, seconds=seconds)
@@ -220,7 +220,7 @@ class WebSocketEndpoint:
             raise Closed(1009, "frame_too_big")
         return text
 
-    async def _serve(self, tag: str, known: TypeAdapter[Any], enter: OnConnect) -> Close:
+    async def _serve(self, tag: str, known: TypeAdapter[Any], on_connect: OnConnect) -> Close:
         try:
             caller = SocketIdentity(self, tag, await self._token())
             user = await caller.identify()
@@ -228,7 +228,7 @@ class WebSocketEndpoint:
             await self.gate.request(user.id)
             async with self._slots.acquire(str(user.id)):
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
-                return await Listener(self, caller, socket).run(known, await enter(socket))
+                return await Listener(self, caller, socket).run(known, await on_connect(socket))
         except Exception as error:  # what is one of HTTP's answers elsewhere is a code to close with here
             return closing(error)
 

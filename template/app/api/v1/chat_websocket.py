@@ -22,10 +22,10 @@ router = APIRouter(prefix="/chat", tags=["chat"])
 async def chat_socket(websocket: WebSocket, endpoint: WebSocketEndpointDep) -> None:
     """Closing it stops no reply."""
 
-    async def enter(socket: Socket) -> ChatSession:
+    async def on_connect(socket: Socket) -> ChatSession:
         return ChatSession(chat_of(websocket.app.state, socket.user.id), socket)
 
-    await endpoint.serve("chat", FRAMES, enter)
+    await endpoint.serve("chat", FRAMES, on_connect)
 
 
 class ChatSession:

@@ -27,23 +27,23 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocket
     """Each `send` starts an execution, whose events follow. Closing it stops nothing."""
     state = websocket.app.state
 
-    async def enter(socket: Socket) -> TalkToAgent:
+    async def on_connect(socket: Socket) -> TalkToAgent:
         await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
         return TalkToAgent(state, socket, agent_id)
 
-    await endpoint.serve("agents", AGENT_FRAMES, enter)
+    await endpoint.serve("agents", AGENT_FRAMES, on_connect)
 
 
 @router.websocket("/executions/{execution_id}/ws")
 async def execution_socket(websocket: WebSocket, execution_id: UUID, endpoint: WebSocketEndpointDep) -> None:
     """All of its events, at once; `resume` begins again after one of them."""
 
-    async def enter(socket: Socket) -> ExecutionSession:
+    async def on_connect(socket: Socket) -> ExecutionSession:
         talk = ExecutionSession(websocket.app.state, socket)
         await talk.follow(execution_id)
         return talk
 
-    await endpoint.serve("agents", EXECUTION_FRAMES, enter)
+    await endpoint.serve("agents", EXECUTION_FRAMES, on_connect)
 
 
 class ExecutionSession:
