@@ -1,6 +1,7 @@
 """Projects that are lived in go to a release that has moved, split and renamed what they edited and import."""
 
 import hashlib
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -111,9 +112,10 @@ def live_in(life: Life) -> None:
         (package, module), (old_package, old_module) = (module_of(path).rsplit(".", 1) for path in (name, then))
         own = own.replace(f"{package}.{module}", f"{old_package}.{old_module}")
         own = own.replace(f"from {package} import {module}", f"from {old_package} import {old_module}")
-        own = own.replace(f"{module}.lacking", f"{old_module}.lacking").replace(
-            f"{module}.open_", f"{old_module}.open_"
-        )
+        for called in ("lacking", "open_telemetry"):
+            own = own.replace(f"{module}.{called}", f"{old_module}.{called}")
+        if then != name:
+            own = re.sub(r"\b(RateLimiter|Shutdown)\b", lambda found: OLDER[found[0]], own)
     write(life.folder / OWN_TEST, own)
     life.save("what I changed")
     life.migrate("add notes")
