@@ -69,7 +69,8 @@ def _move_parts(template: Path, moves: Moves, names: Names, tidy: Tidy) -> None:
             target = _file(template, home)
             there = target.read_text(encoding="utf-8") if target.is_file() else ""
             joined = "\n\n\n".join(filter(None, (there.rstrip(), pieces(text)[name].cut(text))))
-            _write(target, tidy.text(with_imports(joined, _all_imports(text, homes)), target.name))
+            others = {other: place for other, place in homes.items() if place != home}
+            _write(target, tidy.text(with_imports(joined, _all_imports(text, others)), target.name))
         rest = left(text, {*gone})
         whole = with_imports(without_unused(rest, rest, text), _all_imports(text, homes))
         _write(source, tidy.text(whole, source.name))
