@@ -75,7 +75,10 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     _check_answers(origin, read_origin(old), template.name(origin.version))
     known = {name: value for name, value in origin.answers.items() if name in template.configuration(version)}
     wanted = {**known, **changes}
-    new = template.render(version, wanted) if changes else _completed(template, version, wanted)
+    if changes:
+        new = template.render(version, wanted)
+    else:
+        new, wanted = _completed(template, version, wanted)
     _check_kept_by_git(project, names(old) | names(new))
     answers = read_origin(new).answers
     _check_kept(wanted, answers, template.name(version))
@@ -94,15 +97,16 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     return _plan(_Renders(project, old, new), gone, asked, followed), followed
 
 
-def _completed(template: Template, version: str, answers: Answers) -> Path:
-    """A project with these answers or, where the version needs more features than it used to, with those, too."""
+def _completed(template: Template, version: str, answers: Answers) -> tuple[Path, Answers]:
+    """Returns a project and its answers: these, and the features that they need in this version."""
     try:
-        return template.render(version, answers)
+        return template.render(version, answers), answers
     except ParleyError:
         found = template.render(version, answers, completes=True)
-        if not _are_kept(answers, read_origin(found).answers):
+        understood = read_origin(found).answers
+        if not _are_kept(answers, understood):
             raise
-        return found
+        return found, understood
 
 
 def _are_kept(answers: Answers, understood: Answers) -> bool:
@@ -152,7 +156,7 @@ def _check_migrations(project: Path, gone: set[str]) -> None:
 
 def _check_kept(wanted: Answers, understood: Answers, version: str) -> None:
     for name, value in wanted.items():
-        if name in understood and not _are_kept({name: value}, understood):
+        if name in understood and understood[name] != value:
             raise ParleyError(
                 f"Version {version} does not know the answer {value!r} to {name} any more; it has {understood[name]!r}."
             )

@@ -1,7 +1,6 @@
 """Projects that are lived in go from release to release, and lose nothing."""
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import release
 from checks import KILLS, chosen_tests
 from lives import IDENTITY, MARKER, WRITTEN, Life, databases, files, render
 from matrix import QUESTIONS
-from processes import ROOT, parley, run, succeed
+from processes import ROOT, parley, succeed
 from proofs import Proofs
 from releases import HERE, LAST, NEXT, change, commit, git, make_template, real, take_working_tree, write
-
-from parley.template import read_origin
 
 pytestmark = [pytest.mark.slow, pytest.mark.updates]
 
@@ -37,13 +34,9 @@ AFFECTED = (
 """The user's own tests, and those that hold for every table, path and migration: what an update and an edit share."""
 ON_SQLITE = {"TEST_DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none", "REQUIRE_SERVICES": ""}
 """For the suite of the default, since the variants run it on PostgreSQL too."""
-OWN = (sys.executable, "-m", "app.cli")
 Begin = Callable[[str, dict[str, Any]], Life]
 STEPS = [(HERE, LAST), (NEXT, LAST), *((version, HERE) for version in real())]
 BEGUN = [(version, HERE, lived) for version in real() for lived in VARIANTS]
-BEFORE_THE_CHAIN = [
-    (version, way) for version in real() if version.startswith("v0.1.") for way in ("own", "parley", "copier")
-]
 QUICK = [step for step in BEGUN if step[2] == "default"][-1:]
 """The default project of the newest release: what every change of the template is put to."""
 
@@ -128,33 +121,6 @@ def test_a_release_is_left_behind(old: str, new: str, lived: str, begin: Begin, 
     life.check_files()
     life.check_databases()
     prove(life, proofs, f"{lived} of {old}", *AFFECTED)
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize(("old", "way"), BEFORE_THE_CHAIN)
-def test_a_project_with_agents_alone_gets_chat(old: str, way: str, begin: Begin, proofs: Proofs) -> None:
-    """Agents need chat since 0.2. The command of a project of 0.1 cannot know that, and says so."""
-    life = begin(old, {"features": ["agents"]})
-    life.edit()
-    life.migrate("add notes")
-    life.fill()
-    match way:
-        case "own":
-            refused = run(*OWN, "update", "--yes", "--to", HERE, cwd=life.folder, **life.settings(""))
-            assert "The feature agents needs chat: choose both, or neither." in refused.stdout
-            assert not git(life.folder, "status", "--porcelain")
-            life.command("update", "--yes", "--with", "chat", "--to", HERE)
-            life.finish()
-        case "parley":
-            assert "  features = ['chat', 'agents']\n" in life.update("--to", HERE)
-        case _:
-            succeed("copier", "update", "--defaults", "--vcs-ref", HERE, cwd=life.folder)
-            life.finish()
-    assert read_origin(life.folder).answers["features"] == ["chat", "agents"]
-    life.check_files()
-    life.check_databases()
-    assert all({"conversations", "messages"} <= tables.keys() for tables in life.rows().values())
-    prove(life, proofs, "agents alone", *AFFECTED, "tests/integration/test_chat.py", "tests/integration/test_runs.py")
 
 
 @pytest.mark.deep

@@ -18,6 +18,7 @@ from test_update import deadly
 from test_updates import AFFECTED, VARIANTS, Begin, beginning
 
 from parley.moves import module_of, read_moves
+from parley.tidy import Tidy
 from parley.update import BACK
 
 pytestmark = [pytest.mark.deep, pytest.mark.slow, pytest.mark.updates]
@@ -117,7 +118,7 @@ def live_in(life: Life) -> None:
             own = own.replace(f"{module}.{called}", f"{old_module}.{called}")
         if then != name:
             own = re.sub(r"\b(RateLimiter|Shutdown)\b", lambda found: OLDER[found[0]], own)
-    write(life.folder / OWN_TEST, own)
+    write(life.folder / OWN_TEST, Tidy(life.folder, ("app", "tests")).text(own, OWN_TEST))
     life.save("what I changed")
     life.migrate("add notes")
     life.fill()
@@ -141,8 +142,7 @@ def test_what_was_written_follows(version: str, lived: str, begin: Begin, proofs
     said = life.update("--to", MOVED)
     assert "CONFLICT" not in said.upper(), said
     assert "Left for you" not in said, said
-    own = (life.folder / OWN_TEST).read_text(encoding="utf-8")
-    assert sorted(own.splitlines()) == sorted(OWN_AFTER.splitlines()), "in an order of imports that ruff may mend"
+    assert (life.folder / OWN_TEST).read_text(encoding="utf-8") == OWN_AFTER
     expect_moved(life)
     life.check_files()
     life.check_databases()
