@@ -12,6 +12,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope
 
+from app.services.email.mailer import text_of
+
 
 class Mailbox:
     def __init__(self, refusals: int = 0) -> None:
@@ -64,6 +66,6 @@ def kept(folder: Path) -> list[EmailMessage]:
 
 
 def token_in(message: EmailMessage) -> str:
-    found = re.search(r"#token=(\S+)", message.get_content())
-    assert found, message.get_content()
+    found = re.search(r"#token=(\S+)", text_of(message))
+    assert found, text_of(message)
     return found[1]

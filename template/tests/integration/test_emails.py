@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 from app.core.config import Settings
 from app.core.database import Database
 from app.models.user import EmailToken, User
+from app.services.email.mailer import text_of
 from tests.conftest import PASSWORD, SECRET_KEY, MakeSettings, bearer, client_for, log_in, running, sign_in
 from tests.counting import statements
 from tests.letterbox import Mailbox, mailbox, token_in
@@ -51,7 +52,7 @@ class Letters:
         """To whom, and their token; none where the letter only tells something."""
         await self._app.state.outbox.settle()
         arrived, self._box.messages = self._box.messages, []
-        return [(str(m["To"]), token_in(m) if "#token=" in m.get_content() else "") for m in arrived]
+        return [(str(m["To"]), token_in(m) if "#token=" in text_of(m) else "") for m in arrived]
 
     async def token(self) -> str:
         [(_, token)] = await self.new()
@@ -73,7 +74,10 @@ async def test_a_new_account_gets_a_letter_that_confirms_it_once(
     [message] = box.messages
     assert (message["To"], message["Subject"]) == (ALICE, "Größe: confirm your address")
     assert message["From"].addresses[0].addr_spec == "robot@example.com"
-    assert "https://app.example/verify-email#token=" in message.get_content()
+    assert "https://app.example/verify-email#token=" in text_of(message)
+    page = message.get_body(("html",))
+    assert page
+    assert f'href="https://app.example/verify-email#token={token_in(message)}"' in page.get_content()
     assert not await is_verified(alice)
     assert await post(alice, "email/verify", token=token_in(message)) == 204
     assert await is_verified(alice)

@@ -10,6 +10,7 @@ import pytest
 
 from app.services.email import mailer
 from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.integration.conftest import InProcess, Project
 from tests.letterbox import Mailbox, kept, mailbox, token_in
 
 VERIFY, ALICE = "/api/v1/auth/email/verify", "alice@example.com"
@@ -100,3 +101,30 @@ async def test_any_address_can_be_written_to(make_settings: MakeSettings, tmp_pa
         await app.state.outbox.settle()
         [message] = kept(tmp_path / "mailbox")
         assert (await client.post(VERIFY, json={"token": token_in(message)})).status_code == 204
+
+
+def test_emails_can_be_seen_before_anybody_gets_them(in_process: InProcess, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    said = in_process.succeed("emails", "preview", "--folder", str(folder))
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert set(pages) >= {"verify", "reset", "change", "notice"}
+    for name, page in pages.items():
+        assert f"Wrote {folder / name}.html" in said
+        assert "sample-token" in page or name == "notice"
+    assert "Subject: " in said
+    assert in_process.succeed("emails", "preview", "reset", "--folder", str(folder)).count("Subject: ") == 1
+
+
+def test_a_preview_that_is_not_possible_is_a_sentence(in_process: InProcess, tmp_path: Path) -> None:
+    assert in_process.fail("emails", "preview", "nonsense").startswith("There is no e-mail nonsense; there are change,")
+    (tmp_path / "a file").touch()
+    assert "cannot be written" in in_process.fail("emails", "preview", "--folder", str(tmp_path / "a file"))
+
+
+def test_a_broken_template_is_named_with_its_line(in_process: InProcess) -> None:
+    process = Project(in_process.folder)
+    page = process.folder / "app/services/email/templates/reset.html"
+    page.write_text("<p>\n{% if %}", encoding="utf-8")
+    assert process.fail("emails", "preview", "reset").startswith(f"{page}, line 2: ")
+    page.unlink()
+    assert process.fail("emails", "preview", "reset") == "The e-mail reset has no file reset.html."

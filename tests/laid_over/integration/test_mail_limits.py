@@ -50,7 +50,7 @@ async def test_a_letter_of_any_kind_is_counted_for_whom_it_is_to(make_settings: 
         async with client_for(app) as client:
             await client.post(f"{AUTH}/register", json={"email": VICTIM, "password": PASSWORD})
         email = "new@example.com" if kind == "change" else VICTIM
-        given = {"user_id": await user_id(app), "email": email, "what": "It was done."}
+        given = {"user_id": await user_id(app), "email": email, "notice": "It was done."}
         write = getattr(app.state.emails, kind)
         arguments = {name: given[name] for name in inspect.signature(write).parameters}
         for _ in range(MOST + 3):
@@ -108,5 +108,5 @@ async def test_others_still_get_theirs(make_settings: MakeSettings) -> None:
 async def test_zero_is_no_limit(make_settings: MakeSettings) -> None:
     async with mailbox() as box, running(make_settings(smtp_url=box.url)) as app:
         for _ in range(30):
-            await app.state.emails.tell(VICTIM, "It was done.")
+            await app.state.emails.notify(VICTIM, "It was done.")
         assert await received(app, box) == {VICTIM: 30}

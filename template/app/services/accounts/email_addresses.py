@@ -71,4 +71,4 @@ class EmailService:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
         if email != before:
-            await self._emails.tell(before, "The e-mail address of your account was changed.")
+            await self._emails.notify(before, "The e-mail address of your account was changed.")

@@ -58,7 +58,7 @@ class PasswordService:
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
         log.info("password changed", user_id=str(user.id))
-        await self._emails.tell(user.email, _CHANGED)
+        await self._emails.notify(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
         """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
@@ -82,4 +82,4 @@ class PasswordService:
             await tokens.void()
         await self._gate.guessed_password(user.email)
         log.info("password reset", user_id=str(user_id))
-        await self._emails.tell(user.email, _CHANGED)
+        await self._emails.notify(user.email, _CHANGED)

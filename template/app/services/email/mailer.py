@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.parser import HeaderParser
@@ -20,6 +19,7 @@ from uuid_utils.compat import uuid7
 from app.core.config import ROOT, Settings
 from app.core.rate_limits import HOUR, RateLimiter, Rule, TooManyRequests, mailbox_key
 from app.core.shutdown import Shutdown
+from app.services.email.templates import EmailContent
 
 SMTP_SECONDS = 15.0
 PAUSES = (1.0, 10.0, 60.0)
@@ -28,14 +28,8 @@ PAUSES = (1.0, 10.0, 60.0)
 log = structlog.stdlib.get_logger("app.mail")
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    subject: str
-    text: str
-
-
-Write = Callable[[], Awaitable[Letter | None]]
-"""Makes a letter, or None where there is nothing to say after all."""
+ComposeEmail = Callable[[], Awaitable[EmailContent | None]]
+"""Makes an e-mail's content, or None when there is nothing to say after all."""
 
 
 class MailFailure(Exception):
@@ -94,7 +88,7 @@ class FolderMailer:
             path = await to_thread.run_sync(self._write, message)
         except OSError as error:
             raise MailFailure(f"{self._folder} cannot be written: {error.strerror}") from None
-        text: dict[str, Any] = {"text": message.get_content()} if self._show_text else {}
+        text: dict[str, Any] = {"text": text_of(message)} if self._show_text else {}
         log.info("mail kept in a folder", path=str(path), subject=message["Subject"], **text)
 
     def _write(self, message: EmailMessage) -> Path:
@@ -115,36 +109,36 @@ class Outbox:
         self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def post(self, recipient: str, write: Write) -> None:
+    async def post(self, recipient: str, compose: ComposeEmail) -> None:
         """Has a letter written and sent later. Raises TooManyRequests when this address has got enough."""
         try:
             await self._rate_limiter.hit(self._rule, mailbox_key(recipient))
         except TooManyRequests:
             log.warning("mail dropped", error="too many to one address")
             raise
-        task = asyncio.create_task(self._write(recipient, write))
+        task = asyncio.create_task(self._compose(recipient, compose))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    async def _write(self, recipient: str, write: Write) -> None:
-        if letter := await write():
-            await self._send(recipient, letter)
+    async def _compose(self, recipient: str, compose: ComposeEmail) -> None:
+        if content := await compose():
+            await self._send(recipient, content)
 
-    async def _send(self, recipient: str, letter: Letter) -> None:
+    async def _send(self, recipient: str, content: EmailContent) -> None:
         """Tries again for a while; what cannot be delivered is logged and given up."""
-        message = self._message(recipient, letter)
+        message = self._message(recipient, content)
         if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
-            log.error("mail refused", subject=letter.subject, error="its headers would name other addresses")
+            log.error("mail refused", subject=content.subject, error="its headers would name other addresses")
             return
         for pause in (*PAUSES, None):
             try:
                 await self._mailer.deliver(message, self._sender, recipient)
                 return
             except MailFailure as error:
-                log.warning("mail not delivered", subject=letter.subject, error=str(error), again_in=pause)
+                log.warning("mail not delivered", subject=content.subject, error=str(error), again_in=pause)
                 if pause is not None:
                     await asyncio.sleep(pause)
-        log.error("mail given up", subject=letter.subject)
+        log.error("mail given up", subject=content.subject)
 
     async def settle(self, grace_seconds: float | None = None) -> None:
         """Wait for what has been begun; what takes longer is given up."""
@@ -162,14 +156,21 @@ class Outbox:
         if not task.cancelled() and (error := task.exception()):
             log.error("work after an answer failed", exc_info=error)
 
-    def _message(self, recipient: str, letter: Letter) -> EmailMessage:
+    def _message(self, recipient: str, content: EmailContent) -> EmailMessage:
         message = EmailMessage(POLICY.clone(utf8=not recipient.isascii()))
         message["From"], message["To"] = _address(self._sender, self._app_name), _address(recipient)
-        message["Subject"] = _undecoded(letter.subject)
+        message["Subject"] = _undecoded(content.subject)
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=message["From"].addresses[0].domain)
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(letter.text)
+        message.set_content(content.text)
+        message.add_alternative(content.html, subtype="html")
         return message
+
+
+def text_of(message: EmailMessage) -> str:
+    """Returns the plain text of an e-mail."""
+    part = message.get_body(("plain",))
+    return part.get_content() if part else ""
 
 
 def _address(address: str, name: str = "") -> Address:
