@@ -71,7 +71,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_redis(settings) as state.redis,
         nullcontext(RateLimiter(state.redis, settings.redis_prefix)) as state.rate_limiter,
         open_outbox(settings, state.shutdown, state.rate_limiter) as state.outbox,
-        open_streams(settings) as state.events,
+        open_streams(settings) as state.streams,
     ):
         if getattr(state, "is_developed", False):
             await report_lacking(state.database, Base.metadata.tables)

@@ -47,7 +47,7 @@ async def emails(connection: HTTPConnection) -> AccountEmails:
     return connection.app.state.emails
 
 
-async def gate(connection: HTTPConnection) -> RateLimits:
+async def rate_limits(connection: HTTPConnection) -> RateLimits:
     state = connection.app.state
     return RateLimits(state.rate_limiter, state.settings, _address(connection))
 
@@ -59,14 +59,16 @@ def _address(connection: HTTPConnection) -> str:
 SettingsDep = Annotated[Settings, Depends(settings)]
 DatabaseDep = Annotated[Database, Depends(database)]
 PasswordsDep = Annotated[Passwords, Depends(passwords)]
-GateDep = Annotated[RateLimits, Depends(gate)]
-LettersDep = Annotated[AccountEmails, Depends(emails)]
+RateLimitsDep = Annotated[RateLimits, Depends(rate_limits)]
+EmailsDep = Annotated[AccountEmails, Depends(emails)]
+# Their names in 0.1, which work until 0.3.
+gate, GateDep, LettersDep = rate_limits, RateLimitsDep, EmailsDep
 
 
 async def auth_service(connection: HTTPConnection) -> AuthService:
     """One dependency in place of four: every request that is signed in comes here."""
     state = connection.app.state
-    return AuthService(state.settings, state.database, await passwords(connection), await gate(connection))
+    return AuthService(state.settings, state.database, await passwords(connection), await rate_limits(connection))
 
 
 async def user_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> UserService:
@@ -84,7 +86,7 @@ async def optional_user(token: Token, auth: Auth) -> Principal | None:
         return None
     user = await auth.identify(token)
     note_user(user.id)
-    await auth.gate.request(user.id)
+    await auth.rate_limits.request(user.id)
     return user
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 from starlette.websockets import WebSocketState
 
-from app.api.deps import Auth, GateDep, SettingsDep, verified, within_scopes
+from app.api.deps import Auth, RateLimitsDep, SettingsDep, verified, within_scopes
 from app.api.json_limit import TooManyValues
 from app.api.websocket_frames import Close, Closed, as_bytes, closing, error_frame, json_of, parsed, ref_of
 from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
@@ -169,7 +169,7 @@ class Listener:
         await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
 
     async def _handle(self, known: TypeAdapter[Any], handler: Handler, text: str | None) -> None:
-        await self._endpoint.gate.request(self._socket.user.id)
+        await self._endpoint.rate_limits.request(self._socket.user.id)
         frame = parsed(known, text)
         if isinstance(frame, frames.Auth):
             await self._caller.renew(frame.token, self._socket.user)
@@ -194,9 +194,9 @@ class Listener:
 class WebSocketEndpoint:
     """How a WebSocket is opened and closed."""
 
-    def __init__(self, websocket: WebSocket, auth: Auth, gate: GateDep, settings: SettingsDep) -> None:
+    def __init__(self, websocket: WebSocket, auth: Auth, rate_limits: RateLimitsDep, settings: SettingsDep) -> None:
         self.auth = auth
-        self.gate = gate
+        self.rate_limits = rate_limits
         self.settings = settings
         self._websocket = websocket
         self._slots: ConcurrencyLimit = websocket.app.state.sockets
@@ -225,7 +225,7 @@ class WebSocketEndpoint:
             caller = SocketIdentity(self, tag, await self._token())
             user = await caller.identify()
             note_user(user.id)
-            await self.gate.request(user.id)
+            await self.rate_limits.request(user.id)
             async with self._slots.acquire(str(user.id)):
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
                 return await Listener(self, caller, socket).run(known, await on_connect(socket))

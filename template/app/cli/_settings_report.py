@@ -29,7 +29,7 @@ def modules_with(pattern: re.Pattern[str]) -> Iterator[ModuleType]:
             yield import_module(".".join(["app", *path.relative_to(APP).with_suffix("").parts]))
 
 
-def look_at_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
+def check_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
     """Each kind of settings, with the names of those that are wrong.
 
     Whoever reads settings afterwards finds stand-ins in place of what is wrong, so that the rest can be looked at, too.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from app.core.config import Settings
     from app.core.telemetry.settings import TelemetrySettings
 
-_LOOK = re.compile(r"(?m)^async def look\(")
+_DIAGNOSTICS = re.compile(r"(?m)^async def (diagnostics|look)\(")
+"""Finds the functions that `doctor` asks; `look` is their name in 0.1, which works until 0.3."""
 _OF_TRACES = (
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"),
     *("OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER"),
@@ -40,23 +41,23 @@ def doctor(
     template this is, whether there is a newer one, and which of the template's files you edited.
     """
     from app.cli._python_version import describe_python
-    from app.cli._settings_report import look_at_settings
+    from app.cli._settings_report import check_settings
     from app.cli._template import run_parley
     from app.core.config import ROOT, load_environment
 
     report = Report()
-    _look_at_env(report)
+    _check_env(report)
     load_environment()
-    wrong = set[str]().union(*look_at_settings(report).values())
-    asyncio.run(_look_at_parts(report, wrong))
-    if told := describe_python(ROOT):
-        report.off(told)
+    wrong = set[str]().union(*check_settings(report).values())
+    asyncio.run(_check_parts(report, wrong))
+    if sentence := describe_python(ROOT):
+        report.off(sentence)
     report.print()
     asked = run_parley("doctor") if template else 0
     raise typer.Exit(1 if report.is_broken else asked)
 
 
-def _look_at_env(report: Report) -> None:
+def _check_env(report: Report) -> None:
     from app.core.config import ENV_FILE
 
     if ENV_FILE.exists():
@@ -67,7 +68,7 @@ def _look_at_env(report: Report) -> None:
         report.missing("There is no .env: run the `init` command")
 
 
-async def _look_at_parts(report: Report, wrong: set[str]) -> None:
+async def _check_parts(report: Report, wrong: set[str]) -> None:
     from app.core.config import Settings, read_settings
 
     try:
@@ -75,17 +76,17 @@ async def _look_at_parts(report: Report, wrong: set[str]) -> None:
     except SetupError:  # which has been said: for what is missing there is no stand-in
         return
     if "database_url" not in wrong:
-        await _look_at_database(report, settings)
+        await _check_database(report, settings)
     if settings.redis_url:
-        await _look_at_redis(report, settings)
+        await _check_redis(report, settings)
     if "smtp_url" not in wrong:
-        await _look_at_mail(report, settings)
-    await _look_at_models(report, settings)
-    await _look_at_features(report)
-    _look_at_telemetry(report, wrong)
+        await _check_mail(report, settings)
+    await _check_models(report, settings)
+    await _check_features(report)
+    _check_telemetry(report, wrong)
 
 
-async def _look_at_database(report: Report, settings: "Settings") -> None:
+async def _check_database(report: Report, settings: "Settings") -> None:
     from app.cli._settings_report import shown
     from app.core.database import open_database
     from app.core.migrations import check_migrations
@@ -108,7 +109,7 @@ def _is_not_made_yet(url: "URL") -> bool:
     return url.get_backend_name() == "sqlite" and path.parent.is_dir() and not path.exists()
 
 
-async def _look_at_redis(report: Report, settings: "Settings") -> None:
+async def _check_redis(report: Report, settings: "Settings") -> None:
     from app.core.redis import open_redis
 
     try:
@@ -118,7 +119,7 @@ async def _look_at_redis(report: Report, settings: "Settings") -> None:
         report.problem(str(error))
 
 
-async def _look_at_mail(report: Report, settings: "Settings") -> None:
+async def _check_mail(report: Report, settings: "Settings") -> None:
     from app.services.email.mailer import MailFailure, SmtpMailer
 
     if settings.smtp_url is None:
@@ -131,7 +132,7 @@ async def _look_at_mail(report: Report, settings: "Settings") -> None:
         report.problem(f"The mail server cannot be used ({error}): start it or correct SMTP_URL.")
 
 
-async def _look_at_models(report: Report, settings: "Settings") -> None:
+async def _check_models(report: Report, settings: "Settings") -> None:
     from app.services.ai.registry import find_unusable
 
     problems = await find_unusable(settings)
@@ -144,19 +145,20 @@ async def _look_at_models(report: Report, settings: "Settings") -> None:
             report.problem(sentence)
 
 
-async def _look_at_features(report: Report) -> None:
-    """Asks every module of the application that has `async def look() -> list[str]`."""
+async def _check_features(report: Report) -> None:
+    """Asks every module of the application that has `async def diagnostics() -> list[str]`."""
     from app.cli._settings_report import modules_with
 
-    for module in modules_with(_LOOK):
+    for module in modules_with(_DIAGNOSTICS):
         try:
-            for line in await module.look():
+            diagnose = getattr(module, "diagnostics", None) or module.look
+            for line in await diagnose():
                 report.finding(line)
         except SetupError as error:
             report.problem(str(error))
 
 
-def _look_at_telemetry(report: Report, wrong: set[str]) -> None:
+def _check_telemetry(report: Report, wrong: set[str]) -> None:
     from app.core.config import read_settings
     from app.core.telemetry.settings import TelemetrySettings
     from app.core.telemetry.setup import lacking

@@ -99,8 +99,8 @@ class ConcurrencyLimit:
                     await self._give_back(who, slot)
 
     async def _take(self, who: str, slot: str) -> bool:
-        told = await self._ask("eval", _TAKE, 1, f"{self._key}:{who}", slot, self._limit or 2**31, LEASE_SECONDS)
-        return told != 0
+        taken = await self._ask("eval", _TAKE, 1, f"{self._key}:{who}", slot, self._limit or 2**31, LEASE_SECONDS)
+        return taken != 0
 
     async def _give_back(self, who: str, slot: str) -> None:
         await self._ask("zrem", f"{self._key}:{who}", slot)

@@ -41,14 +41,14 @@ class Watch(Generic[State]):
     def __init__(
         self,
         look: Callable[[Collection[UUID]], Awaitable[Mapping[UUID, State]]],
-        tell: Callable[[UUID, State | None], None],
+        notify: Callable[[UUID, State | None], None],
         *,
         first_pause: float = FIRST_PAUSE,
         left_out: Container[UUID] = (),
     ) -> None:
         """`tell` is told of news, and what was known before. The news of rows that are left out come in another way."""
         self._look = look
-        self._tell = tell
+        self._notify = notify
         self._first_pause = first_pause
         self._left_out = left_out
         self._watched: dict[UUID, Watched[State]] = {}
@@ -82,13 +82,13 @@ class Watch(Generic[State]):
         before, watched.state = watched.state, state
         if state != before:
             watched.pause = 0.0
-            self._tell(id, before)
+            self._notify(id, before)
         watched.rest()
 
     def tell_all(self) -> None:
         """For something that concerns them all."""
         for id, watched in list(self._watched.items()):
-            self._tell(id, watched.state)
+            self._notify(id, watched.state)
 
     async def ask(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
         """Reads something once for all who ask at the same moment. Who asks once it has begun may know of newer."""

@@ -62,7 +62,7 @@ class Execution(Owned):
     """Of the run that is under way; its live text is followed under this id."""
     process_id: Mapped[UUID | None]
     """Whose run that is."""
-    losses: Mapped[int] = mapped_column(default=0)
+    consecutive_crashes: Mapped[int] = mapped_column("losses", default=0)
     """How many processes died in a row without a step forward."""
     steps: Mapped[int] = mapped_column(default=0)
     """Requests to models."""

@@ -1,6 +1,6 @@
 from datetime import datetime
 
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
 
@@ -11,7 +11,7 @@ class Process(Base):
     __tablename__ = "processes"
 
     is_server: Mapped[bool]
-    works: Mapped[bool]
+    is_worker: Mapped[bool] = mapped_column("works")
     """Whether it does what others queue."""
-    beat_at: Mapped[datetime]
+    last_heartbeat_at: Mapped[datetime] = mapped_column("beat_at")
     """By the database's clock."""

@@ -21,15 +21,15 @@ def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqli
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
 
 
-async def hold_user(session: AsyncSession, id: UUID, *, alone: bool = False) -> bool:
+async def lock_user(session: AsyncSession, id: UUID, *, exclusive: bool = False) -> bool:
     """Keeps an account from being deleted until the transaction ends; False when it is gone.
 
     Before any of its rows is locked: whoever deletes it locks it first, too, so that one of the two waits and none for
-    the other. With `alone`, others who hold it alone wait: what is counted then stays as it is.
+    the other. With `exclusive`, others who hold it alone wait: what is counted then stays as it is.
     """
     held: set[UUID] = session.info.setdefault("held", set())
-    if alone or id not in held:
-        held.update((await session.scalars(_HOLD_ALONE if alone else _HOLD, {"user_id": id})).all())
+    if exclusive or id not in held:
+        held.update((await session.scalars(_LOCK_EXCLUSIVE if exclusive else _LOCK_SHARED, {"user_id": id})).all())
     return id in held
 
 
@@ -104,25 +104,29 @@ class BaseRepository(Generic[M]):
 class OwnedRepository(BaseRepository[TOwned]):
     """One user's rows. Every query starts at `_rows`, so another user's row does not exist here.
 
-    What is made or locked holds the user first, see `hold_user`.
+    What is made or locked holds the user first, see `lock_user`.
     """
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         super().__init__(session)
         self._user_id = user_id
 
-    async def hold_owner(self, *, alone: bool = False) -> None:
-        """See `hold_user`. Raises AccountGone."""
-        if not await hold_user(self._session, self._user_id, alone=alone):
+    async def lock_owner(self, *, exclusive: bool = False) -> None:
+        """See `lock_user`. Raises AccountGone."""
+        if not await lock_user(self._session, self._user_id, exclusive=exclusive):
             raise AccountGone
+
+    async def hold_owner(self, *, alone: bool = False) -> None:
+        """Calls `lock_owner`, by its name in 0.1, which works until 0.3."""
+        await self.lock_owner(exclusive=alone)
 
     async def find(self, id: UUID, *, lock: bool = False) -> TOwned | None:
         if lock:
-            await self.hold_owner()
+            await self.lock_owner()
         return await super().find(id, lock=lock)
 
     async def create(self, **values: Any) -> TOwned:
-        await self.hold_owner()
+        await self.lock_owner()
         return await super().create(user_id=self._user_id, **values)
 
     def _rows(self) -> Select[TOwned]:
@@ -130,5 +134,5 @@ class OwnedRepository(BaseRepository[TOwned]):
 
 
 _ONE_USER = select(User.id).where(User.id == bindparam("user_id", type_=Uuid()))
-_HOLD = _ONE_USER.with_for_update(read=True, key_share=True)
-_HOLD_ALONE = _ONE_USER.with_for_update(key_share=True)
+_LOCK_SHARED = _ONE_USER.with_for_update(read=True, key_share=True)
+_LOCK_EXCLUSIVE = _ONE_USER.with_for_update(key_share=True)

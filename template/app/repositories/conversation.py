@@ -10,7 +10,7 @@ from app.core.errors import NotFound
 from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository, hold_user
+from app.repositories.base import OwnedRepository, lock_user
 from app.repositories.reply import Outcome
 
 
@@ -50,9 +50,9 @@ class ConversationRepository(OwnedRepository[Conversation]):
         last = said.subquery()
         length, newest_first = func.length(last.c.content), last.c.position.desc()
         later = (func.sum(length).over(order_by=newest_first) - length).label("later")
-        told = select(last, later).subquery()
-        near = select(told).where(told.c.later <= characters).order_by(told.c.position.desc())
-        return [HistoryMessage(*row) for *row, _later in await self._session.execute(near)]
+        measured = select(last, later).subquery()
+        within = select(measured).where(measured.c.later <= characters).order_by(measured.c.position.desc())
+        return [HistoryMessage(*row) for *row, _later in await self._session.execute(within)]
 
     async def find_reply(self, id: UUID) -> Message | None:
         return await self._session.scalar(select(Message).where(self._is_reply(id)))
@@ -85,9 +85,9 @@ class ConversationRepository(OwnedRepository[Conversation]):
         changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
         return await self._session.scalar(changed)
 
-    async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
+    async def finish_reply(self, reply_id: UUID, outcome: Outcome) -> Message | None:
         """The last word of a reply. None when it has had one, or is gone."""
-        await hold_user(self._session, self._user_id)
+        await lock_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
     def _is_reply(self, id: UUID) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.repositories.base import delete_of_users, hold_user
+from app.repositories.base import delete_of_users, lock_user
 from app.repositories.execution import NewEvent
 from app.repositories.process import alive
 from app.repositories.usage import ReservationRepository, UsageRecord
@@ -89,7 +89,7 @@ class RunRepository:
     async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
         run_id, history = uuid7(), await self._history(execution)
         is_of_dead = execution.status is ExecutionStatus.running and execution.process_id != process_id
-        execution.losses += is_of_dead
+        execution.consecutive_crashes += is_of_dead
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
         return Claim(execution, run_id, history, user_is_active)
@@ -136,9 +136,9 @@ class RunRepository:
         found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
         return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
-    async def hold_user(self, id: UUID) -> None:
-        """See `hold_user`."""
-        await hold_user(self._session, id)
+    async def lock_user(self, id: UUID) -> None:
+        """See `lock_user`."""
+        await lock_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
         """From the first one down, and before the execution itself, as everybody does who changes several."""

@@ -24,7 +24,7 @@ class IdempotencyRepository(OwnedRepository[IdempotencyKey]):
         It waits while another transaction claims the same key. Raises AccountGone, and Conflict when that asked for
         something else.
         """
-        await self.hold_owner()
+        await self.lock_owner()
         claimed = insert(self._session, IdempotencyKey).values(
             user_id=self._user_id, key=key, fingerprint=fingerprint, subject_id=subject_id
         )

@@ -17,12 +17,19 @@ class ProcessRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def beat(self, id: UUID, *, is_server: bool, works: bool = False) -> None:
+    async def beat(self, id: UUID, *, is_server: bool, is_worker: bool = False) -> None:
         """Also begins anew when others have forgotten this process."""
-        beat = update(Process).where(Process.id == id).values(beat_at=seconds_ago(0), works=works).returning(Process.id)
+        beat = (
+            update(Process)
+            .where(Process.id == id)
+            .values(last_heartbeat_at=seconds_ago(0), is_worker=is_worker)
+            .returning(Process.id)
+        )
         if await self._session.scalar(beat) is None:
             now = seconds_ago(0)
-            self._session.add(Process(id=id, created_at=now, beat_at=now, is_server=is_server, works=works))
+            self._session.add(
+                Process(id=id, created_at=now, last_heartbeat_at=now, is_server=is_server, is_worker=is_worker)
+            )
 
     async def end(self, id: UUID) -> None:
         await self._session.execute(delete(Process).where(Process.id == id))
@@ -34,12 +41,12 @@ class ProcessRepository:
         return await self._session.scalar(older.limit(1)) is not None
 
     async def has_worker(self) -> bool:
-        return await self._session.scalar(alive().where(Process.works).limit(1)) is not None
+        return await self._session.scalar(alive().where(Process.is_worker).limit(1)) is not None
 
     async def forget_dead(self) -> None:
-        await self._session.execute(delete(Process).where(Process.beat_at < seconds_ago(FORGET_SECONDS)))
+        await self._session.execute(delete(Process).where(Process.last_heartbeat_at < seconds_ago(FORGET_SECONDS)))
 
 
 def alive() -> Select[UUID]:
     """The ids of the processes that live."""
-    return select(Process.id).where(Process.beat_at >= seconds_ago(DEAD_SECONDS))
+    return select(Process.id).where(Process.last_heartbeat_at >= seconds_ago(DEAD_SECONDS))

@@ -24,8 +24,8 @@ class ToolRepository(BaseRepository[Tool]):
         await self._session.execute(gone)
         for tool in sorted(tools, key=lambda tool: tool["name"]):  # in one order, so that processes do not deadlock
             row = insert(self._session, Tool).values(created_at=now(), **tool, available=True)
-            told = {name: row.excluded[name] for name in ("description", "input_schema", "policy", "available")}
-            await self._session.execute(row.on_conflict_do_update(index_elements=["name"], set_=told))
+            values = {name: row.excluded[name] for name in ("description", "input_schema", "policy", "available")}
+            await self._session.execute(row.on_conflict_do_update(index_elements=["name"], set_=values))
 
     def _rows(self) -> Select[Tool]:
         return select(Tool).where(Tool.available)

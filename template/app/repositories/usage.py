@@ -32,7 +32,7 @@ from app.core.errors import AccountGone
 from app.models.base import Base, now
 from app.models.usage import Reservation, Usage
 from app.models.user import User
-from app.repositories.base import OwnedRepository, delete_of_users, hold_user
+from app.repositories.base import OwnedRepository, delete_of_users, lock_user
 
 STALE_AFTER = timedelta(hours=1)
 """A reservation that nobody settled by then counts no longer: whoever made it is gone."""
@@ -93,12 +93,12 @@ class UsageRepository(OwnedRepository[Usage]):
         *sums, reservations = (value or 0 for value in found.one())
         return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
 
-    async def settle(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
+    async def record(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
         """What one request truly used takes the place of what was reserved for it, if anything was.
 
         None: no model was asked.
         """
-        await hold_user(self._session, self._user_id)
+        await lock_user(self._session, self._user_id)
         day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id}) or now().date()
         if used is not None:
             row = {"id": uuid7(), "created_at": now(), "user_id": self._user_id, "day": day, "feature": feature}

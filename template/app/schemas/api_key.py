@@ -3,7 +3,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.schemas.base import Body, Read, Words
 
@@ -20,7 +20,7 @@ class ApiKeyCreate(Body):
 class ApiKeyRead(Read):
     id: UUID
     name: str
-    start: str
+    start: Annotated[str, Field(validation_alias=AliasChoices("prefix", "start"))]
     """How the key begins."""
     scopes: Sequence[str]
     created_at: datetime

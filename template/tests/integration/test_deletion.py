@@ -36,7 +36,7 @@ async def test_what_is_written_beside_a_deletion(make_settings: MakeSettings, mo
             assert answer.status_code < 300 or answer.status_code in {401, 404, 409, 503}, (method, path, answer.text)
             if answer.status_code == 503:  # where what does it is not installed
                 assert answer.json()["code"] != "database_unavailable", (method, path, answer.text)
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
         for table in personal_tables():
             async with app.state.database.read() as session:
                 assert not await session.scalar(sa.select(sa.func.count()).select_from(table)), table.name
@@ -95,7 +95,7 @@ async def test_a_large_account_goes_a_part_at_a_time(
 ) -> None:
     """Others write in between, and no transaction takes more than its part."""
     monkeypatch.setattr(account, "DELETED_AT_ONCE", 3)
-    await app.state.outbox.settle()
+    await app.state.outbox.drain()
     async with app.state.database.write() as session:
         for _ in range(10):
             await fill(session, await user_id(alice))

@@ -50,7 +50,7 @@ class Letters:
 
     async def new(self) -> list[tuple[str, str]]:
         """To whom, and their token; none where the letter only tells something."""
-        await self._app.state.outbox.settle()
+        await self._app.state.outbox.drain()
         arrived, self._box.messages = self._box.messages, []
         return [(str(m["To"]), token_in(m) if "#token=" in text_of(m) else "") for m in arrived]
 
@@ -70,7 +70,7 @@ async def is_verified(client: httpx2.AsyncClient) -> bool:
 async def test_a_new_account_gets_a_letter_that_confirms_it_once(
     app: FastAPI, alice: httpx2.AsyncClient, box: Mailbox
 ) -> None:
-    await app.state.outbox.settle()
+    await app.state.outbox.drain()
     [message] = box.messages
     assert (message["To"], message["Subject"]) == (ALICE, "Größe: confirm your address")
     assert message["From"].addresses[0].addr_spec == "robot@example.com"
@@ -247,7 +247,7 @@ async def test_unverified_people_may_be_kept_out(make_settings: MakeSettings, bo
         answer = await client.get("/api/v1/users")
         assert (answer.status_code, answer.json()["code"]) == (403, "email_not_verified")
         assert (await client.get(ME)).status_code == 200
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
         assert await post(client, "email/verify", token=token_in(box.messages[0])) == 204
         assert (await client.get("/api/v1/users")).json()["code"] == "forbidden"
 

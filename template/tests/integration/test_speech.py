@@ -20,7 +20,7 @@ from app.models.usage import Reservation
 from app.schemas.speech import AudioFormat, SynthesisCreate
 from app.services.speech.errors import SpeechFailure, SpeechOverloaded
 from app.services.speech.providers import offline
-from app.services.speech.registry import look
+from app.services.speech.registry import diagnostics
 from app.services.speech.service import SpeechService
 from app.services.speech.usage import Meter
 from tests.conftest import MakeSettings, client_for, listening, running, sign_in
@@ -318,5 +318,5 @@ async def test_a_reader_that_leaves_ends_the_reading(alice: httpx2.AsyncClient, 
 
 @pytest.mark.usefixtures("_not_installed")
 async def test_to_lack_speech_is_neither_well_nor_a_problem() -> None:
-    assert await look() == [Off(NOBODY_READS), Off(NOBODY_UNDERSTANDS)]
-    assert {type(line) for line in await look()} == {Off}
+    assert await diagnostics() == [Off(NOBODY_READS), Off(NOBODY_UNDERSTANDS)]
+    assert {type(line) for line in await diagnostics()} == {Off}

@@ -139,10 +139,10 @@ async def test_whoever_settles_the_reply_of_a_dead_process_gives_back_what_it_re
     async with state.database.write() as session:
         await session.execute(update(Message).values(process_id=None))
     state.heartbeat._steady_since -= 60
-    abandoned = ReplyRecovery(state.database, state.events, state.heartbeat, lambda _id: False)
+    abandoned = ReplyRecovery(state.database, state.streams, state.heartbeat, lambda _id: False)
     async with asyncio.timeout(10):
         while await reservations(app):  # the row may be held for a moment by whoever stores the text
-            await abandoned.settle()
+            await abandoned.recover()
     costly.go_on.set()  # it lives after all, and what it does is not counted twice
     await state.replies.finish(60)
     assert (await reading)[-1].type == "message.interrupted"

@@ -313,13 +313,14 @@ class BellSettings(BaseSettings):
     bell_volume: int = 3
 
 
-async def look() -> list[str]:
+async def diagnostics() -> list[str]:
     return ["The bell hangs", Off("The bell has no rope"), Problem("The bell is cracked: mend it.")]
 """
 
 
-def test_the_doctor_asks_what_was_added(prepared: Project) -> None:
-    (prepared.folder / "app" / "services" / "bell.py").write_text(BELL)
+@pytest.mark.parametrize("name", ["diagnostics", "look"])
+def test_the_doctor_asks_what_was_added(prepared: Project, name: str) -> None:
+    (prepared.folder / "app" / "services" / "bell.py").write_text(BELL.replace("diagnostics", name))
     with_own_code = Project(prepared.folder)
     done = with_own_code.run("doctor", BELL_SOUND="ding", BELL_VOLUME="loud")
     assert (done.returncode, done.stderr) == (1, "")

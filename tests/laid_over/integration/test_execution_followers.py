@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
-from app.api.v1.executions import following_of
+from app.api.v1.executions import execution_stream_of
 from app.core import watch
 from app.core.config import Settings
 from app.core.database import Database
@@ -86,7 +86,7 @@ async def crowd(app: FastAPI, alice: httpx2.AsyncClient) -> AsyncGenerator[Crowd
     """Of an execution that waits for somebody's approval."""
     id = UUID((await execute(alice, (await asking(alice, "calculate"))["id"]))["id"])
     await reached(alice, str(id), "waiting")
-    following = following_of(app.state, UUID((await alice.get("/api/v1/users/me")).json()["id"]))
+    following = execution_stream_of(app.state, UUID((await alice.get("/api/v1/users/me")).json()["id"]))
     gathered = Crowd(app, following, await following.find(id))
     await gathered.reads_until(lambda looks: looks > 2)
     yield gathered

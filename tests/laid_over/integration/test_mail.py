@@ -29,7 +29,7 @@ async def test_what_a_server_refuses_for_a_moment_is_sent_again(
     async with mailbox(refusals=2) as box, running(make_settings(smtp_url=box.url)) as app:
         async with client_for(app) as client:
             await sign_in(client, ALICE)
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
         assert len(box.messages) == 1
 
 
@@ -39,7 +39,7 @@ async def test_what_cannot_be_delivered_is_logged_without_its_token(
     monkeypatch.setattr(mailer, "PAUSES", (0,))
     async with running(make_settings(smtp_url="smtp://127.0.0.1:1")) as app, client_for(app) as client:
         await sign_in(client, ALICE)
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
     said = capfd.readouterr().err
     assert "mail given up" in said
     assert "token=" not in said
@@ -83,7 +83,7 @@ async def test_without_a_server_mail_goes_to_a_folder(
 ) -> None:
     async with running(make_settings(environment=environment)) as app, client_for(app) as client:
         headers = await sign_in(client, ALICE)
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
         [message] = kept(tmp_path / "mailbox")
         assert message["To"] == ALICE
         client.headers.update(headers)
@@ -98,7 +98,7 @@ async def test_without_a_server_mail_goes_to_a_folder(
 async def test_any_address_can_be_written_to(make_settings: MakeSettings, tmp_path: Path, email: str) -> None:
     async with running(make_settings()) as app, client_for(app) as client:
         client.headers.update(await sign_in(client, email))
-        await app.state.outbox.settle()
+        await app.state.outbox.drain()
         [message] = kept(tmp_path / "mailbox")
         assert (await client.post(VERIFY, json={"token": token_in(message)})).status_code == 204
 

@@ -35,7 +35,7 @@ def database_url(migrated_file: Path, tmp_path: Path) -> str:
 
 
 async def received(app: FastAPI, box: Mailbox) -> Counter[str]:
-    await app.state.outbox.settle()
+    await app.state.outbox.drain()
     return Counter(recipient for envelope in box.envelopes for recipient in envelope.rcpt_tos)
 
 
@@ -92,7 +92,7 @@ async def test_leaving_and_coming_back_bombs_nobody(make_settings: MakeSettings,
                 email = VICTIM.replace("@", f"{tag.format(number)}@")
                 headers = await sign_in(client, email)
                 assert (await client.delete(ME, headers=headers)).status_code == 204
-                await app.state.outbox.settle()
+                await app.state.outbox.drain()
         assert (await received(app, box)).total() <= MOST
 
 

@@ -47,11 +47,11 @@ async def test_one_that_beats_no_more_is_dead_and_later_forgotten(database: Data
     beats = Heartbeat(database, False)  # which beats when it is told to
     await beats.beat()
     async with database.write() as session:
-        before = await session.scalar(select(Process.beat_at))
+        before = await session.scalar(select(Process.last_heartbeat_at))
         assert before
-        await session.execute(update(Process).values(beat_at=before - timedelta(seconds=10)))
+        await session.execute(update(Process).values(last_heartbeat_at=before - timedelta(seconds=10)))
         assert (await session.scalars(process.alive())).all() == []
-        await session.execute(update(Process).values(beat_at=before - timedelta(days=1)))
+        await session.execute(update(Process).values(last_heartbeat_at=before - timedelta(days=1)))
         await process.ProcessRepository(session).forget_dead()
         assert await session.scalar(select(Process.id)) is None
     await beats.beat()

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.config import Settings
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories import process
-from app.services.agents.run import MOST_LOSSES
+from app.services.agents.run import MAX_CONSECUTIVE_CRASHES
 from tests.agents import (
     Thinking,
     agent,
@@ -59,7 +59,9 @@ async def test_a_run_whose_claim_was_stored_and_not_answered_is_begun_again(
     await thinking.begun.wait()
     async with app.state.database.write() as session:
         of = Execution.id == UUID(queued["id"])
-        await session.execute(update(Execution).where(of).values(run_id=uuid4(), losses=MOST_LOSSES))
+        await session.execute(
+            update(Execution).where(of).values(run_id=uuid4(), consecutive_crashes=MAX_CONSECUTIVE_CRASHES)
+        )
     async with asyncio.timeout(20):
         assert (await ended(alice, queued["id"]))["output"] == "done"
 
@@ -79,7 +81,7 @@ async def test_a_run_goes_on_where_a_dead_one_stopped(app: FastAPI, alice: httpx
 
 
 async def test_what_kills_process_after_process_is_given_up(app: FastAPI, alice: httpx2.AsyncClient) -> None:
-    deaths = [Thinking() for _ in range(MOST_LOSSES + 1)]
+    deaths = [Thinking() for _ in range(MAX_CONSECUTIVE_CRASHES + 1)]
     play(app, SUM, *deaths, "never")
     queued = await execute(alice, (await agent(alice, "calculate"))["id"])
     for thinking in deaths:

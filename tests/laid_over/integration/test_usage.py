@@ -64,7 +64,7 @@ async def settle(
     read, written = tokens or (30, 12)
     truth = UsageRecord(model, read, written, None if cost is None else Decimal(cost))
     async with database.write() as session:
-        await UsageRepository(session, user_id).settle(subject_id, FEATURE, truth)
+        await UsageRepository(session, user_id).record(subject_id, FEATURE, truth)
 
 
 async def balance(database: Database, user_id: UUID, at: datetime | None = None) -> Balance:
@@ -137,7 +137,7 @@ async def test_reservations_are_counted_by_feature(database: Database, user_id: 
 async def test_what_asked_no_model_used_nothing(database: Database, user_id: UUID) -> None:
     subject_id, _ = await reserve(database, user_id)
     async with database.write() as session:
-        await UsageRepository(session, user_id).settle(subject_id, FEATURE, None)
+        await UsageRepository(session, user_id).record(subject_id, FEATURE, None)
     assert await balance(database, user_id) == Balance(NOTHING, NOTHING, 0)
     assert await used(database, user_id) == []
 

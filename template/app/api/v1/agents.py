@@ -39,14 +39,14 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if state.is_server:
             await stack.enter_async_context(measuring(state.database, state.telemetry))
         state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
-        watch = open_execution_watch(state.database, state.events, state.notifier)
+        watch = open_execution_watch(state.database, state.streams, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
             workers = await stack.enter_async_context(open_workers(TOOL_PROCESSES))
             dependencies = RunDependencies(
                 settings,
                 state.database,
-                state.events,
+                state.streams,
                 state.ai,
                 toolbox,
                 state.budgets,

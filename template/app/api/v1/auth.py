@@ -8,10 +8,10 @@ from app.api.deps import (
     Auth,
     Cursor,
     DatabaseDep,
-    GateDep,
-    LettersDep,
+    EmailsDep,
     Limit,
     PasswordsDep,
+    RateLimitsDep,
     SessionUser,
     SettingsDep,
     Users,
@@ -43,15 +43,15 @@ KNOWN_DEVICE = "An access token of an earlier log-in, which may have expired: it
 
 
 async def password_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: LettersDep, gate: GateDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: EmailsDep, rate_limits: RateLimitsDep
 ) -> PasswordService:
-    return PasswordService(settings, database, passwords, emails, gate)
+    return PasswordService(settings, database, passwords, emails, rate_limits)
 
 
 async def email_service(
-    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: LettersDep, gate: GateDep
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: EmailsDep, rate_limits: RateLimitsDep
 ) -> EmailService:
-    return EmailService(settings, database, passwords, emails, gate)
+    return EmailService(settings, database, passwords, emails, rate_limits)
 
 
 async def session_service(database: DatabaseDep, user: SessionUser) -> SessionService:
@@ -64,8 +64,8 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users, emails: LettersDep, gate: GateDep) -> User:
-    await gate.register()
+async def register(data: UserCreate, users: Users, emails: EmailsDep, rate_limits: RateLimitsDep) -> User:
+    await rate_limits.register()
     user = await users.register(data)
     await emails.welcome(user.id, user.email)
     return user

@@ -32,10 +32,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         max_concurrent_replies=settings.max_concurrent_replies,
     )
     async with (
-        open_reply_watch(state.database, state.events) as state.reply_watch,
+        open_reply_watch(state.database, state.streams) as state.reply_watch,
         open_replies(
             state.database,
-            state.events,
+            state.streams,
             state.ai,
             heartbeat=state.heartbeat,
             supervisor=state.supervisor,
@@ -52,7 +52,7 @@ def chat_of(state: State, user_id: UUID) -> ChatService:
     return ChatService(
         state.chat_settings,
         state.database,
-        state.events,
+        state.streams,
         state.replies,
         state.reply_watch,
         chat_limits=state.chat_limits,

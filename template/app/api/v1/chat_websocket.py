@@ -57,21 +57,21 @@ class ChatSession:
         self._socket.check_room(frame.reply_id)
         reply = await self._chat.stop(frame.reply_id)
         if not self._socket.has(frame.reply_id):
-            self._socket.start(frame.reply_id, partial(self._tell_end, reply, frame.ref), frame.ref)
+            self._socket.start(frame.reply_id, partial(self._send_end, reply, frame.ref), frame.ref)
 
     def _follow(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
-        self._socket.start(exchange.reply.message.id, partial(self._tell_all, exchange, offset, ref), ref)
+        self._socket.start(exchange.reply.message.id, partial(self._send_events, exchange, offset, ref), ref)
 
-    async def _tell_all(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
+    async def _send_events(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
         async with aclosing(self._chat.follow(exchange, offset)) as progress:
             async for step in progress:
-                await self._tell(step, ref)
+                await self._send_event(step, ref)
 
-    async def _tell_end(self, reply: Reply, ref: str | None) -> None:
+    async def _send_end(self, reply: Reply, ref: str | None) -> None:
         end = await self._chat.wait(reply)
-        await self._tell(Progress(len(end.message.content), end), ref)
+        await self._send_event(Progress(len(end.message.content), end), ref)
 
-    async def _tell(self, step: Progress, ref: str | None) -> None:
+    async def _send_event(self, step: Progress, ref: str | None) -> None:
         """Silence is left to the pings of the protocol."""
         if step.event is not None:
             await self._socket.send({**step.event.model_dump(), "offset": step.offset}, ref)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, WebSocket
 from pydantic import TypeAdapter
 from starlette.datastructures import State
 
-from app.api.v1.executions import executions_of, following_of
+from app.api.v1.executions import execution_stream_of, executions_of
 from app.api.websockets import Socket, WebSocketEndpointDep
 from app.models.execution import Execution
 from app.schemas.execution import ApprovalAnswer, ExecutionCreate
@@ -51,7 +51,7 @@ class ExecutionSession:
 
     def __init__(self, state: State, socket: Socket) -> None:
         self._executions = executions_of(state, socket.user.id)
-        self._following = following_of(state, socket.user.id)
+        self._stream = execution_stream_of(state, socket.user.id)
         self._socket = socket
 
     async def __call__(self, frame: ExecutionFrame) -> None:
@@ -70,17 +70,17 @@ class ExecutionSession:
 
     async def follow(self, execution_id: UUID, sequence: int = 0, ref: str | None = None) -> None:
         """Raises NotFound."""
-        execution = await self._following.find(execution_id)
-        self._socket.start(execution_id, partial(self._tell_all, execution, sequence, ref), ref)
+        execution = await self._stream.find(execution_id)
+        self._socket.start(execution_id, partial(self._send_events, execution, sequence, ref), ref)
 
     async def _follow_unless(self, execution_id: UUID, ref: str | None) -> None:
         """Who follows it on this socket hears what comes of it in any case."""
         if not self._socket.has(execution_id):
-            execution = await self._following.find(execution_id)
+            execution = await self._stream.find(execution_id)
             await self.follow(execution_id, max(execution.last_sequence - 1, 0), ref)
 
-    async def _tell_all(self, execution: Execution, sequence: int, ref: str | None) -> None:
-        async with aclosing(self._following.follow(execution, sequence)) as progress:
+    async def _send_events(self, execution: Execution, sequence: int, ref: str | None) -> None:
+        async with aclosing(self._stream.follow(execution, sequence)) as progress:
             async for step in progress:
                 if step.event is not None:  # silence is left to the pings of the protocol
                     await self._socket.send(json.loads(step.event), ref)

@@ -21,20 +21,20 @@ def executions_of(state: State, user_id: UUID) -> ExecutionService:
     return ExecutionService(state.execution_settings, state.database, state.rate_limiter, state.notifier, user_id)
 
 
-def following_of(state: State, user_id: UUID) -> ExecutionStream:
-    return ExecutionStream(state.database, state.events, state.notifier, state.execution_watch, user_id)
+def execution_stream_of(state: State, user_id: UUID) -> ExecutionStream:
+    return ExecutionStream(state.database, state.streams, state.notifier, state.execution_watch, user_id)
 
 
 async def execution_service(request: Request, user: CurrentUser) -> ExecutionService:
     return executions_of(request.app.state, user.id)
 
 
-async def execution_following(request: Request, user: CurrentUser) -> ExecutionStream:
-    return following_of(request.app.state, user.id)
+async def execution_stream(request: Request, user: CurrentUser) -> ExecutionStream:
+    return execution_stream_of(request.app.state, user.id)
 
 
 Executions = Annotated[ExecutionService, Depends(execution_service)]
-Following = Annotated[ExecutionStream, Depends(execution_following)]
+ExecutionStreamDep = Annotated[ExecutionStream, Depends(execution_stream)]
 Status = Annotated[ExecutionStatus | None, Query()]
 AgentId = Annotated[UUID | None, Query(description="Only of this agent; then also what was delegated to it")]
 
@@ -54,11 +54,11 @@ async def read_execution(execution_id: UUID, executions: Executions) -> Executio
 
 @router.get("/{execution_id}/events", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
 async def stream_execution(
-    execution_id: UUID, following: Following, last_event_id: LastEventId = None
+    execution_id: UUID, stream: ExecutionStreamDep, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """What has happened, or what came after `Last-Event-ID`, and what happens, to its end. Leaving does not stop it."""
-    execution = await following.find(execution_id)
-    return event_stream(_frames(following.follow(execution, last_event_id or 0)))
+    execution = await stream.find(execution_id)
+    return event_stream(_frames(stream.follow(execution, last_event_id or 0)))
 
 
 @router.post("/{execution_id}/cancel")

@@ -51,8 +51,8 @@ class Reporter(logging.Handler):
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:
     """What structlog was told; nothing of a line that a library has put into words."""
-    told: Any = record.msg
-    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    event: Any = record.msg
+    return cast("dict[str, Any]", event) if isinstance(event, dict) else {}
 
 
 def _exception(found: Any) -> Any:

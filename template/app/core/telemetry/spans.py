@@ -14,9 +14,9 @@ _tracer = trace.get_tracer("app")
 @contextmanager
 def traced(name: str, **attributes: str) -> Generator[Span]:
     """What happens within it. The names of attributes have `_` for `.` here; they begin with `app.` there."""
-    told = {_key(attribute): value for attribute, value in attributes.items()}
+    keyed = {_key(attribute): value for attribute, value in attributes.items()}
     with _tracer.start_as_current_span(
-        name, attributes=told, record_exception=False, set_status_on_exception=False
+        name, attributes=keyed, record_exception=False, set_status_on_exception=False
     ) as span:
         try:
             yield span

@@ -23,8 +23,8 @@ def _begin(connection: Any, _cursor: Any, statement: str, _values: Any, context:
     """With the statement, which has places for values in it, and not the values."""
     if trace.get_current_span().is_recording():
         verb = statement.split(maxsplit=1)[0].upper()
-        told = {"db.system.name": connection.dialect.name, "db.operation.name": verb, "db.query.text": statement}
-        context.telemetry_span = _tracer.start_span(verb, kind=SpanKind.CLIENT, attributes=told)
+        attributes = {"db.system.name": connection.dialect.name, "db.operation.name": verb, "db.query.text": statement}
+        context.telemetry_span = _tracer.start_span(verb, kind=SpanKind.CLIENT, attributes=attributes)
 
 
 def _end(_connection: Any, _cursor: Any, _statement: str, _values: Any, context: Any, _many: bool) -> None:

@@ -36,7 +36,7 @@ class ApiKeyService:
             row = await ApiKeyRepository(session, self._user.id).create(
                 name=data.name,
                 scopes=sorted(set(data.scopes)),
-                start=key[:SHOWN_CHARACTERS],
+                prefix=key[:SHOWN_CHARACTERS],
                 hashed_key=fingerprint(key),
                 expires_at=now() + timedelta(days=data.expires_in_days),
             )

@@ -30,14 +30,14 @@ class RefreshSuperseded(Unauthenticated):
 
 
 class AuthService:
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords, gate: RateLimits) -> None:
+    def __init__(self, settings: Settings, database: Database, passwords: Passwords, rate_limits: RateLimits) -> None:
         self._lifetime = timedelta(minutes=settings.access_token_expire_minutes)
         self._idle = timedelta(days=settings.refresh_token_expire_days)
         self._longest = timedelta(days=settings.session_max_days)
         self._tokens = AccessTokens(settings)
         self._database = database
         self._passwords = passwords
-        self.gate = gate
+        self.rate_limits = rate_limits
 
     async def login(
         self, email: str, password: str, user_agent: str | None, previous_token: str | None = None
@@ -45,16 +45,18 @@ class AuthService:
         """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
         address = normalize_email(email)
         account = address or email
-        await self.gate.log_in()
+        await self.rate_limits.log_in()
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
         device = self._known_device(user, previous_token)
-        await self.gate.guess_password(account, device)  # as it is stored, so that no other way to write it counts anew
+        await self.rate_limits.count_password_attempt(
+            account, device
+        )  # as it is stored, so that no other way to write it counts anew
         known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self.gate.guessed_password(user.email, device)
+        await self.rate_limits.clear_password_attempts(user.email, device)
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
@@ -62,7 +64,7 @@ class AuthService:
 
         Raises TooManyRequests.
         """
-        await self.gate.refresh()
+        await self.rate_limits.refresh()
         hashed = fingerprint(token)
         async with self._database.write() as session:
             tokens = RefreshTokenRepository(session)

@@ -26,35 +26,35 @@ class EmailService:
         database: Database,
         passwords: Passwords,
         emails: AccountEmails,
-        gate: RateLimits,
+        rate_limits: RateLimits,
     ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
         self._emails = emails
-        self._gate = gate
+        self._rate_limits = rate_limits
 
     async def resend(self, user: Principal) -> None:
         """Raises TooManyRequests."""
-        await self._gate.mail()
+        await self._rate_limits.mail()
         if not user.email_verified:
             await self._emails.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email, user.credential_id)
+        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.password, known, user.email):
             log.warning("e-mail not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email, user.credential_id)
-        await self._gate.mail()
+        await self._rate_limits.clear_password_attempts(user.email, user.credential_id)
+        await self._rate_limits.mail()
         await self._emails.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
         """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
-        await self._gate.use_token()
+        await self._rate_limits.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
             async with self._database.write(user_id) as session:

@@ -31,23 +31,23 @@ class PasswordService:
         database: Database,
         passwords: Passwords,
         emails: AccountEmails,
-        gate: RateLimits,
+        rate_limits: RateLimits,
     ) -> None:
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
         self._emails = emails
-        self._gate = gate
+        self._rate_limits = rate_limits
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
         """Ends the person's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
-        await self._gate.guess_password(user.email, user.credential_id)
+        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.current_password, known, user.email):
             log.warning("password not changed", user_id=str(user.id))
             raise WrongPassword
-        await self._gate.guessed_password(user.email, user.credential_id)
+        await self._rate_limits.clear_password_attempts(user.email, user.credential_id)
         hashed = await self._passwords.hash(data.new_password, user.email)
         async with self._database.write(user.id) as session:
             users = UserRepository(session)
@@ -62,12 +62,12 @@ class PasswordService:
 
     async def forgot(self, email: str) -> None:
         """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
-        await self._gate.mail()
+        await self._rate_limits.mail()
         await self._emails.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
         """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
-        await self._gate.use_token()
+        await self._rate_limits.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
         hashed = await self._passwords.hash(data.password, str(user_id))
         async with self._database.write(user_id) as session:
@@ -80,6 +80,6 @@ class PasswordService:
             await SessionRepository(session, user_id).end_all()
             await ApiKeyRepository(session, user_id).delete_all()
             await tokens.void()
-        await self._gate.guessed_password(user.email)
+        await self._rate_limits.clear_password_attempts(user.email)
         log.info("password reset", user_id=str(user_id))
         await self._emails.notify(user.email, _CHANGED)

@@ -75,4 +75,4 @@ async def expire(database: Database, notifier: ExecutionNotifier) -> None:
         with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
             async with database.write(user_id) as session:
                 chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
-            notifier.tell(*(execution.id for execution in chain))
+            notifier.notify(*(execution.id for execution in chain))

@@ -16,7 +16,7 @@ class RunDependencies:
 
     settings: ExecutionSettings
     database: Database
-    events: TextStreams
+    streams: TextStreams
     ai: ModelGateway
     toolbox: Toolbox
     budgets: Budgets

@@ -27,7 +27,7 @@ def serialize_event(event: ExecutionEvent) -> str:
     return json.dumps(known | event.data, ensure_ascii=False)
 
 
-def told_delta(execution_id: UUID, sequence: int, text: str) -> str:
+def serialize_delta(execution_id: UUID, sequence: int, text: str) -> str:
     return ModelDelta(sequence=sequence, execution_id=execution_id, text=text).model_dump_json()
 
 

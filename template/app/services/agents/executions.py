@@ -66,7 +66,7 @@ class ExecutionService:
         )
         async with self._database.write(self._user_id) as session:
             execution = await self._begin(session, agent_id, data, key)
-        self._notifier.tell()
+        self._notifier.notify()
         note(execution_id=str(execution.id))
         return read(execution)
 
@@ -101,19 +101,19 @@ class ExecutionService:
             changed = await self._cancel(session, executions, execution)
             if changed and above:
                 report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
-        self._notifier.tell(*changed, *(ancestor.id for ancestor in above))
+        self._notifier.notify(*changed, *(ancestor.id for ancestor in above))
         return read(execution)
 
     async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
         """Raises NotFound, Conflict."""
         async with self._database.write(self._user_id) as session:
             chain = await Approvals(session, self._user_id).answer(id, data)
-        self._notifier.tell(*(execution.id for execution in chain))
+        self._notifier.notify(*(execution.id for execution in chain))
         return read(chain[-1])
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
-        await executions.hold_owner(alone=True)  # else two that count at once would not see each other
+        await executions.lock_owner(exclusive=True)  # else two that count at once would not see each other
         if key:
             asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)

@@ -44,21 +44,21 @@ class LeaseLost(Exception):
 
 
 class Journal:
-    def __init__(self, database: Database, events: TextStreams, execution: Execution, run_id: UUID) -> None:
+    def __init__(self, database: Database, streams: TextStreams, execution: Execution, run_id: UUID) -> None:
         self.is_open = True
         """Until the execution ends or waits."""
         self.is_patient = True
         """Whether a database that fails is tried again for ever; else only a few times, as when the process stops."""
         self._database = database
-        self._events = events
+        self._streams = streams
         self._execution = execution
         self._run_id = run_id
         self._noted: list[NewEvent] = []
-        self._above: list[NewEvent] = []
-        self._spent: list[UsageRecord] = []
+        self._noted_above: list[NewEvent] = []
+        self._used: list[UsageRecord] = []
         self._began = monotonic()
         self._seconds = execution.seconds
-        events.open(run_id)
+        streams.open(run_id)
 
     @property
     def sequence(self) -> int:
@@ -77,30 +77,30 @@ class Journal:
         )
 
     @property
-    def _losses(self) -> int:
+    def _consecutive_crashes(self) -> int:
         """Only a step that is done is a step forward."""
-        return 0 if any(event.entry for event in self._noted) else self._execution.losses
+        return 0 if any(event.entry for event in self._noted) else self._execution.consecutive_crashes
 
     def note(
-        self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_above: bool = False
+        self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_to_ancestors: bool = False
     ) -> None:
-        """`also_above`: for those, too, who follow the executions that this one is a part of."""
+        """`also_to_ancestors`: for those, too, who follow the executions that this one is a part of."""
         self._noted.append(new(event, None if entry is None else stored(entry)))
-        if also_above:
-            self._above.append(new(event))
+        if also_to_ancestors:
+            self._noted_above.append(new(event))
 
-    def spend(self, spent: ModelUsage) -> None:
+    def add_usage(self, used: ModelUsage) -> None:
         """On one request to a model, which may have failed."""
         execution = self._execution
         execution.steps += 1
-        execution.input_tokens += spent.input_tokens
-        execution.output_tokens += spent.output_tokens
-        execution.cost = add_costs(execution.cost, spent.cost)
-        self._spent.append(UsageRecord(spent.model, spent.input_tokens, spent.output_tokens, spent.cost))
+        execution.input_tokens += used.input_tokens
+        execution.output_tokens += used.output_tokens
+        execution.cost = add_costs(execution.cost, used.cost)
+        self._used.append(UsageRecord(used.model, used.input_tokens, used.output_tokens, used.cost))
 
-    def say(self, text: str) -> None:
+    def stream_text(self, text: str) -> None:
         """To those who listen now: a piece of what the model says."""
-        self._tell({"sequence": self.sequence, "text": text})
+        self._publish({"sequence": self.sequence, "text": text})
 
     async def commit(self, rows: Rows = tuple) -> None:
         """Raises Lost."""
@@ -119,12 +119,12 @@ class Journal:
     async def release(self) -> None:
         """Another run may go on from what was stored, at once. What was used since then is counted all the same."""
         with CancelScope(shield=True), suppress(LeaseLost):
-            await self._transact(self._give_back)
+            await self._transact(self._release_run)
             self._count()
 
     def close(self) -> None:
         """Those who listen look at what is stored."""
-        self._events.close(self._run_id, "")
+        self._streams.close(self._run_id, "")
 
     async def _store(self, rows: Rows, **values: Any) -> None:
         """Nothing cuts it: what may be stored and may not would be noted twice."""
@@ -134,25 +134,25 @@ class Journal:
             await self._transact(partial(self._write, sequence, values, rows))
         self._count()
         execution.last_sequence = sequence
-        self._noted, self._above, self._spent = [], [], []
+        self._noted, self._noted_above, self._used = [], [], []
         self._seconds, self._began = execution.seconds, monotonic()
-        self._tell({"sequence": sequence})
+        self._publish({"sequence": sequence})
 
     async def _write(self, sequence: int, values: dict[str, Any], rows: Rows, session: AsyncSession) -> None:
         execution, runs = self._execution, RunRepository(session)
-        await runs.hold_user(execution.user_id)
-        is_told_above = bool(self._above) or "finished_at" in values
-        ancestors: Sequence[Execution] = await runs.lock_ancestors(execution) if is_told_above else ()
+        await runs.lock_user(execution.user_id)
+        reaches_ancestors = bool(self._noted_above) or "finished_at" in values
+        ancestors: Sequence[Execution] = await runs.lock_ancestors(execution) if reaches_ancestors else ()
         totals = {name: getattr(execution, name) for name in TOTALS}
-        changes = {"last_sequence": sequence, "losses": self._losses, **totals, **values}
+        changes = {"last_sequence": sequence, "consecutive_crashes": self._consecutive_crashes, **totals, **values}
         if not await runs.advance(execution.id, self._run_id, execution.last_sequence, changes):
             await self._check_stored(runs, sequence, values)
             return
         await runs.add_events(execution.id, execution.last_sequence, self._noted)
-        await self._settle(session)
+        await self._record_usage(session)
         session.add_all(rows())
         for ancestor in ancestors:
-            append(session, ancestor, *self._above)
+            append(session, ancestor, *self._noted_above)
         if ancestors and "finished_at" in values:
             report_end(session, execution, values, ancestors[-1])
 
@@ -163,21 +163,21 @@ class Journal:
         if (await runs.states([id])).get(id) != ExecutionState(sequence, run_id, status):
             raise LeaseLost
 
-    async def _give_back(self, session: AsyncSession) -> None:
+    async def _release_run(self, session: AsyncSession) -> None:
         runs = RunRepository(session)
-        await runs.hold_user(self._execution.user_id)
-        for used in self._spent:
+        await runs.lock_user(self._execution.user_id)
+        for used in self._used:
             await runs.add_usage(self._execution.id, used)
-        await self._settle(session)
+        await self._record_usage(session)
         await ReservationRepository(session).release([self._execution.id])
         await runs.release(self._execution.id, self._run_id)
 
-    async def _settle(self, session: AsyncSession) -> None:
-        for used in self._spent:
-            await UsageRepository(session, self._execution.user_id).settle(self._execution.id, FEATURE, used)
+    async def _record_usage(self, session: AsyncSession) -> None:
+        for used in self._used:
+            await UsageRepository(session, self._execution.user_id).record(self._execution.id, FEATURE, used)
 
     def _count(self) -> None:
-        for used in self._spent:
+        for used in self._used:
             count(FEATURE, used)
 
     async def _transact(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
@@ -194,5 +194,5 @@ class Journal:
             log.exception("execution given up", **subject)
             raise LeaseLost from None
 
-    def _tell(self, news: dict[str, Any]) -> None:
-        self._events.append(self._run_id, json.dumps(news) + "\n")
+    def _publish(self, news: dict[str, Any]) -> None:
+        self._streams.append(self._run_id, json.dumps(news) + "\n")

@@ -19,7 +19,7 @@ class ExecutionNotifier:
         self.at_stop: list[Callable[[], None]] = []
         self._waiting = defaultdict[UUID, Waiters](Waiters)
 
-    def tell(self, *execution_ids: UUID | None) -> None:
+    def notify(self, *execution_ids: UUID | None) -> None:
         """Something happened in these, which no run tells."""
         self.work.set()
         for id in execution_ids:
@@ -33,7 +33,7 @@ class ExecutionNotifier:
 
     def stop(self) -> None:
         self.stopping = True
-        self.tell(*self._waiting)
+        self.notify(*self._waiting)
         for call in self.at_stop:
             call()
 

@@ -23,7 +23,7 @@ from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
 from app.services.ai import AssistantMessage, ModelFailure, Prompt
 
-MOST_LOSSES = 5
+MAX_CONSECUTIVE_CRASHES = 5
 """So many processes may die in a row without a step forward: what kills them may be the execution itself."""
 
 log = structlog.stdlib.get_logger("app.executions")
@@ -47,7 +47,7 @@ class Run:
         self._execution = claim.execution
         self._history = claim.history
         self._user_is_active = claim.user_is_active
-        self._journal = Journal(dependencies.database, dependencies.events, claim.execution, claim.run_id)
+        self._journal = Journal(dependencies.database, dependencies.streams, claim.execution, claim.run_id)
         self._scope = CancelScope()
 
     async def __call__(self) -> None:
@@ -66,9 +66,9 @@ class Run:
             if self._journal.is_open:
                 await self._journal.release()
             self._journal.close()
-            self._dependencies.notifier.tell(self._execution.id, self._execution.parent_id)
+            self._dependencies.notifier.notify(self._execution.id, self._execution.parent_id)
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         """Ends it at once; what was stored stays."""
         self._journal.is_patient = False
         self._scope.cancel()
@@ -114,8 +114,10 @@ class Run:
             raise AccountInactive("The account was deactivated.")
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
-        if self._execution.losses > MOST_LOSSES:
-            raise LimitReached(f"{self._execution.losses} processes in a row died while they worked on this.")
+        if self._execution.consecutive_crashes > MAX_CONSECUTIVE_CRASHES:
+            raise LimitReached(
+                f"{self._execution.consecutive_crashes} processes in a row died while they worked on this."
+            )
         while self._journal.is_open and not self._dependencies.notifier.stopping:
             await self._step()
         if self._journal.is_open:
@@ -138,9 +140,9 @@ class Run:
         async with self._dependencies.ai.ask(prompt) as stream:
             try:
                 async for text in stream:
-                    self._journal.say(storable(text))
+                    self._journal.stream_text(storable(text))
             finally:
-                self._journal.spend(stream.usage)
+                self._journal.add_usage(stream.usage)
             message = _storable(stream.message)
         calls = self._transcript.add(message)
         self._journal.note(

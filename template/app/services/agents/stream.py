@@ -17,7 +17,7 @@ from app.core.watch import Watch, Watched, open_watch
 from app.models.execution import Execution, ExecutionEvent
 from app.repositories.execution import ExecutionRepository
 from app.repositories.execution_queue import ExecutionState, RunRepository, state_of
-from app.services.agents.events import serialize_event, told_delta
+from app.services.agents.events import serialize_delta, serialize_event
 from app.services.agents.notifier import ExecutionNotifier
 
 AT_ONCE = 500
@@ -59,10 +59,15 @@ class ExecutionStream:
     """
 
     def __init__(
-        self, database: Database, events: TextStreams, notifier: ExecutionNotifier, watch: ExecutionWatch, user_id: UUID
+        self,
+        database: Database,
+        streams: TextStreams,
+        notifier: ExecutionNotifier,
+        watch: ExecutionWatch,
+        user_id: UUID,
     ) -> None:
         self._database = database
-        self._events = events
+        self._streams = streams
         self._notifier = notifier
         self._watch = watch
         self._user_id = user_id
@@ -117,7 +122,7 @@ class ExecutionStream:
         self, execution_id: UUID, run_id: UUID, position: _Position, is_current: Callable[[], bool]
     ) -> AsyncGenerator[ExecutionProgress]:
         text = ""
-        async with aclosing(self._events.follow(run_id, position.offset)) as chunks:
+        async with aclosing(self._streams.follow(run_id, position.offset)) as chunks:
             async for chunk in chunks:
                 text += chunk.text
                 while "\n" in text:
@@ -126,7 +131,7 @@ class ExecutionStream:
                     if said["sequence"] > position.sequence:
                         return  # what is stored comes before what is said after it
                     if "text" in said and said["sequence"] == position.sequence:
-                        yield ExecutionProgress(position.sequence, "model.delta", told_delta(execution_id, **said))
+                        yield ExecutionProgress(position.sequence, "model.delta", serialize_delta(execution_id, **said))
                     position.offset, text = position.offset + len(line) + 1, rest
                 if chunk.end is not None:
                     position.ended = run_id
@@ -160,16 +165,16 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Ex
 
 @asynccontextmanager
 async def open_execution_watch(
-    database: Database, events: TextStreams, notifier: ExecutionNotifier
+    database: Database, streams: TextStreams, notifier: ExecutionNotifier
 ) -> AsyncGenerator[ExecutionWatch]:
     """What is followed in this process."""
 
-    def tell(id: UUID, before: ExecutionState | None) -> None:
+    def notify(id: UUID, before: ExecutionState | None) -> None:
         notifier.wake(id)
         if before and before.run_id:
-            events.nudge(before.run_id)
+            streams.nudge(before.run_id)
 
-    watch = Watch(partial(_states, database), tell)
+    watch = Watch(partial(_states, database), notify)
     notifier.at_stop.append(watch.tell_all)
     async with open_watch(watch):
         yield watch

@@ -76,7 +76,7 @@ class ToolCallHandler:
         expires_at = now() + self._dependencies.settings.approvals_last
         call, of = pending.call, self._execution.id
         requested = events.ApprovalRequested(**to_event_call(pending).model_dump(), of=of, expires_at=expires_at)
-        self._journal.note(requested, also_above=True)
+        self._journal.note(requested, also_to_ancestors=True)
 
         def approval() -> list[Approval]:
             return [

@@ -42,13 +42,13 @@ class Worker:
                 await self._turn()
             await self._rest()
 
-    def cut(self) -> None:
+    def cancel_runs(self) -> None:
         """Runs end at once."""
         for run in self.runs.values():
-            run.cut()
+            run.cancel()
 
     async def _turn(self) -> None:
-        await self._cut_lost()
+        await self._cancel_lost()
         room = (
             0 if self.dependencies.notifier.stopping else self.dependencies.settings.worker_concurrency - len(self.runs)
         )
@@ -63,7 +63,7 @@ class Worker:
                 await work.wait()
         work.clear()
 
-    async def _cut_lost(self) -> None:
+    async def _cancel_lost(self) -> None:
         """What was cancelled, or taken over because this process was thought dead."""
         if not self.runs:
             return
@@ -72,7 +72,7 @@ class Worker:
             mine = await RunRepository(session).of_process(self._heartbeat.id)
         for run_id in known.difference(mine):
             if run := self.runs.get(run_id):
-                run.cut()
+                run.cancel()
 
     async def _claim(self, room: int) -> Sequence[Claim]:
         claimant = Claimant(self._heartbeat.id, frozenset(self.runs), also_of_dead=self._heartbeat.can_detect_dead)
@@ -101,7 +101,7 @@ async def open_worker(
 ) -> AsyncGenerator[Worker]:
     """When the process stops, what it runs is left to others, or to the next start."""
     worker = Worker(dependencies, heartbeat)
-    heartbeat.works = True
+    heartbeat.is_worker = True
     await heartbeat.beat()
     async with AsyncExitStack() as stack:
         for name, work, seconds in (
@@ -119,7 +119,7 @@ async def open_worker(
             yield worker
         finally:
             await asyncio.wait({working}, timeout=shutdown.remaining())
-            worker.cut()
+            worker.cancel_runs()
             await working
 
 

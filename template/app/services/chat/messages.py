@@ -45,7 +45,7 @@ class ChatService:
         self,
         settings: ChatSettings,
         database: Database,
-        events: TextStreams,
+        streams: TextStreams,
         replies: Replies,
         watch: ReplyWatch,
         *,
@@ -57,7 +57,7 @@ class ChatService:
         self._replies = replies
         self._chat_limits = chat_limits
         self._user_id = user_id
-        self._following = ReplyStream(database, events, watch, user_id)
+        self._reply_stream = ReplyStream(database, streams, watch, user_id)
 
     async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
         """Stores the message and a pending reply, and lets the reply begin.
@@ -86,12 +86,12 @@ class ChatService:
         """
         if offset is None:
             yield Progress(0, _created(exchange))
-        async for step in self._following.follow(exchange.reply, offset or 0):
+        async for step in self._reply_stream.follow(exchange.reply, offset or 0):
             yield step
 
     async def wait(self, reply: Reply) -> ReplyEnd:
         """How it ended, once it has, with the reply as it was stored then."""
-        return await self._following.ended(reply)
+        return await self._reply_stream.ended(reply)
 
     async def stop(self, reply_id: UUID) -> Reply:
         """Asks for its end, which may have come already; it keeps the text that it has. Raises NotFound.
@@ -173,7 +173,7 @@ class ChatService:
     async def _after(self, message: Message, previous_id: UUID) -> Sequence[HistoryMessage]:
         """What was said before the message, once the previous reply has ended."""
         previous = await self.find(previous_id)
-        await self._following.ended(previous.reply)
+        await self._reply_stream.ended(previous.reply)
         async with self._database.read() as session:
             conversations = ConversationRepository(session, self._user_id)
             return await conversations.newest(message.conversation_id, HISTORY_MAX_MESSAGES, self._reach, message.id)

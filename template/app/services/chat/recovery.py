@@ -23,20 +23,20 @@ class ReplyRecovery:
     """
 
     def __init__(
-        self, database: Database, events: TextStreams, heartbeat: Heartbeat, speaks: Callable[[UUID], bool]
+        self, database: Database, streams: TextStreams, heartbeat: Heartbeat, is_active: Callable[[UUID], bool]
     ) -> None:
         self._database = database
-        self._events = events
+        self._streams = streams
         self._heartbeat = heartbeat
-        self._speaks = speaks
+        self._is_active = is_active
 
-    async def settle(self) -> None:
+    async def recover(self) -> None:
         if not self._heartbeat.can_detect_dead:
             return
         texts = await self._texts()
         if not texts:
             return
-        for id, text in (await self._events.texts(texts)).items():
+        for id, text in (await self._streams.texts(texts)).items():
             texts[id] = max(texts[id], text, key=len)
         async with self._database.write() as session:
             rows = await ReplyRepository(session).interrupt(self._heartbeat.id, texts)
@@ -50,11 +50,11 @@ class ReplyRecovery:
         """What is stored of each."""
         async with self._database.read() as session:
             replies = ReplyRepository(session)
-            ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._speaks(id)]
+            ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._is_active(id)]
             return await replies.texts(ids) if ids else {}
 
     def _announce(self, end: ReplyEnd) -> None:
         """To those who follow the reply, in whichever process."""
         log.warning("abandoned reply settled", reply_id=str(end.message.id), end=end.type)
-        self._events.open(end.message.id, end.message.content)
-        self._events.close(end.message.id, end.model_dump_json())
+        self._streams.open(end.message.id, end.message.content)
+        self._streams.close(end.message.id, end.model_dump_json())

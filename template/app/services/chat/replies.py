@@ -60,7 +60,7 @@ class _ActiveReply:
     log: TextStream
     stream: ModelStream | None = None
     scope: CancelScope = field(default_factory=CancelScope)
-    cut: MessageStatus = MessageStatus.interrupted
+    cancelled_status: MessageStatus = MessageStatus.interrupted
     """What it is if the scope is cancelled."""
     flushed: int = 0
     """Characters that are stored already."""
@@ -73,10 +73,10 @@ class _ActiveReply:
 class Replies:
     """Those that this process speaks."""
 
-    def __init__(self, database: Database, events: TextStreams, ai: ModelGateway, process_id: UUID) -> None:
+    def __init__(self, database: Database, streams: TextStreams, ai: ModelGateway, process_id: UUID) -> None:
         self.process_id = process_id
         self._database = database
-        self._events = events
+        self._streams = streams
         self._ai = ai
         self._tasks: set[asyncio.Task[None]] = set()
         self._active: dict[UUID, _ActiveReply] = {}
@@ -89,20 +89,20 @@ class Replies:
 
     def start(self, request: ReplyRequest) -> None:
         """The reply begins; its text is in the event log under its id."""
-        active = _ActiveReply(request, self._events.open(request.reply.id))
+        active = _ActiveReply(request, self._streams.open(request.reply.id))
         self._active[request.reply.id] = active
         task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def speaks(self, reply_id: UUID) -> bool:
+    def is_active(self, reply_id: UUID) -> bool:
         """Whether this process is going to end the reply."""
         return reply_id in self._active
 
     def stop(self, reply_id: UUID) -> None:
         """Ends a reply with the text that it has, if this process speaks it."""
         if active := self._active.get(reply_id):
-            active.cut = MessageStatus.stopped
+            active.cancelled_status = MessageStatus.stopped
             active.scope.cancel()
 
     async def flush(self) -> None:
@@ -137,26 +137,26 @@ class Replies:
             del self._active[active.request.reply.id]
 
     async def _answer(self, active: _ActiveReply) -> None:
-        outcome = await self._speak(active)
+        outcome = await self._generate(active)
         if outcome.code and outcome.status is MessageStatus.failed:
             note_failure(outcome.code)
-        if end := await self._settle(active, outcome):
-            self._events.close(active.request.reply.id, end.model_dump_json())
+        if end := await self._save_outcome(active, outcome):
+            self._streams.close(active.request.reply.id, end.model_dump_json())
 
-    async def _speak(self, active: _ActiveReply) -> Outcome:
+    async def _generate(self, active: _ActiveReply) -> Outcome:
         """The one part of a reply that can be cancelled: what was said is always stored."""
         try:
             with active.scope:
                 prompt = await self._retry(active.request.load_prompt, active, "read of a history")
                 async with self._ai.ask(prompt) as active.stream:
                     async for piece in active.stream:
-                        self._events.append(active.request.reply.id, storable(piece))
+                        self._streams.append(active.request.reply.id, storable(piece))
                 return active.outcome(MessageStatus.completed, active.stream.message.code)
         except Exception as error:
             return active.outcome(MessageStatus.failed, *_reason(error))
-        return active.outcome(active.cut)
+        return active.outcome(active.cancelled_status)
 
-    async def _settle(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
+    async def _save_outcome(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
         """Tries for as long as this process lives: what was said must not be lost with a connection.
 
         None when even that was not enough: another process, or the next one, finds what was flushed.
@@ -171,18 +171,18 @@ class Replies:
         return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(active.request.reply.id))
 
     async def _store(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
-        """How the reply ended: as it does now, or as it was settled by another process that took this one for dead."""
+        """How the reply ended: as it does now, or as it was finished by another process that took this one for dead."""
         reply = active.request.reply
         async with self._database.write(active.request.user_id) as session:
             conversations = ConversationRepository(session, active.request.user_id)
-            settled = await conversations.settle(reply.id, outcome)
-            if settled is None and (ended := await conversations.find_reply(reply.id)):
+            finished = await conversations.finish_reply(reply.id, outcome)
+            if finished is None and (ended := await conversations.find_reply(reply.id)):
                 return stored(ended).end
-            await UsageRepository(session, active.request.user_id).settle(reply.id, FEATURE, outcome.used)
+            await UsageRepository(session, active.request.user_id).record(reply.id, FEATURE, outcome.used)
         count(FEATURE, outcome.used)
-        if settled is None:
+        if finished is None:
             return deleted(reply.model_copy(update={"content": outcome.content})).end
-        return stored(settled).end
+        return stored(finished).end
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -197,7 +197,7 @@ def _reason(error: Exception) -> tuple[str, str]:
 @asynccontextmanager
 async def open_replies(
     database: Database,
-    events: TextStreams,
+    streams: TextStreams,
     ai: ModelGateway,
     *,
     heartbeat: Heartbeat,
@@ -205,11 +205,11 @@ async def open_replies(
     shutdown: Shutdown,
 ) -> AsyncGenerator[Replies]:
     """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
-    replies = Replies(database, events, ai, heartbeat.id)
-    flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
-    recovery = ReplyRecovery(database, events, heartbeat, replies.speaks)
+    replies = Replies(database, streams, ai, heartbeat.id)
+    flush_seconds = FLUSH_SECONDS if streams.outlives_its_process else ONLY_FLUSH_SECONDS
+    recovery = ReplyRecovery(database, streams, heartbeat, replies.is_active)
     async with (
-        supervisor.repeat("recovery of replies", recovery.settle, BEAT_SECONDS),
+        supervisor.repeat("recovery of replies", recovery.recover, BEAT_SECONDS),
         supervisor.repeat("flush of replies", replies.flush, flush_seconds),
     ):
         finishing = asyncio.create_task(_finish(replies, shutdown))

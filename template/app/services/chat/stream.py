@@ -54,9 +54,9 @@ class Progress:
 class ReplyStream:
     """The text comes from the events; where the watch has news, the row is looked at, which is the truth."""
 
-    def __init__(self, database: Database, events: TextStreams, watch: ReplyWatch, user_id: UUID) -> None:
+    def __init__(self, database: Database, streams: TextStreams, watch: ReplyWatch, user_id: UUID) -> None:
         self._database = database
-        self._events = events
+        self._streams = streams
         self._watch = watch
         self._user_id = user_id
 
@@ -85,7 +85,7 @@ class ReplyStream:
                 yield Progress(len(message.content), reply.end)
                 return
             newer = None
-            async with aclosing(self._events.follow(message.id, offset)) as chunks:
+            async with aclosing(self._streams.follow(message.id, offset)) as chunks:
                 async for chunk in chunks:
                     if chunk.end is not None:
                         yield _ended(chunk.end)
@@ -124,13 +124,13 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Re
 
 
 @asynccontextmanager
-async def open_reply_watch(database: Database, events: TextStreams) -> AsyncGenerator[ReplyWatch]:
+async def open_reply_watch(database: Database, streams: TextStreams) -> AsyncGenerator[ReplyWatch]:
     """What is followed in this process and spoken in others, whose events may be lost on their way."""
 
-    def tell(id: UUID, _before: ReplyState | None) -> None:
-        events.nudge(id)
+    def notify(id: UUID, _before: ReplyState | None) -> None:
+        streams.nudge(id)
 
-    watch = Watch(partial(_states, database), tell, first_pause=LONGEST_PAUSE, left_out=events)
+    watch = Watch(partial(_states, database), notify, first_pause=LONGEST_PAUSE, left_out=streams)
     async with open_watch(watch):
         yield watch
 

@@ -140,7 +140,7 @@ class Outbox:
                     await asyncio.sleep(pause)
         log.error("mail given up", subject=content.subject)
 
-    async def settle(self, grace_seconds: float | None = None) -> None:
+    async def drain(self, grace_seconds: float | None = None) -> None:
         """Wait for what has been begun; what takes longer is given up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
@@ -196,7 +196,7 @@ async def open_outbox(settings: Settings, shutdown: Shutdown, rate_limiter: Rate
     try:
         yield outbox
     finally:
-        await outbox.settle(shutdown.remaining())
+        await outbox.drain(shutdown.remaining())
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -29,7 +29,7 @@ class Heartbeat:
 
     def __init__(self, database: Database, is_server: bool) -> None:
         self.id: UUID = uuid7()
-        self.works = False
+        self.is_worker = False
         """Whether this process does what others queue."""
         self._database = database
         self._is_server = is_server
@@ -46,7 +46,7 @@ class Heartbeat:
 
     async def beat(self) -> None:
         async with self._database.write() as session:
-            await ProcessRepository(session).beat(self.id, is_server=self._is_server, works=self.works)
+            await ProcessRepository(session).beat(self.id, is_server=self._is_server, is_worker=self.is_worker)
         now = monotonic()
         if now - self._last >= process.DEAD_SECONDS:
             self._steady_since = now

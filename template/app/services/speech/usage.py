@@ -81,5 +81,5 @@ class Meter:
         finally:
             with CancelScope(shield=True):
                 async with self._database.write(self._user_id) as session:
-                    await UsageRepository(session, self._user_id).settle(subject_id, FEATURE, job.used)
+                    await UsageRepository(session, self._user_id).record(subject_id, FEATURE, job.used)
             count(FEATURE, job.used)

@@ -10,9 +10,9 @@ _cost = meter.create_counter("app.cost", "USD", "What providers cost, as far as 
 def count(feature: str, used: UsageRecord | None) -> None:
     if used is None:
         return
-    told = {"app.feature": feature, "app.model": used.model}
+    attributes = {"app.feature": feature, "app.model": used.model}
     for kind, tokens in (("input", used.input_tokens), ("output", used.output_tokens)):
         if tokens:
-            _tokens.add(tokens, {**told, "app.token.type": kind})
+            _tokens.add(tokens, {**attributes, "app.token.type": kind})
     if used.cost:
-        _cost.add(float(used.cost), told)
+        _cost.add(float(used.cost), attributes)
