@@ -1,9 +1,9 @@
-"""Which database Alembic changes, and how it compares it with the models. The `db` commands and `alembic` come here.
+"""Tells Alembic which database to change and how to compare it with the models, for the `db` commands and `alembic`.
 
 `config.attributes` may hold `settings`, in place of those of the environment, and `drop`, as `alembic -x drop` does.
 
-The database keeps the newest revision of every branch. Alembic alone would keep those that no other depends on, and
-what is applied of the base could not be told once a feature that depends on it is switched off, and its files are gone.
+The database stores the newest revision of every branch. Alembic alone would store only those that no other depends on:
+once a feature is switched off and its files are gone, nobody could tell what was applied of the base it depends on.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from app.core.migrations import switched_off
 from app.models.base import Base
 
 TURN = 7_239_145_006_411
-"""The advisory lock of PostgreSQL that whoever changes the schema holds."""
+"""Names the advisory lock of PostgreSQL that a process holds while it changes the schema."""
 
 VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
@@ -41,12 +41,12 @@ applied: list[str] = []
 
 
 def include_name(name: str | None, kind: str, parents: Mapping[Any, str | None]) -> bool:
-    """Tables that no model owns stay: they may be those of a feature that was switched off."""
+    """Leaves tables alone that no model owns, unless `drop` is set: a feature that was switched off may own them."""
     return kind != "table" or drop or parents["schema_qualified_table_name"] in tables
 
 
 def render_item(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:
-    """A type of the application is written as what it is in the database: revisions do not import what may change."""
+    """Writes a type of the application as what it is in the database: revisions do not import what may change."""
     if kind != "type":
         return False
     if type(item) is JSONB:  # which Alembic writes with a name that it does not import
@@ -60,7 +60,7 @@ def render_item(kind: str, item: Any, autogenerate: AutogenContext) -> str | Lit
 
 
 def complete(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
-    """Of the project's revisions: one without changes is not written, another depends on what it touches."""
+    """Completes a new revision of the project: drops it if nothing changed, else lets it depend on what it touches."""
     [directive] = directives
     if not str(directive.head).startswith("project@") or directive.upgrade_ops is None:
         return
@@ -72,9 +72,9 @@ def complete(_context: MigrationContext, _revision: object, directives: list[Mig
 
 
 def dependencies(touched: set[str]) -> list[str]:
-    """The newest revisions of the branches that made these tables or those they refer to, else of the base.
+    """Returns the newest revisions of the branches that made these tables or those they refer to, else of the base.
 
-    Not of every branch: a revision could not be read any more once a feature that it has no need of is switched off.
+    With those of every branch, a revision could not be read once a feature that it does not need is switched off.
     """
     targets = {key.column.table.name for name in touched if name in tables for key in tables[name].foreign_keys}
     branches = {
@@ -82,7 +82,7 @@ def dependencies(touched: set[str]) -> list[str]:
     }
     newest = {branch: head.revision for head in script.get_revisions(script.get_heads()) for branch in labels(head)}
     found = {newest[branch] for branch in branches - {"project"} or {"base"}}
-    # One that another depends on is said already, and Alembic would count it twice.
+    # One that another depends on is implied by that, and Alembic would count it twice.
     return sorted(found - {older for name in found for older in up_to(name) if older != name})
 
 
@@ -104,7 +104,7 @@ def note(ctx: object, step: MigrationInfo, heads: object, run_args: object) -> N
 
 options: dict[str, Any] = {
     "target_metadata": Base.metadata,
-    # Not on SQLite alone: a revision that was written on PostgreSQL must work there too.
+    # On PostgreSQL, too: a revision that was written there must also work on SQLite.
     "render_as_batch": True,
     "transactional_ddl": True,
     "include_name": include_name,
@@ -129,7 +129,7 @@ def migrate(connection: sa.Connection) -> None:
 
 
 def show_what_alembic_stores(connection: sa.Connection) -> set[str]:
-    """Takes away the other rows, and returns those of features that were switched off."""
+    """Deletes the rows that Alembic would not store, and returns those of features that were switched off."""
     stored = rows(connection)
     gone = config.attributes["switched_off"] = switched_off(stored)
     known = {found.revision for found in script.get_revisions(tuple(stored - gone))}
@@ -153,7 +153,7 @@ def rows(connection: sa.Connection) -> set[str]:
 
 
 def up_to(revision: str) -> set[str]:
-    """With what it depends on."""
+    """Returns a revision and all that it depends on."""
     return {found.revision for found in script.iterate_revisions(revision, "base")}
 
 
@@ -163,9 +163,9 @@ def predecessors(found: Script) -> set[str]:
 
 
 def suspend_foreign_keys(connection: sa.Connection) -> None:
-    """SQLite changes a table by replacing it, and to drop the old one would delete the rows that refer to it.
+    """Suspends foreign keys on SQLite, which replaces a table to change it: dropping it would delete referring rows.
 
-    Sent past SQLAlchemy, which would begin a transaction, in which the pragma does nothing.
+    The pragma bypasses SQLAlchemy, which would begin a transaction, in which it does nothing.
     """
     cursor = connection.connection.cursor()
     cursor.execute("PRAGMA foreign_keys=OFF")
@@ -179,7 +179,7 @@ def check_foreign_keys(connection: sa.Connection) -> None:
 
 
 def unlimited(settings: Settings) -> Settings:
-    """A migration takes as long as it takes, and waits for one that another process has begun."""
+    """Lifts the time limits: a migration may take long, and waits for one that another process has begun."""
     if settings.database_url.get_backend_name() == "sqlite":
         return settings
     return settings.model_copy(update={"database_statement_timeout": 0, "database_lock_timeout": 0})
@@ -191,7 +191,7 @@ async def online(settings: Settings) -> None:
 
 
 def offline(settings: Settings) -> None:
-    """Print the statements, for `alembic upgrade heads --sql`."""
+    """Prints the statements, for `alembic upgrade heads --sql`."""
     url = settings.database_url.render_as_string(hide_password=False)
     context.configure(url=url, literal_binds=True, **options)
     with context.begin_transaction():

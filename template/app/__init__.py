@@ -1,3 +1,3 @@
-"""The application. Calls go down only: api, services, repositories, models, core."""
+"""Contains the application. A layer calls only those below it: api, services, repositories, models, core."""
 
 __version__ = "0.1.0"

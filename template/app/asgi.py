@@ -1,4 +1,4 @@
-"""What servers import: `app.asgi:app`. The one place that reads settings at import."""
+"""Offers `app.asgi:app` to servers. It is the only module that reads settings at import."""
 
 import gc
 import sys
@@ -20,12 +20,12 @@ app = create_app(settings, is_server=True)
 
 
 def developed() -> FastAPI:
-    """Returns what `dev` serves: a migration that was just written is said, and does not end it."""
+    """Returns the application for `dev`, which logs a migration that is not applied and goes on."""
     app.state.is_developed = True
     return app
 
 
-# What has been imported stays, and requests leave little that only the collector could free: looking for it as often as
-# Python does by itself takes an eighth of a busy server's time.
+# What has been imported stays, and requests leave few reference cycles: collecting them as often as Python does by
+# default takes an eighth of a busy server's time.
 gc.freeze()
 gc.set_threshold(5_000, 20, 100)

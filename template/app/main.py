@@ -35,7 +35,7 @@ from app.services.usage.budgets import open_budgets
 
 
 def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
-    """A server, unlike a command, is the only one on its database unless REDIS_URL is set."""
+    """Creates the application. A server, unlike a command, must be the only one on its database without REDIS_URL."""
     local = settings.environment == "local"
     app = FastAPI(
         title=settings.app_name,
@@ -46,7 +46,7 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the host, and behind a proxy the scheme, that the client sent
         openapi_url="/openapi.json" if local else None,
-        # Its logs would quote errors. Whether anything is sent, and where to, `open_telemetry` decides.
+        # The framework's logs would quote errors. `open_telemetry` decides whether anything is sent, and where to.
         telemetry={"logs": False, "operation_spans": False, "auto_configure": False, "exclude": is_probe},
     )
     app.state.settings, app.state.scopes, app.state.is_server = settings, scopes, is_server
@@ -60,7 +60,7 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """What the whole application shares. What a feature opens, its router's lifespan opens, inside this one."""
+    """Opens what the whole application shares. A router's lifespan, inside this one, opens what its feature needs."""
     state, settings = app.state, app.state.settings
     state.supervisor = supervisor = Supervisor()
     async with (
@@ -100,7 +100,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
-    """The one that is added last sees a request first."""
+    """Adds the middleware, of which the last one added sees a request first."""
     app.add_middleware(JsonLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(Problems)

@@ -1,1 +1,1 @@
-"""What every layer may use: settings, database, security, streams, errors."""
+"""Holds what every layer may use: settings, database, security, streams, errors."""

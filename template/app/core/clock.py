@@ -1,4 +1,4 @@
-"""The database's clock: processes on several machines agree on it, whatever their own clocks say."""
+"""Reads the database's clock, on which processes of several machines agree, whatever their own clocks say."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.types import DateTime
 
 
 class seconds_ago(FunctionElement[datetime]):
-    """So many seconds before now, as the database knows it. Compares with every column of times."""
+    """Stands in SQL for the database's time `seconds` ago, which can be compared with every column of times."""
 
     inherit_cache = True
     type = DateTime(timezone=True)
@@ -26,6 +26,6 @@ def _on_postgresql(element: seconds_ago, compiler: Any, **options: Any) -> str:
 
 @compiles(seconds_ago, "sqlite")
 def _on_sqlite(element: seconds_ago, compiler: Any, **options: Any) -> str:
-    """In the form in which times are stored there."""
+    """Writes the time in the form in which SQLite stores times, which it compares as text."""
     seconds = compiler.process(element.clauses, **options)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', (-{seconds}) || ' seconds')"

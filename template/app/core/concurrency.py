@@ -1,4 +1,4 @@
-"""How many of something a user may hold at once: counted in Redis for all processes, or in this one."""
+"""Limits how many of something a user may hold at once, counted in Redis for all processes, or else in this one."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from app.core.periodic import repeat
 
 RENEW_SECONDS = 30.0
 LEASE_SECONDS = 90
-"""What is not renewed for so long counts no more: its process is dead."""
+"""Limits the life of a lease; one that is not renewed for so long no longer counts, since its process is dead."""
 AT_ONCE = 500
 
 _TAKE = """
@@ -25,7 +25,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
-"""By Redis's clock: those of several machines may differ."""
+"""Takes or renews a slot, and returns 0 if none is free. It uses Redis's clock, since those of machines may differ."""
 
 _RENEW = """
 local till = tonumber(redis.call('TIME')[1]) + ARGV[1]
@@ -34,7 +34,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
 
 Client = Any
-"""Of redis-py, whose own types are incomplete."""
+"""Stands for the client of redis-py, whose own types are incomplete."""
 Renew = Callable[[], Awaitable[None]]
 
 log = structlog.stdlib.get_logger("app.slots")
@@ -45,7 +45,7 @@ class TooManyAtOnce(AppError):
 
 
 class ConcurrencyLimit:
-    """A limit of 0 is none. While Redis is down each process counts for itself."""
+    """Counts the slots that users hold; a limit of 0 is none. While Redis is down, each process counts only its own."""
 
     def __init__(self, redis: Client | None, key: str, limit: int) -> None:
         self._redis = redis
@@ -53,11 +53,11 @@ class ConcurrencyLimit:
         self._limit = limit
         self._own = Counter[str]()
         self._held: dict[str, str] = {}
-        """Whose each slot is."""
+        """Maps each slot that this process holds to its user."""
 
     @asynccontextmanager
     async def acquire(self, who: str) -> AsyncGenerator[Renew]:
-        """Within it one more is held, if it is renewed: by `renew`, or by what is yielded. Raises TooManyAtOnce."""
+        """Holds a slot for the block, as long as `renew` or the yielded function renews it. Raises TooManyAtOnce."""
         slot = str(uuid4())
 
         async def renew() -> None:
@@ -66,7 +66,7 @@ class ConcurrencyLimit:
         self._own[who] += 1
         try:
             if self._limit and (self._own[who] > self._limit or not await self._take(who, slot)):
-                raise TooManyAtOnce(f"You have {self._limit} open already, which is as many as there may be.")
+                raise TooManyAtOnce(f"You already have {self._limit} open, which is the limit; close one first.")
             self._held[slot] = who
             yield renew
         finally:
@@ -77,7 +77,7 @@ class ConcurrencyLimit:
             await self._give_back(who, slot)
 
     async def renew(self) -> None:
-        """All that this process holds, some hundreds of users in a round trip."""
+        """Renews all slots that this process holds, those of AT_ONCE users in each round trip."""
         slots = defaultdict[str, list[str]](list)
         for slot, who in self._held.items():
             slots[who].append(slot)
@@ -95,7 +95,7 @@ class ConcurrencyLimit:
         await self._ask("execute", on=pipeline)
         for who, held in slots.items():
             for slot in held:
-                if slot not in self._held:  # it was given back meanwhile
+                if slot not in self._held:  # released during the renewal, which took it again
                     await self._give_back(who, slot)
 
     async def _take(self, who: str, slot: str) -> bool:
@@ -106,7 +106,7 @@ class ConcurrencyLimit:
         await self._ask("zrem", f"{self._key}:{who}", slot)
 
     async def _ask(self, command: str, *arguments: Any, on: Client = None) -> Any:
-        """None without Redis."""
+        """Runs a command. Returns None without Redis or a limit, and while Redis is down."""
         if self._redis is None or not self._limit:
             return None
         from redis.exceptions import RedisError
@@ -114,13 +114,13 @@ class ConcurrencyLimit:
         try:
             return await getattr(on or self._redis, command)(*arguments)
         except (RedisError, OSError) as error:
-            log.warning("redis is down, each process counts for itself", error=type(error).__name__)
+            log.warning("redis is down, concurrency is limited by each process", error=type(error).__name__)
             return None
 
 
 @asynccontextmanager
 async def open_concurrency_limit(redis: Client | None, key: str, limit: int) -> AsyncGenerator[ConcurrencyLimit]:
-    """Renewed for as long as it is open."""
+    """Opens a limit, and renews its slots for as long as it is open."""
     slots = ConcurrencyLimit(redis, key, limit)
     async with repeat("slots", slots.renew, RENEW_SECONDS):
         yield slots

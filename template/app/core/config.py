@@ -1,4 +1,4 @@
-"""Settings that an operator may change. Features keep theirs in a small class in their own files."""
+"""Reads the settings that an operator may change. Features keep theirs in a small class in their own files."""
 
 import os
 import re
@@ -30,9 +30,9 @@ _DRIVERS = {
 }
 
 _OTHER_NAMES = {"bedrock": {"api_key": "AWS_BEARER_TOKEN_BEDROCK"}}
-"""Variables of providers that are not named after them."""
+"""Maps fields to the variables of providers that are not named `<PROVIDER>_<FIELD>`."""
 _ATOM = r"[A-Za-z0-9#$&'*+/=^_`{|}~-]+"
-"""Of an address; without the marks of source routes and encoded words."""
+"""Matches a part of an e-mail address, without the characters of source routes and encoded words."""
 
 
 def _secret(value: SecretStr) -> SecretStr:
@@ -46,24 +46,24 @@ def _origins(value: Any) -> Any:
     if "*" in origins:
         raise ValueError("name each origin; * would let every web page use its visitors' accounts")
     if wrong := [origin for origin in origins if origin and not re.fullmatch(r"https?://[^\s/?#@*]+", origin)]:
-        raise ValueError(f"{wrong[0]} is no origin, such as https://app.example: no path, and no / at the end")
+        raise ValueError(f"{wrong[0]} is not an origin such as https://app.example; leave out path and final /")
     return [origin for origin in origins if origin]
 
 
 def _hosts(value: list[str]) -> list[str]:
     if wrong := [host for host in value if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]", host)]:
-        raise ValueError(f"{wrong[0]} is no host, such as api.example or *.example: no scheme and no port")
+        raise ValueError(f"{wrong[0]} is not a host such as api.example or *.example; leave out scheme and port")
     return value
 
 
 def _prefix(value: str) -> str:
     if value.split("/")[1] in {"health", "docs", "openapi.json"}:
-        raise ValueError("this path is taken")
+        raise ValueError("the application uses this path itself; choose another one")
     return value
 
 
 def _split(url: str) -> SplitResult | None:
-    """None when it names no host."""
+    """Splits a URL. Returns None when it names no host."""
     try:
         parts = urlsplit(url)
         return parts if parts.hostname and parts.port != 0 else None
@@ -117,16 +117,16 @@ def _web_address(value: str) -> str:
 
 
 def _api_key(value: SecretStr) -> SecretStr:
-    """Strips what comes along when a key is copied."""
+    """Strips the white space that comes along when a key is copied."""
     key = value.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]+", key):
-        raise ValueError("a key is one word of letters, digits and signs")
+        raise ValueError("an API key has letters, digits and signs, and no spaces; copy it again")
     return SecretStr(key)
 
 
 def _token_budget(value: int, info: ValidationInfo) -> int:
     if 0 < value < info.data.get("ai_max_output_tokens", 0):
-        raise ValueError("it must hold an answer, which may have AI_MAX_OUTPUT_TOKENS, or be 0")
+        raise ValueError("use 0 for no limit, or at least AI_MAX_OUTPUT_TOKENS, which one answer may need")
     return value
 
 
@@ -135,7 +135,7 @@ def _upper(value: Any) -> Any:
 
 
 def _database_url(value: Any) -> URL:
-    """Choose the async driver, and read a relative SQLite path from the project's root, not from where one stands."""
+    """Chooses the async driver, and resolves a relative SQLite path from the project's root, not the current folder."""
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
@@ -153,7 +153,7 @@ def _sqlite_url(url: URL) -> URL:
 
 
 def _postgresql_url(url: URL) -> URL:
-    """`sslmode`, which hosts hand out, is `ssl` to the driver."""
+    """Renames `sslmode`, which is in the URLs that hosting providers give out, to `ssl`, as the driver calls it."""
     query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
     if unknown := query.keys() - {"ssl"}:
         raise ValueError(f"leave out {', '.join(sorted(unknown))}: of the options after ? only sslmode works")
@@ -169,7 +169,7 @@ DollarBudget = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
 
 class Settings(BaseSettings):
-    """Read from environment variables of the same names in upper case."""
+    """Reads each field from the environment variable of the same name in upper case."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, arbitrary_types_allowed=True)
 
@@ -242,14 +242,14 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class ProviderSettings(BaseModel):
-    """The key and the address of one provider."""
+    """Holds the API key and the base URL of one provider."""
 
     api_key: ApiKey | None = None
     base_url: WebAddress | None = None
 
 
 def load_environment() -> None:
-    """Fills the environment from `.env`, then `defaults.env`; what is set already stays. Raises SetupError.
+    """Fills the environment from `.env`, then `defaults.env`; variables that are set stay. Raises SetupError.
 
     The files go into the environment because libraries read some of their own variables only from there.
     """
@@ -261,9 +261,9 @@ def load_environment() -> None:
 
 
 def read_settings(kind: type[S]) -> S:
-    """Reads one class of settings. Raises SetupError, one sentence for each setting that is wrong.
+    """Reads one class of settings. Raises SetupError with one sentence for each setting that is wrong.
 
-    Values are left out: some are secret.
+    The sentences leave out the values, some of which are secret.
     """
     try:
         return kind()
@@ -272,7 +272,7 @@ def read_settings(kind: type[S]) -> S:
 
 
 def read_provider_settings(provider: str) -> ProviderSettings:
-    """Reads `OPENAI_API_KEY` and `OPENAI_BASE_URL` for `openai`, and so on. Raises SetupError, as `read_settings`."""
+    """Reads `OPENAI_API_KEY` and `OPENAI_BASE_URL` for `openai`, and so on. Raises SetupError like `read_settings`."""
     names = {field: f"{provider}_{field}".upper() for field in ProviderSettings.model_fields}
     names |= _OTHER_NAMES.get(provider, {})
     try:

@@ -1,4 +1,4 @@
-"""One engine a process. `read()` and `write()` are the only ways to a session, `rows()` to a bare connection."""
+"""Opens one engine per process. Only `read()` and `write()` give a session, and only `rows()` a bare connection."""
 
 import asyncio
 import math
@@ -27,16 +27,16 @@ from app.core.keyed_limit import KeyedLimit
 
 PING_AFTER_IDLE_SECONDS = 30
 SHARE_OF_A_USER = 4
-"""One of so many parts of the connections is the most that writes of one user may hold at a time."""
+"""Divides the pool: the writes of one user may hold one of so many parts of its connections at a time."""
 CANCEL_SECONDS = 2.0
-"""So much longer than the database itself may take, its answer is waited for; then the connection is given up."""
+"""Extends the wait for an answer beyond the statement timeout; after that the connection is given up."""
 
 _closing: set[asyncio.Task[None]] = set()
-"""Else the garbage collector could take them."""
+"""Keeps the tasks from the garbage collector until they are done."""
 
 
 class Database:
-    """Sessions on the configured database, the same for PostgreSQL and SQLite."""
+    """Opens sessions on the configured database, in the same way for PostgreSQL and SQLite."""
 
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database_url
@@ -45,7 +45,7 @@ class Database:
         self._readers = async_sessionmaker(self._autocommit, expire_on_commit=False)
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
-        # One writer at a time on SQLite: waiting here is fair and cheap, waiting inside SQLite is a sleep.
+        # SQLite has one writer at a time: waiting here is fair and cheap, while SQLite itself would sleep and poll.
         self._writing = anyio.Lock() if _is_sqlite(self.url) else None
         self._lock_timeout = settings.database_lock_timeout or None
         self._shares = KeyedLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
@@ -53,24 +53,24 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
-        """A session whose every query is its own transaction and costs one round trip. Raises SQLAlchemyError."""
+        """Opens a session whose every query is its own transaction and costs one round trip. Raises SQLAlchemyError."""
         with self._translated():
             async with self._readers() as session:
                 yield session
 
     @asynccontextmanager
     async def rows(self) -> AsyncGenerator[AsyncConnection]:
-        """The same for columns in place of objects: a part of the work, for what every request reads."""
+        """Opens a connection like `read` that gives columns and no objects: cheaper, for what every request reads."""
         with self._translated():
             async with self._autocommit.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self, user_id: UUID | None = None) -> AsyncGenerator[AsyncSession]:
-        """A session in one transaction: committed when the block ends, rolled back when it raises.
+        """Opens a session in one transaction, which is committed when the block ends and rolled back when it raises.
 
-        What changes the rows of one user names them: where these are locked, no more than a share of all connections
-        waits. Raises SQLAlchemyError.
+        Callers that change the rows of one user pass `user_id`: while these rows are locked, only a share of the
+        connections waits for them. Raises SQLAlchemyError.
         """
         with self._translated():
             async with self._shares.hold(user_id), self._turn(), self._writers.begin() as session:
@@ -96,7 +96,7 @@ class Database:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
-        """Waits for as long as for any other lock. Raises TimeoutError."""
+        """Waits for its turn to write, for as long as for any other lock. Raises TimeoutError."""
         if self._writing is None:
             yield
             return
@@ -109,7 +109,7 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Generator[None]:
-        """Lets out one kind of error: SQLAlchemy hands on what a driver raises while it connects as it is."""
+        """Raises drivers' errors as SQLAlchemyError, since SQLAlchemy does not wrap those of connecting."""
         try:
             yield
         except self._driver_errors as error:
@@ -118,7 +118,7 @@ class Database:
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncGenerator[Database]:
-    """Raises SetupError when the database cannot be used."""
+    """Opens the database until the block ends. Raises SetupError when it cannot be used."""
     database = Database(settings)
     try:
         await database.check()
@@ -129,9 +129,9 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
 
 @asynccontextmanager
 async def open_reserved(database: Database, settings: Settings, seconds: float) -> AsyncGenerator[Database]:
-    """One connection of its own, for what must not wait for others. Statements on it may take so many seconds.
+    """Opens a database with one connection, for what must not wait for others. Statements on it may take `seconds`.
 
-    SQLite has one writer whichever connection it uses, so there it is the same database.
+    SQLite has one writer whatever the connection, so there the same database is yielded.
     """
     if _is_sqlite(settings.database_url):
         yield database
@@ -149,10 +149,10 @@ def _create_engine(settings: Settings) -> AsyncEngine:
     engine = create_async_engine(
         settings.database_url,
         echo=settings.database_echo,
-        hide_parameters=True,  # which an error would quote: passwords' hashes and people's words are among them
+        hide_parameters=True,  # errors would quote them: password hashes and people's words
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
-        skip_autocommit_rollback=not sqlite,  # for which every connection there is in autocommit, whatever it does
+        skip_autocommit_rollback=not sqlite,  # SQLite's all look like autocommit, in a transaction too
         connect_args={
             "async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql),
             **({} if sqlite else _time_limits(settings)),
@@ -166,7 +166,7 @@ def _create_engine(settings: Settings) -> AsyncEngine:
 
 
 def _time_limits(settings: Settings) -> dict[str, Any]:
-    """What the driver tells PostgreSQL, which counts in milliseconds. A limit of 0 is none."""
+    """Returns the arguments of asyncpg for the time limits. PostgreSQL counts in milliseconds; a limit of 0 is none."""
     seconds = {
         "statement_timeout": settings.database_statement_timeout,
         "lock_timeout": settings.database_lock_timeout,
@@ -177,7 +177,7 @@ def _time_limits(settings: Settings) -> dict[str, Any]:
 
 
 async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
-    """Also when whoever wanted the connection is cancelled: one that is half open is lost, and warns of it."""
+    """Opens a connection, and closes it if the caller was cancelled: one left half open would leak, with a warning."""
     opening = asyncio.ensure_future(connect(*arguments, **options))
     try:
         return await asyncio.shield(opening)
@@ -189,7 +189,7 @@ async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: A
 
 
 async def _close(opening: "asyncio.Future[Any]") -> None:
-    """Since nobody wants the connection any more, nobody wants to hear why it cannot be opened either."""
+    """Closes the connection once it is open. An error of opening it is ignored, since nobody waits for it any more."""
     await asyncio.wait({opening})
     if not opening.cancelled() and opening.exception() is None:
         await opening.result().close()
@@ -197,7 +197,7 @@ async def _close(opening: "asyncio.Future[Any]") -> None:
 
 async def _open_sqlite(*arguments: Any, **options: Any) -> Any:
     connection = import_module("aiosqlite").connect(*arguments, **options)
-    connection._thread.daemon = True  # as SQLAlchemy has it: no connection holds up the end of a process
+    connection._thread.daemon = True  # as SQLAlchemy does: no connection keeps a process from ending
     return await connection
 
 
@@ -206,9 +206,9 @@ async def _open_postgresql(*arguments: Any, **options: Any) -> Any:
 
 
 def _ping_after_idleness(engine: AsyncEngine, *, sqlite: bool) -> None:
-    """A busy connection is known to be alive; only one that rested is tried before it is used.
+    """Pings a connection before use only after it was idle; one that was just used is known to be alive.
 
-    The driver knows of one that the server has closed, which is not used at all.
+    One that the server has closed, as the driver knows, is not used at all.
     """
     dialect = engine.sync_engine.dialect
 
@@ -230,7 +230,7 @@ def _ping_after_idleness(engine: AsyncEngine, *, sqlite: bool) -> None:
 
 
 def _discard_silent_connections(engine: AsyncEngine) -> None:
-    """An answer that did not come in time could come to the next statement: its connection is not used again."""
+    """Discards a connection whose answer timed out, since the answer could be taken for that of the next statement."""
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def _discard(context: ExceptionContext) -> None:
@@ -239,9 +239,9 @@ def _discard_silent_connections(engine: AsyncEngine) -> None:
 
 
 def _prepare_sqlite(engine: AsyncEngine, lock_timeout: float) -> None:
-    """Write-ahead log, foreign keys, and transactions that take the write lock when they begin.
+    """Switches on the write-ahead log and foreign keys, and makes transactions take the write lock when they begin.
 
-    A transaction that starts by reading and writes later fails at once when another wrote in between.
+    A transaction that starts by reading and writes later would fail at once if another wrote in between.
     """
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -261,7 +261,7 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout: float) -> None:
 
 
 def _use_wal(cursor: Any, deadline: float) -> None:
-    """Tries again by itself: of two that make a file at once, SQLite refuses one without a wait."""
+    """Retries by itself: of two connections that create the file at once, SQLite refuses one without waiting."""
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -273,8 +273,8 @@ def _use_wal(cursor: Any, deadline: float) -> None:
 
 
 def _autocommit(url: URL) -> dict[str, Any]:
-    """On SQLite every connection is in autocommit; to be told so again would cost five trips to its thread, and
-    whoever is cancelled during one loses the connection."""
+    """Returns the options of autocommit. SQLite's connections are in it already: setting it again would cost five trips
+    to the connection's thread, and a caller that is cancelled during one would lose the connection."""
     return {"without_transaction": True} if _is_sqlite(url) else {"isolation_level": "AUTOCOMMIT"}
 
 

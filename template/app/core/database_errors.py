@@ -1,4 +1,4 @@
-"""What a database looks like that is lost, full or busy: the one place that knows it."""
+"""Recognizes the errors of a database that is lost, full or busy; no other module knows them."""
 
 from importlib import import_module
 from sqlite3 import SQLITE_ERROR
@@ -9,18 +9,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _UNAVAILABLE = (
     "08",  # the connection broke
-    "25006",  # it takes no writes, as a standby
-    "40",  # a deadlock, or two transactions that cannot both be
+    "25006",  # it takes no writes, since it is a standby
+    "40",  # a deadlock, or two transactions that conflict
     "53",  # too many connections, no memory, no disk
     "55P03",  # a lock was not free in time
     "57",  # a statement took too long, or the server shuts down or starts
     "58",  # the system below the database fails
 )
-"""How SQLSTATEs begin after which the same statement may work a moment later."""
+"""Lists the prefixes of SQLSTATEs after which the same statement may succeed a moment later."""
 
 
 def driver_errors(url: URL) -> tuple[type[Exception], ...]:
-    """What the driver of this database raises that SQLAlchemy does not wrap, such as while it connects."""
+    """Returns the driver's errors that SQLAlchemy does not wrap, such as those while it connects."""
     if url.get_backend_name() == "sqlite":
         return (OSError,)
     asyncpg = import_module("asyncpg")
@@ -28,12 +28,12 @@ def driver_errors(url: URL) -> tuple[type[Exception], ...]:
 
 
 def as_database_error(error: Exception) -> OperationalError:
-    """Wraps what `driver_errors` names, so that whoever uses the database has one kind of error to expect."""
+    """Wraps an error of `driver_errors`, so that users of the database have one kind of error to expect."""
     return OperationalError(None, None, error, hide_parameters=True)
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether the connection broke, none was free, or others hold the locks; not a statement that is wrong."""
+    """Tells whether the connection broke, none was free, or others hold the locks; a wrong statement does not count."""
     if not isinstance(error, DBAPIError):
         return isinstance(error, PoolTimeoutError)
     state: str = getattr(error.orig, "sqlstate", None) or ""

@@ -1,15 +1,15 @@
-"""What can go wrong and who can act on it. `api/errors.py` turns an `AppError` into a problem document."""
+"""Defines what can go wrong and who can act on it. `api/errors.py` turns an `AppError` into a problem document."""
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 
 class SetupError(Exception):
-    """The person who runs the project must act; the message is one sentence that says how."""
+    """Tells the person who runs the project what to do; the message is one sentence that says it."""
 
 
 class AppError(Exception):
-    """A failure that a client can cause or act on; the message is shown to it.
+    """Reports a failure that a client can cause or act on; the message is shown to it.
 
     `code` is the stable, machine-readable name of the failure.
     """
@@ -30,7 +30,7 @@ class NotFound(AppError):
 
 
 class Invalid(AppError):
-    """The request is well formed, but a rule that the schema cannot express refuses it."""
+    """Refuses a well-formed request because of a rule that the schema cannot express."""
 
     status, code = 422, "invalid"
 
@@ -48,14 +48,14 @@ class Unauthenticated(AppError):
 
 
 class AccountGone(Unauthenticated):
-    """It was deleted after the request was let in."""
+    """Reports that the account was deleted after the request had been authenticated."""
 
     def __init__(self) -> None:
         super().__init__("This account does not exist any more.")
 
 
 class BudgetExhausted(AppError):
-    """A budget of the person's does not suffice until it renews, in so many seconds."""
+    """Refuses a request that exceeds what is left of the user's budget, which renews in `seconds`."""
 
     status, code = 402, "budget_exhausted"
 
@@ -69,13 +69,13 @@ class BudgetExhausted(AppError):
 
 
 class SessionRequired(AppError):
-    """An API key was sent where only a person who has logged in may act."""
+    """Refuses an API key where only a person who has logged in may act."""
 
     status, code = 403, "session_required"
 
 
 class MissingScope(AppError):
-    """An API key was made for something else."""
+    """Refuses an API key that was made without the scope which the request needs."""
 
     status, code = 403, "missing_scope"
 
@@ -85,7 +85,7 @@ class EmailNotVerified(AppError):
 
 
 class Forbidden(AppError):
-    """Who is calling is known, and may not do this."""
+    """Refuses a caller who is known, but may not do this."""
 
     status, code = 403, "forbidden"
 

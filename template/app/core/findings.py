@@ -1,13 +1,13 @@
-"""What the `doctor` command may be told about a feature besides what is well, which is a plain sentence."""
+"""Defines what a feature may report to the `doctor` command, besides a plain sentence about what is well."""
 
 
 class Off(str):
-    """A sentence about something optional that is not there. It says how to get it."""
+    """Says in a sentence that something optional is not there, and how to get it."""
 
     __slots__ = ()
 
 
 class Problem(str):
-    """A sentence about what must be mended, as a start would say it. It names the settings that cannot be used."""
+    """Says in a sentence what must be fixed, as a failed start would, and names the settings that cannot be used."""
 
     __slots__ = ()

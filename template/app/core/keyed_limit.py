@@ -1,4 +1,4 @@
-"""How many may do something at the same time in this process."""
+"""Limits how many may do something at the same time in this process."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Hashable
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 class _Holders:
     limit: asyncio.Semaphore
     number: int = 0
-    """Those that hold it and those that wait."""
+    """Counts those that hold a place and those that wait for one."""
 
 
 class KeyedLimit:
-    """At most so many at a time for each key; the others wait in the order in which they came."""
+    """Admits `limit` holders of each key at a time; the others wait in the order in which they came."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -22,7 +22,7 @@ class KeyedLimit:
 
     @asynccontextmanager
     async def hold(self, key: Hashable | None) -> AsyncGenerator[None]:
-        """Holds one place of this key while the block runs. None is no key, and has no limit."""
+        """Holds one place of this key while the block runs. A key of None has no limit."""
         if key is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""One format for every log line, ours and the libraries': a console for people, JSON for machines."""
+"""Formats every log line alike, ours and the libraries': for people on a console, as JSON for machines."""
 
 import logging
 import sys
@@ -10,16 +10,16 @@ from structlog.types import EventDict, Processor
 
 from app.core.config import Settings
 
-# These say at INFO what the access log says, or at DEBUG what was asked of a provider and where.
+# These repeat at INFO what the access log says, or log at DEBUG the requests to providers and their addresses.
 _CLIENTS = ("anthropic", "botocore", "google_genai", "groq", "openai")
 _QUIET = ("uvicorn.access", "httpcore", "httpcore2", "httpx", "httpx2", "urllib3", *_CLIENTS)
 
-# With these words uvicorn logs the whole address of a WebSocket, query included, and what any stranger can send.
+# These messages of uvicorn quote the whole URL of a WebSocket, query included, or can be caused by any stranger.
 _NO_NEWS = ('%s - "WebSocket', "Invalid UTF-8 sequence")
 
 
 def _add_trace_id(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Of what is being traced, if anything is."""
+    """Adds the id of the current trace, if there is one."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
@@ -36,7 +36,7 @@ _SHARED: list[Processor] = [
 
 
 def configure_logging(settings: Settings) -> None:
-    """Takes over the root logger and uvicorn's; call once a process."""
+    """Takes over the root logger and uvicorn's; must be called once per process."""
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -46,7 +46,7 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ProcessorFormatter(processors=_rendering(settings), foreign_pre_chain=_SHARED))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    # No line shows them, and to find them out costs as much as to write it.
+    # No line shows these, and finding them out costs as much as writing the line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
@@ -65,6 +65,6 @@ def _rendering(settings: Settings) -> list[Processor]:
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and settings.environment != "local")
     if as_json:
         return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # Not the default traceback, which shows local variables: passwords and tokens are among them.
+    # The default traceback would show local variables: passwords and tokens are among them.
     traceback = structlog.dev.plain_traceback
     return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]

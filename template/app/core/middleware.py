@@ -1,4 +1,4 @@
-"""What every request passes. Plain ASGI: no task and no copy of the body per request."""
+"""Wraps every request, in plain ASGI: with no task and no copy of the body per request."""
 
 import re
 from time import perf_counter
@@ -28,9 +28,9 @@ log = structlog.stdlib.get_logger("app.access")
 
 
 class CookieLimit:
-    """Hides cookies that are full of escapes: before 3.13, Python's parser reads the rest anew after each of them.
+    """Hides cookies that are full of escapes: before 3.13, Python's parser reads the rest again after each of them.
 
-    RFC 6265 has no backslash in a cookie.
+    RFC 6265 allows no backslash in a cookie.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,9 +47,9 @@ def _cookie_escapes(scope: Scope) -> int:
 
 
 class RequestContext:
-    """Gives the request an id, in its answer and its log lines, and logs it when it ends.
+    """Gives the request an id, in its response and its log lines, and logs it when it ends.
 
-    Its log lines also have the client's address: what security events need to tell from where.
+    Its log lines also have the client's address, so that security events tell where they came from.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,9 +67,9 @@ class RequestContext:
                 if scope["type"] == "http":
                     await self._answer(request_id, scope, receive, send)
                 else:
-                    await self._app(scope, receive, send)  # which logs its end itself, since it knows how it ended
+                    await self._app(scope, receive, send)  # a WebSocket logs its own end, since it knows the reason
             finally:
-                unbind_contextvars("user_id")  # which is bound once it is known who asks
+                unbind_contextvars("user_id")  # which is bound once the caller is known
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = perf_counter(), 500
@@ -89,7 +89,7 @@ class RequestContext:
 
 
 class SecurityHeaders:
-    """Headers that keep browsers from guessing, framing, leaking and storing; `strict` adds those that need HTTPS."""
+    """Adds headers against sniffing, framing, referrers and caches in browsers; `strict` adds those that need HTTPS."""
 
     def __init__(self, app: ASGIApp, strict: bool) -> None:
         self._app = app
@@ -111,7 +111,7 @@ class SecurityHeaders:
 
 
 class PlainStartupErrors:
-    """Makes a server that cannot start say one sentence: ASGI servers print what `startup.failed` carries."""
+    """Makes a server that cannot start print one sentence: ASGI servers print the message of `startup.failed`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Is the database as new as the code? Answered without importing Alembic, which a server has no use for."""
+"""Checks whether the database is as new as the code, without importing Alembic, which a server does not need."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ VERSIONS = ROOT / "alembic" / "versions"
 
 _OF_A_FEATURE = re.compile(r"([a-z]+)_\d{4}\Z")
 _WRITTEN = re.compile(r"([a-z]+_\d{4}|[0-9a-f]{12})\Z")
-"""By the template or with the `db revision` command: Alembic also takes the names of branches, and parts of names."""
+"""Matches the names that the template and `db revision` write; Alembic also takes branches and parts of names."""
 
 
 async def check_migrations(database: Database) -> None:
@@ -35,7 +35,7 @@ async def check_migrations(database: Database) -> None:
 
 
 async def report_lacking(database: Database, tables: Iterable[str]) -> None:
-    """Logs what whoever develops has still to do about these tables, for which `dev` does not stop."""
+    """Logs what a developer still has to do about these tables, for which `dev` does not stop."""
     try:
         await check_migrations(database)
     except SetupError as error:
@@ -50,7 +50,7 @@ async def report_lacking(database: Database, tables: Iterable[str]) -> None:
 
 
 async def applied(database: Database) -> set[str]:
-    """What Alembic stored. Raises DBAPIError when the database cannot be read."""
+    """Returns the revisions that Alembic stored. Raises DBAPIError when the database cannot be read."""
     async with database.read() as session:
         connection = await session.connection()
         if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
@@ -72,12 +72,12 @@ def check_files() -> None:
 
 
 def switched_off(stored: set[str]) -> set[str]:
-    """Those of features whose files are gone. The template names a revision after its branch, which is a folder."""
+    """Picks the revisions of features whose files are gone: a revision's name begins with its branch, a folder."""
     return {name for name in stored if (found := _OF_A_FEATURE.match(name)) and not _has_files(VERSIONS / found[1])}
 
 
 def heads() -> set[str]:
-    """The revisions that no other follows or depends on: a database that is current has them all."""
+    """Returns the revisions that no other follows or depends on; a database that is up to date has them all."""
     return _heads(_revisions())
 
 

@@ -1,4 +1,4 @@
-"""The loops of a process: what it does again and again, beside answering. None of them can end unseen."""
+"""Runs the loops of a process, which repeat its background work. None of them can fail unnoticed."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -10,9 +10,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 OVERDUE_SECONDS = 5.0
-"""A loop that has not succeeded for so long, or for three of its periods, is shown as down."""
+"""Marks a loop as down that has not succeeded for so long, or for three of its periods if that is longer."""
 RETRY_SECONDS = 10.0
-"""The longest pause before a loop that failed is tried again."""
+"""Limits the pause before a loop that failed runs again."""
 RESTART_SECONDS = 1.0
 
 Work = Callable[[], Awaitable[None]]
@@ -22,13 +22,13 @@ log = structlog.stdlib.get_logger("app.tasks")
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """One loop, and when its last round succeeded."""
+    """Records when the last round of a loop succeeded."""
 
     name: str
     period: float
     succeeded_at: float = field(default_factory=monotonic)
     failure: type[Exception] | None = None
-    """What the last round raised."""
+    """Holds the type of what the last round raised."""
 
     @property
     def is_overdue(self) -> bool:
@@ -36,7 +36,7 @@ class Loop:
 
     @contextmanager
     def attempt(self) -> Generator[None]:
-        """Lets the next round follow whatever this one raises: logged, unless the round before raised the same."""
+        """Catches what a round raises, so that the next can follow; logs it unless the round before raised the same."""
         try:
             yield
         except Exception as error:
@@ -63,7 +63,7 @@ class Supervisor:
 
     @contextmanager
     def watch(self, name: str, period: float) -> Generator[Loop]:
-        """A loop that `check` knows about until the block ends. Whoever runs it makes each round an `attempt`."""
+        """Lets `check` know about a loop until the block ends. The caller runs each round of it in an `attempt`."""
         loop = Loop(name, period)
         self._loops.add(loop)
         try:
@@ -81,7 +81,7 @@ class Supervisor:
 
 @asynccontextmanager
 async def repeat(name: str, work: Work, seconds: float, *, first: float | None = None) -> AsyncGenerator[None]:
-    """Runs `work` every so many seconds, the first time after `first`. Leaving lets a round that has begun end.
+    """Runs `work` every `seconds`, the first time after `first`. Leaving the block lets a round that has begun end.
 
     A round that fails is logged, and the next one follows within RETRY_SECONDS.
     """
@@ -90,11 +90,11 @@ async def repeat(name: str, work: Work, seconds: float, *, first: float | None =
 
 
 repeated = repeat
-"""The name that it had before 0.1.2; it goes with 0.3."""
+"""Keeps the name that `repeat` had before 0.1.2, until 0.3."""
 
 
 async def keep_running(name: str, work: Work) -> None:
-    """Runs `work`, which lasts as long as the process, again whenever it fails."""
+    """Runs `work`, which lasts as long as the process, and starts it again whenever it fails."""
     loop = Loop(name, RETRY_SECONDS)
     while True:
         with loop.attempt():

@@ -1,4 +1,4 @@
-"""Who is next where only so many can be under way at once."""
+"""Decides who is next where only so many can be under way at once."""
 
 import asyncio
 from collections import Counter
@@ -11,8 +11,8 @@ MOST_WAITING = 100
 
 
 class Places:
-    """Fair among people: nobody takes the last place who has another, and of those who wait, the one who has the fewest
-    is next. Of equals it is who came first.
+    """Shares places fairly: nobody who holds a place takes the last free one, and of those who wait, the one who holds
+    the fewest is next, or of equals the one who came first.
     """
 
     def __init__(self, places: int) -> None:
@@ -23,9 +23,9 @@ class Places:
 
     @asynccontextmanager
     async def taken(self, who: Hashable) -> AsyncGenerator[None]:
-        """Within it one place is held. Raises Busy when too many wait."""
+        """Holds one place for the block, after a wait for it. Raises Busy when too many wait."""
         if len(self._waiting) >= MOST_WAITING:
-            raise Busy("Too many are waiting for this; try again later.")
+            raise Busy("Too many requests are waiting for this; try again later.")
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = who
         self._call()

@@ -1,4 +1,4 @@
-"""How often things may be tried: counted in Redis for all processes, or in this one."""
+"""Limits how often things may be tried, counted in Redis for all processes, or else in this one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REDIS_AGAIN_SECONDS = 5.0
 MINUTE, HOUR = 60, 3600
 ADDRESSES_THAT_LOCK = 5
-"""How many must guess until an account is closed to all of them."""
+"""Says how many addresses must use up their share of wrong passwords until the account is locked for all."""
 
 log = structlog.stdlib.get_logger("app.security")
 
@@ -42,7 +42,7 @@ class TooManyRequests(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """So many times in so many seconds, from the first on. 0: as often as one likes."""
+    """Allows `amount` tries in `seconds`, counted from the first one; an amount of 0 is no limit."""
 
     name: str
     amount: int
@@ -50,7 +50,7 @@ class Rule:
 
 
 class RateLimiter:
-    """Counts. While Redis is down each process counts for itself: nobody is locked out, and no gate stands open."""
+    """Counts tries. While Redis is down, each process counts its own: nobody is locked out, and limits still hold."""
 
     def __init__(self, redis: "Redis | None", prefix: str) -> None:
         from limits.aio.storage import MemoryStorage, RedisStorage
@@ -70,7 +70,7 @@ class RateLimiter:
             self._shared = FixedWindowRateLimiter(storage)
 
     async def hit(self, rule: Rule, who: str) -> None:
-        """Raises TooManyRequests."""
+        """Counts one try. Raises TooManyRequests when there were too many."""
         if not rule.amount:
             return
         item = _item(rule)
@@ -97,14 +97,14 @@ class RateLimiter:
         return self._shared if self._shared and monotonic() >= self._shared_after else self._own
 
     def _do_without_redis(self, error: Exception) -> None:
-        """For a while, so that not every request waits for what is not there."""
+        """Counts in this process for a while, so that not every request waits for a Redis that does not answer."""
         self._shared_after = monotonic() + REDIS_AGAIN_SECONDS
         cause = type(error.__cause__ or error).__name__
         log.error("redis is down, limits are counted by each process", error=cause, again_in=REDIS_AGAIN_SECONDS)
 
 
 class RateLimits:
-    """What a caller may try, by address and by account. Each method raises TooManyRequests."""
+    """Limits what a caller may try, by address and by account. Methods that count raise TooManyRequests."""
 
     def __init__(self, rate_limiter: RateLimiter, settings: Settings, address: str) -> None:
         self._rate_limiter = rate_limiter
@@ -114,16 +114,16 @@ class RateLimits:
     async def log_in(self) -> None:
         await self._hit(self._by_address("logins"), self._address)
 
-    async def count_password_attempt(self, email: str, device: UUID | None = None) -> None:
-        """Counted before it is known whether it is wrong: many at once are no way around it.
+    async def guess_password(self, email: str, device: UUID | None = None) -> None:
+        """Counts an attempt before its password is checked, so that many at once cannot evade the limit.
 
-        A device that is known is counted by itself, so that no stranger can keep its owner out.
+        A known device is counted by itself, so that no stranger can lock its owner out.
         """
         for rule, who in self._guesses(email, device):
             await self._hit(rule, who)
 
-    async def clear_password_attempts(self, email: str, device: UUID | None = None) -> None:
-        """It was right, so what was counted does not count."""
+    async def guessed_password(self, email: str, device: UUID | None = None) -> None:
+        """Clears the attempts that were counted, since the password was right."""
         for rule, who in self._guesses(email, device):
             await self._rate_limiter.forget(rule, who)
 
@@ -137,7 +137,7 @@ class RateLimits:
         await self._hit(self._by_address("refreshes"), self._address)
 
     async def mail(self) -> None:
-        """Asks for a letter; the outbox counts to whom."""
+        """Counts an e-mail that the caller asks for; the outbox counts those to each recipient."""
         await self._hit(Rule("mails-from", self._settings.mails_per_hour, HOUR), self._address)
 
     async def request(self, user_id: UUID) -> None:
@@ -158,7 +158,7 @@ class RateLimits:
         try:
             await self._rate_limiter.hit(rule, who)
         except TooManyRequests:
-            log.warning("throttled", rule=rule.name)
+            log.warning("rate limit exceeded", rule=rule.name)
             raise
 
 
@@ -182,19 +182,19 @@ def _storage_error() -> type[Exception]:
 
 
 def _account(email: str) -> str:
-    """No address is kept in Redis, and what is typed may be of any length."""
+    """Hashes an e-mail address: Redis keeps none, and what is typed may be of any length."""
     return fingerprint(email.strip().lower())
 
 
 def mailbox_key(email: str) -> str:
-    """Of all addresses that end up with the same person: what follows a + in the name only sorts their mail."""
+    """Returns one key for all addresses of a mailbox: what follows a + in the name only sorts its mail."""
     name, _, domain = email.rpartition("@")
     return _account(f"{name.partition('+')[0] or name}@{domain}")
 
 
 @lru_cache(maxsize=4_096)
 def network(address: str) -> str:
-    """Of IPv6 the /64, which is what one customer gets: who has one has 2^64 addresses."""
+    """Returns an IPv4 address as it is, and of IPv6 the /64 network: one customer gets one, with 2^64 addresses."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Redis, where REDIS_URL names one."""
+"""Connects to Redis, where REDIS_URL names one."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 20
 SECONDS = 1.0
-"""To connect, to answer, and to wait for a free connection: whoever asks has something better to do than to wait."""
+"""Limits connecting, answers and waits for a free connection: callers would rather go on without Redis than wait."""
 
 
 @asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncGenerator["Redis | None"]:
-    """None without REDIS_URL. Raises SetupError when it cannot be reached."""
+    """Opens Redis, or yields None without REDIS_URL. Raises SetupError when it cannot be reached."""
     if settings.redis_url is None:
         yield None
         return
@@ -27,7 +27,7 @@ async def open_redis(settings: Settings) -> AsyncGenerator["Redis | None"]:
 
 @asynccontextmanager
 async def connected(url: str, connections: int, seconds: float, *, retries: int = 1) -> AsyncGenerator["Redis"]:
-    """Raises SetupError when it cannot be reached. A command that is tried again may have been done before."""
+    """Opens a pool. Raises SetupError when Redis cannot be reached. A command that is retried may run twice."""
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -39,7 +39,7 @@ async def connected(url: str, connections: int, seconds: float, *, retries: int 
         timeout=seconds,
         socket_connect_timeout=seconds,
         socket_timeout=seconds,
-        retry=Retry(NoBackoff(), retries),  # a connection may have died since it was used last
+        retry=Retry(NoBackoff(), retries),  # a connection may have died since its last use
     )
     async with Redis.from_pool(pool) as redis:
         try:

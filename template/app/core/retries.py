@@ -1,4 +1,4 @@
-"""One way to try again what the database refused for a moment."""
+"""Retries database work that failed for a moment."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 PAUSES = (0.1, 1.0, 3.0)
-"""Seconds before each new try; the last one again and again."""
+"""Lists the seconds before each retry; the last one repeats."""
 
 T = TypeVar("T")
 
@@ -18,9 +18,9 @@ log = structlog.stdlib.get_logger("app.database")
 async def retry(
     work: Callable[[], Awaitable[T]], name: str, *, is_patient: Callable[[], bool] = lambda: True, **subject: str
 ) -> T:
-    """Returns what `work` returns once it succeeds. Each failure is logged with the name and the subject.
+    """Runs `work` until it succeeds, and returns its result. Logs each failure with `name` and `subject`.
 
-    Raises SQLAlchemyError when nobody is patient any more, after each of the pauses was made once.
+    Raises SQLAlchemyError when all pauses were made once and `is_patient` returns False.
     """
     tries = 0
     while True:

@@ -1,4 +1,4 @@
-"""Passwords, and the tokens that stand for having given one."""
+"""Hashes passwords, and signs the tokens that stand for having given one."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 
 class Passwords:
-    """Argon2 in a few threads of its own, in fair turns: a hash costs a quarter of a second and 64 MiB."""
+    """Hashes passwords with Argon2 in a few threads of its own, in fair turns: each takes about 0.25 s and 64 MiB."""
 
     def __init__(self, settings: Settings) -> None:
-        # One lane: what is hashed at once is decided here, and the other threads must not wait for it.
+        # Argon2 has one lane: HASHING_THREADS decides how much runs at once, and other threads must not wait for it.
         time, memory = settings.argon2_time_cost, settings.argon2_memory_kib
         hasher = Argon2Hasher(time_cost=time, memory_cost=memory, parallelism=1)
         self._argon2 = PasswordHash((hasher,))
@@ -44,24 +44,24 @@ class Passwords:
         self._client = Client()
 
     def of(self, client: Client) -> "Passwords":
-        """The same threads, in which the turns are this client's."""
+        """Returns an instance with the same threads, whose turns are this client's."""
         mine = copy(self)
         mine._client = client
         return mine
 
     async def hash(self, password: str, account: str = "") -> str:
-        """Raises Busy when too many wait already."""
+        """Hashes a password. Raises Busy when too many wait already."""
         return await self._in_turn(account, self._argon2.hash, password)
 
     async def verify(self, password: str, hashed: str | None, account: str = "") -> bool:
-        """Without a hash to compare with, takes as long and answers False, so that time tells nothing. Raises Busy."""
+        """Checks a password. Without a hash it returns False after as long, so that time tells nothing. Raises Busy."""
         if hashed is None:
             await self.hash(password, account)
             return False
         return await self._in_turn(account, self._argon2.verify, password, hashed)
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the settings ask for another cost than this hash was made with."""
+        """Tells whether the hash was made with another cost than the settings ask for."""
         return self._hasher.check_needs_rehash(hashed)
 
     async def _in_turn(self, account: str, work: Callable[..., T], *arguments: str) -> T:
@@ -70,7 +70,7 @@ class Passwords:
 
 
 def is_common(password: str) -> bool:
-    """Whether the password is among those that are tried first, in whatever case."""
+    """Tells whether the password, in whatever case, is among the common ones that attackers try first."""
     return f"\n{password.lower()}\n" in _common_passwords()
 
 
@@ -84,12 +84,12 @@ def new_secret() -> str:
 
 
 def fingerprint(secret: str) -> str:
-    """What is stored of a random secret. It cannot be guessed, so the hash need not be slow."""
+    """Returns the hash that is stored of a random secret, which cannot be guessed, so the hash need not be slow."""
     return sha256(secret.encode()).hexdigest()
 
 
 class AccessTokens:
-    """Signed JWTs: `sub` is the user's id, `sid` the id of the session that can be ended at any time."""
+    """Signs JWTs: `sub` is the user's id, `sid` the id of the session, which can be ended at any time."""
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.secret_key.get_secret_value()
@@ -98,7 +98,7 @@ class AccessTokens:
         return _signed(self._key, {"sub": str(user_id), "sid": str(session_id), "exp": expires_at})
 
     def read(self, token: str) -> tuple[UUID, UUID]:
-        """User id and session id. Raises Unauthenticated."""
+        """Returns the ids of the user and the session. Raises Unauthenticated."""
         try:
             user_id, session_id, expires_at = _session(self._key, token)
         except (jwt.PyJWTError, ValueError):
@@ -108,7 +108,7 @@ class AccessTokens:
         return user_id, session_id
 
     def recognize(self, token: str) -> tuple[UUID, UUID] | None:
-        """User id and session id of a token that was once issued, though it may have expired."""
+        """Returns the ids of the user and the session of a token that was issued, even if it has expired, or None."""
         try:
             return _session(self._key, token)[:2]
         except (jwt.PyJWTError, ValueError):
@@ -123,7 +123,7 @@ class InvalidToken(Invalid):
 
 
 class EmailTokens:
-    """Signed JWTs: `aud` is what they are for, `jti` the id of the row without which they are void."""
+    """Signs JWTs: `aud` is their purpose, `jti` the id of the row without which they are void."""
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.secret_key.get_secret_value()
@@ -132,7 +132,7 @@ class EmailTokens:
         return _signed(self._key, {"sub": str(user_id), "jti": str(id), "aud": purpose, "exp": expires_at})
 
     def read(self, token: str, *purposes: str) -> tuple[str, UUID, UUID]:
-        """Which of the purposes, the user's id and the row's. Raises InvalidToken."""
+        """Returns which of the purposes the token has, the user's id and the row's. Raises InvalidToken."""
         try:
             claims = _verified(self._key, token, "jti", audience=purposes)
             return claims["aud"], UUID(claims["sub"]), UUID(claims["jti"])
@@ -142,7 +142,7 @@ class EmailTokens:
 
 @lru_cache(maxsize=TOKENS_REMEMBERED)
 def _session(key: str, token: str) -> tuple[UUID, UUID, float]:
-    """Whose signature was good once need not be checked again; that it has not expired must be."""
+    """Caches tokens whose signature was valid and need not be checked again; callers must check the expiry."""
     claims = _verified(key, token, "sid", verify_exp=False)
     return UUID(claims["sub"]), UUID(claims["sid"]), float(claims["exp"])
 
@@ -154,6 +154,6 @@ def _signed(key: str, claims: dict[str, Any]) -> str:
 def _verified(
     key: str, token: str, *required: str, audience: Sequence[str] | None = None, verify_exp: bool = True
 ) -> dict[str, Any]:
-    # The clock of the process that issued it may be ahead of this one's, which makes it no worse.
+    # The clock of the process that issued it may be ahead of this one's; that is no reason to refuse it.
     options: Any = {"require": ["exp", "sub", *required], "verify_exp": verify_exp, "verify_iat": False}
     return jwt.decode(token, key, [ALGORITHM], audience=audience, options=options)  # pyright: ignore[reportUnknownMemberType]

@@ -1,4 +1,4 @@
-"""Protocols of uvicorn, without what a peer that is up to no good could hold for good: a connection, or memory."""
+"""Hardens uvicorn's protocols against hostile peers, which could otherwise hold connections or memory forever."""
 
 import os
 from asyncio import AbstractEventLoop, Transport
@@ -13,9 +13,9 @@ from websockets.frames import Frame
 CLOSE_SECONDS = 5.0
 CHECK_SECONDS = 2.0
 HEAD_BYTES, HEAD_FIELDS = 32_768, 128
-"""WebSockets may have as many fields."""
+"""Limits the head of a request; the websockets library accepts as many fields for a handshake."""
 HEAD_SECONDS, BODY_SECONDS, BODY_BYTES_PER_SECOND = 10.0, 20.0, 1_000
-"""The head must come within so many, and the body, which has a second more for each 1,000 bytes of it."""
+"""Limits how long the head may take, and the body, which gets one more second for each 1,000 bytes of it."""
 STALL_SECONDS = 30.0
 LOG_SECONDS = 60.0
 
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger("app.server")
 
 
 def connection_limit() -> int:
-    """Leaves some of the files that the process may open for databases, providers and the rest."""
+    """Returns how many connections may be open, so that databases, providers and the rest find file descriptors."""
     most = 10_000
     if os.name != "posix":
         return most
@@ -36,21 +36,21 @@ def connection_limit() -> int:
 
 
 class _HeadTooLarge(Exception):
-    """Goes through the parser, which ends a request by any exception."""
+    """Passes through the parser, which ends a request on any exception."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Ends a connection whose client owes a request, or takes no answer, for too long.
+    """Closes a connection whose client takes too long to send its request or to read the response.
 
-    When there are as many connections as can be, the one that has waited longest for a request makes room.
+    At the limit of connections, the one that has waited longest for a request is closed to make room.
     """
 
     limit: ClassVar[int] = connection_limit()
     _waiting: ClassVar[dict["HttpProtocol", None]] = {}
-    """Those without a request, the one that has been so for longest first."""
+    """Keeps the connections without a request, the one that has waited longest first."""
     _logged_at: ClassVar[float] = float("-inf")
     _swept: ClassVar[AbstractEventLoop | None] = None
-    """Names the loop whose connections are looked at together, since a timer for each would wake the process often."""
+    """Names the loop whose connections are checked together, since a timer for each would wake the process often."""
     _deadline: float | None = None
 
     def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -90,7 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Also of what follows a body."""
+        """Counts the fields of the head, and those that follow a body."""
         self._grow_head(len(name) + len(value))
         super().on_header(name, value)
 
@@ -107,7 +107,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed = 0
-        if self._is_answered():  # before it was whole: uvicorn's own timer has been ended by the rest of it
+        if self._is_answered():  # before it was complete: the rest of it cancelled uvicorn's keep-alive timer
             self._expect_head()
         else:
             self._deadline = None
@@ -181,12 +181,12 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_overdue(self, now: float) -> bool:
         if self._deadline is None:
             return False
-        if self.flow.read_paused:  # it is the application that does not read
+        if self.flow.read_paused:  # it is the application that does not read the body
             self._deadline = now + BODY_SECONDS
         return now > self._deadline
 
     def _is_stalled(self, now: float) -> bool:
-        """While it writes, the application may add as much as is taken."""
+        """Tells whether the client stopped reading. Unless writing is paused, the buffer refills and says nothing."""
         if not (self.flow.write_paused or self.transport.is_closing()):
             self._taken_at, self._unsent = now, 0
             return False
@@ -197,7 +197,7 @@ class HttpProtocol(HttpToolsProtocol):
         return now - self._taken_at > STALL_SECONDS
 
     def _refuse(self, status: int) -> None:
-        """Where an answer has begun, or nothing was asked, the connection just ends."""
+        """Answers with the status and closes; only closes where a response has begun or nothing was requested."""
         is_asked = status != 408 or self not in self._waiting or self._unparsed
         if is_asked and (self._is_answered() or not self.cycle.response_started):
             self.transport.write(STATUS_LINE[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
@@ -206,18 +206,18 @@ class HttpProtocol(HttpToolsProtocol):
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
-        """A transport that is closed waits until its buffer is read, which may be never."""
+        """Aborts the transport in the end: closing it waits until the peer has read the buffer, perhaps forever."""
         await super().run_asgi()
         self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def handle_ping(self) -> None:
-        """Pongs for a peer that does not read would pile up. Only the last one that it reads counts."""
+        """Drops the pong for a peer that does not read: pongs would pile up, and only the last one it reads counts."""
         if self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()
 
     def handle_cont(self, event: Frame) -> None:
-        """Continuations without data count nothing towards the size of a message, but would be kept."""
+        """Ignores continuations without data, which add nothing to the size of a message but would be kept."""
         if event.data or event.fin:
             super().handle_cont(event)

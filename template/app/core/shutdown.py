@@ -1,4 +1,4 @@
-"""How long a process that is told to stop may still take: all of its parts together, and not one after another."""
+"""Limits how long a process that is told to stop may take, for all of its parts together and not for each."""
 
 import asyncio
 import signal
@@ -11,11 +11,11 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""What a process is told to stop by."""
+"""Lists the signals that tell a process to stop."""
 
 
 class Shutdown:
-    """Begins when the process is told to stop, and else when the first of its parts has to end."""
+    """Begins when the process is told to stop, or else when the first of its parts has to end."""
 
     def __init__(self, seconds: float) -> None:
         self.requested = asyncio.Event()
@@ -29,14 +29,14 @@ class Shutdown:
             self.requested.set()
 
     def remaining(self) -> float:
-        """Returns the seconds that are left, of a shutdown that begins at the latest now."""
+        """Returns the seconds that are left of the shutdown, which begins now if it has not begun."""
         self.request()
         return max(self._deadline - monotonic(), 0)
 
 
 @asynccontextmanager
 async def open_shutdown(seconds: float, *, is_server: bool) -> AsyncGenerator[Shutdown]:
-    """A server ends its parts only when its readers have left, who may be waiting for just these parts to end."""
+    """Begins a server's shutdown at the signal: its lifespan ends only after its clients left, who may wait for it."""
     shutdown = Shutdown(seconds)
     if not is_server:
         yield shutdown
@@ -48,7 +48,7 @@ async def open_shutdown(seconds: float, *, is_server: bool) -> AsyncGenerator[Sh
 
 @contextmanager
 def _signals_noted(note: Callable[[], object]) -> Generator[None]:
-    """Whatever server this is has handlers of its own, which go on to do their work."""
+    """Calls `note` at each stopping signal, then the handler that the server had installed."""
     handlers: dict[int, Handler] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:

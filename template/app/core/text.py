@@ -1,3 +1,3 @@
 def storable(text: str) -> str:
-    """Without what no database stores: NUL, and halves of surrogate pairs."""
+    """Removes NUL and replaces halves of surrogate pairs, neither of which every database stores."""
     return text.replace("\0", "").encode(errors="replace").decode()

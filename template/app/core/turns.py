@@ -1,4 +1,4 @@
-"""Whose turn it is where only a few things can be done at once."""
+"""Decides whose turn it is where only a few things can be done at once."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ Lane = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the address, and what to do while waiting, such as to look whether the client is still there."""
+    """Holds a caller's address, and what to run while it waits, such as a check whether the client is still there."""
 
     address: str = ""
     waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -32,10 +32,10 @@ class _Waiter:
 
 
 class Turns:
-    """A fair queue: next is the address, and of it the account, whose turn is longest ago.
+    """Queues fairly: next is the address, and within it the account, whose last turn is longest ago.
 
-    When too many wait, the address with the most of them, and of it the account, loses the last: whoever asks for much
-    keeps nobody else out.
+    When too many wait, the newest of the account with the most, at the address with the most, is refused: whoever asks
+    for much keeps nobody else out.
     """
 
     def __init__(self, at_once: int, most_waiting: int) -> None:
@@ -47,7 +47,7 @@ class Turns:
 
     @asynccontextmanager
     async def taken(self, client: Client, account: str) -> AsyncGenerator[None]:
-        """Waits for a turn, which lasts as long as the context. Raises Busy."""
+        """Waits for a turn, which lasts as long as the block. Raises Busy."""
         address = (client.address,)
         waiter = _Waiter(address, (*address, account), next(self._numbers))
         try:
@@ -74,7 +74,7 @@ class Turns:
             self._waiting.remove(waiter)
 
     def _call(self) -> None:
-        """Whoever is next, while there is room."""
+        """Gives turns to those who are next, while there is room."""
         while self._free and self._waiting:
             waiter = min(self._waiting, key=self._precedence)
             self._waiting.remove(waiter)

@@ -3,11 +3,11 @@
 import asyncio
 
 TICKS = 60
-"""A wait ends at one of so many moments of its length, so that many who wait in vain do not each wake the process."""
+"""Rounds the ends of waits to so many moments of their length, so that many that time out wake the process once."""
 
 
 class Waiters:
-    """A set of coroutines; without asyncio.timeout, which costs as much as all the rest."""
+    """Keeps the coroutines that wait, without asyncio.timeout, which would cost as much as all the rest."""
 
     __slots__ = ("_futures",)
 
@@ -23,7 +23,7 @@ class Waiters:
         self._futures.clear()
 
     async def wait(self, seconds: float) -> bool:
-        """Returns whether it was woken before so many seconds, or a little less, had passed."""
+        """Returns whether it was woken before `seconds`, or a little less, had passed."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._futures.add(future)

@@ -1,4 +1,4 @@
-"""Rows that are followed in this process, looked at together: how many follow a row costs the database nothing."""
+"""Polls rows that are followed in this process, all together: more followers of a row cost the database nothing."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Container, Generator, Hashable, Mapping
@@ -12,9 +12,9 @@ from app.core.periodic import repeat
 
 TURN_SECONDS = 0.1
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
-"""Seconds between two looks at a row, which double as long as nothing happens to it."""
+"""Limits the seconds between two reads of a row, which double as long as it does not change."""
 AT_ONCE = 1_000
-"""Rows that one statement looks at."""
+"""Limits the rows that one statement reads."""
 
 State = TypeVar("State")
 T = TypeVar("T")
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Watched(Generic[State]):
-    """What is known of a row, by whoever looked last."""
+    """Holds what is known of a row, whoever read it last."""
 
     state: State | None
-    """None: the row is gone."""
+    """Becomes None when the row is gone."""
     first_pause: float
     followers: int = 0
     pause: float = 0.0
     due: float = 0.0
 
     def rest(self) -> None:
-        """Until the next look; those with the same pause are due together."""
+        """Schedules the next read; rows with the same pause are due together."""
         self.pause = min(max(2 * self.pause, self.first_pause), LONGEST_PAUSE)
         self.due = (monotonic() // self.pause + 1) * self.pause
 
@@ -46,7 +46,7 @@ class Watch(Generic[State]):
         first_pause: float = FIRST_PAUSE,
         left_out: Container[UUID] = (),
     ) -> None:
-        """`tell` is told of news, and what was known before. The news of rows that are left out come in another way."""
+        """Calls `tell` with the id of a row that changed and its previous state. Rows in `left_out` are not polled."""
         self._look = look
         self._notify = notify
         self._first_pause = first_pause
@@ -56,7 +56,7 @@ class Watch(Generic[State]):
 
     @contextmanager
     def watching(self, id: UUID, state: State) -> Generator[Watched[State]]:
-        """As long as it is followed; `state` is what the follower knows of it."""
+        """Watches a row for the length of the block; `state` is what the follower knows of it."""
         watched = self._watched.setdefault(id, Watched(state, self._first_pause))
         watched.followers += 1
         try:
@@ -67,7 +67,7 @@ class Watch(Generic[State]):
                 del self._watched[id]
 
     async def turn(self) -> None:
-        """Looks at those that are due, and tells of those to which something happened."""
+        """Reads the rows that are due, and tells the followers of those that changed."""
         now = monotonic()
         due = [id for id, watched in self._watched.items() if watched.due <= now and id not in self._left_out]
         for start in range(0, len(due), AT_ONCE):
@@ -77,7 +77,7 @@ class Watch(Generic[State]):
                 self.learn(id, found.get(id))
 
     def learn(self, id: UUID, state: State | None) -> None:
-        """What somebody has seen of a row that is watched: all who follow it are told if it is news."""
+        """Records the state of a watched row, whoever read it, and tells all its followers if it changed."""
         watched = self._watched[id]
         before, watched.state = watched.state, state
         if state != before:
@@ -86,12 +86,12 @@ class Watch(Generic[State]):
         watched.rest()
 
     def tell_all(self) -> None:
-        """For something that concerns them all."""
+        """Tells the followers of every row, for something that concerns them all."""
         for id, watched in list(self._watched.items()):
             self._notify(id, watched.state)
 
     async def ask(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
-        """Reads something once for all who ask at the same moment. Who asks once it has begun may know of newer."""
+        """Reads something once for all who ask before the read begins; later ones start a new one, with newer data."""
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.create_task(self._read(key, read))

@@ -171,7 +171,7 @@ async def test_what_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatc
                 if module.startswith(f"{package}."):
                     patch.delitem(sys.modules, module)
             with pytest.raises(
-                SetupError, match=f"^{name} needs what is not installed: run `uv sync --extra telemetry`"
+                SetupError, match=f"^{name} needs packages that are not installed: run `uv sync --extra telemetry`"
             ):
                 async with open_telemetry(settings):
                     pytest.fail("it began")

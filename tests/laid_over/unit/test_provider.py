@@ -85,7 +85,7 @@ async def test_a_key_that_is_none_is_said_and_not_repeated(
 ) -> None:
     model, module, _, variable = need
     monkeypatch.setenv(variable, value)
-    wanted = f"{variable}: a key is one word of letters, digits and signs."
+    wanted = f"{variable}: an API key has letters, digits and signs, and no spaces; copy it again."
     assert await refusal(model) == wanted or not installed(module)
 
 

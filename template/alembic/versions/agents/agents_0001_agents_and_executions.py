@@ -1,4 +1,4 @@
-"""agents and executions"""
+"""Creates the tables of agents and executions."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""conversations and messages"""
+"""Creates the tables of conversations and messages."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""conversations of a user, in order"""
+"""Indexes conversations by user, in order."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""start of this project's own migrations"""
+"""Starts this project's own migrations."""
 
 revision = "project_0001"
 down_revision = None

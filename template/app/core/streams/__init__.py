@@ -1,1 +1,1 @@
-"""Texts that grow and that others follow, in the memory of a process or in Redis."""
+"""Keeps texts that grow and that others follow, in the memory of a process or in Redis."""

@@ -1,4 +1,4 @@
-"""Texts while they grow. The text itself is the log: a reader follows it from any offset, counted in characters."""
+"""Defines streams of texts that grow. A reader follows a text from any offset, counted in characters."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,25 +8,25 @@ from uuid import UUID
 from app.core.waiters import Waiters
 
 SILENT_SECONDS = 15.0
-"""After so long without news a follower hears that there is none."""
+"""Limits the silence: after so long without news a follower gets an empty chunk."""
 KEEP_SECONDS = 60.0
-"""How long a log that has ended can still be followed here. The stored row has it all."""
+"""Limits how long a stream that has ended can still be followed here. The stored row has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a follower gets. An empty `text` without `end` only says that there is no news."""
+    """Carries the news to a follower. An empty `text` without `end` only says that there is none."""
 
     offset: int
-    """Characters of the whole text up to and including this chunk."""
+    """Counts the characters of the whole text up to and including this chunk."""
     text: str = ""
     end: str | None = None
-    """What `close` was given; the last chunk of every log, and the only one that has it."""
+    """Holds what `close` was given, in the last chunk of every stream and in no other."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class TextStream:
-    """A text that grows, and how it ended."""
+    """Holds a text that grows, and how it ended."""
 
     text: str = ""
     end: str | None = None
@@ -39,7 +39,7 @@ class TextStream:
         self._waiters.wake()
 
     def nudge(self) -> None:
-        """Its followers hear at once that there is no news here: there is some elsewhere."""
+        """Sends its followers an empty chunk at once, since there is news in the stored row."""
         self.nudges += 1
         self._waiters.wake()
 
@@ -58,17 +58,17 @@ class TextStream:
 
 
 class TextStreams(Protocol):
-    """Append-only texts, each with one writer and any number of followers, which may be in other processes.
+    """Keeps append-only texts, each with one writer and any number of followers, which may be in other processes.
 
-    Nothing here waits for a network, and none of it fails with one: news may be lost, so whoever follows what is
-    written elsewhere must also watch what is stored.
+    Nothing here waits for a network or fails with it. News may be lost, so whoever follows a text of another process
+    must also watch the stored row.
     """
 
     outlives_its_process: bool
-    """Whether what was said can still be read when the process that said it was killed."""
+    """Tells whether a text can still be read after the process that wrote it was killed."""
 
     def __contains__(self, key: object, /) -> bool:
-        """Whether this process writes it."""
+        """Tells whether this process writes the text."""
         ...
 
     def open(self, key: UUID, text: str = "") -> TextStream: ...
@@ -78,16 +78,16 @@ class TextStreams(Protocol):
     def close(self, key: UUID, end: str) -> None: ...
 
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
-        """Everything after `offset` as it arrives; what is waiting comes as one chunk. Ends with `end`.
+        """Yields the text after `offset` as it arrives, with what is there already in one chunk. Ends with `end`.
 
-        An unknown log has no news.
+        A text that is not known has no news.
         """
         ...
 
     def nudge(self, key: UUID) -> None:
-        """To those who follow it here: what is stored has changed."""
+        """Tells those who follow the text in this process that the stored row has changed."""
         ...
 
     async def texts(self, keys: Collection[UUID]) -> Mapping[UUID, str]:
-        """What is known of logs whose writers are gone."""
+        """Returns what is known of texts whose writers are gone."""
         ...

@@ -8,7 +8,7 @@ from app.core.streams.memory import MemoryTextStreams
 
 @asynccontextmanager
 async def open_streams(settings: Settings) -> AsyncGenerator[TextStreams]:
-    """Through Redis where REDIS_URL names one. When it closes, what was said last has been sent."""
+    """Opens the streams, in Redis where REDIS_URL names one. Closing first sends what was written last."""
     if settings.redis_url is None:
         yield MemoryTextStreams()
         return

@@ -7,20 +7,20 @@ from app.core.streams.base import KEEP_SECONDS, Chunk, TextStream
 
 
 class MemoryTextStreams:
-    """Logs of this process."""
+    """Keeps the streams of this process in its memory."""
 
     outlives_its_process = False
 
     def __init__(self) -> None:
         self._logs: dict[UUID, TextStream] = {}
         self._absent = WeakValueDictionary[UUID, TextStream]()
-        """What is followed here, and written elsewhere: each as long as somebody follows it."""
+        """Keeps texts that are followed here and written elsewhere, each as long as somebody follows it."""
 
     def __contains__(self, key: object) -> bool:
         return key in self._logs
 
     def open(self, key: UUID, text: str = "") -> TextStream:
-        """Those who follow it already go on with it."""
+        """Opens a stream for writing; those who follow the text already go on with it."""
         log = self._logs[key] = self._logs.get(key) or self._absent.pop(key, None) or TextStream()
         if len(text) > len(log.text):
             log.add(text[len(log.text) :])

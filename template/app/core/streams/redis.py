@@ -1,7 +1,7 @@
-"""Logs that any process can follow.
+"""Keeps streams that any process can follow.
 
-The text that a process speaks stays in its own memory: a Redis that fails delays those who follow elsewhere, and
-when it is back it gets whatever it lacks.
+The text that a process writes stays in its own memory: when Redis fails, those who follow elsewhere are delayed, and
+when Redis is back it gets what it lacks.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from app.core.streams.redis_reader import RedisReader
 from app.core.streams.redis_writer import Sender
 
 CONNECTIONS = 4
-"""To read; one more writes."""
+"""Limits the connections that read; one more writes."""
 SECONDS = 5.0
-"""More than others wait for Redis: a busy process must not take its own delay for a failure."""
+"""Waits for Redis for longer than others do: a busy process must not take its own delay for a failure."""
 
 
 @asynccontextmanager
 async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisTextStreams"]:
-    """With connections of its own, so that nobody else can use them up."""
+    """Opens streams with connections of their own, which nobody else can use up."""
     async with (
-        connected(url, 1, SECONDS, retries=0) as writing,  # what is added twice would be read twice
+        connected(url, 1, SECONDS, retries=0) as writing,  # a retry could append a text twice
         connected(url, CONNECTIONS, SECONDS) as reading,
     ):
         events = RedisTextStreams(Sender(writing, f"{prefix}:log"), RedisReader(reading, f"{prefix}:log"))

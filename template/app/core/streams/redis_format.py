@@ -1,16 +1,16 @@
-"""A log in Redis: one string, with what it ended with behind its text. What is added to it is published, too."""
+"""Encodes a stream for Redis: one string, with its end after its text. What is appended is published, too."""
 
 from typing import Any
 
 AGAIN_SECONDS = 1.0
-"""After a failure of Redis."""
+"""Delays the next try after a failure of Redis."""
 BREAK = b"\xff"
-"""Stands before and after what a log ended with; it occurs in no UTF-8."""
+"""Stands before and after the end of a stream; it occurs in no UTF-8."""
 ANEW = b""
-"""Published in place of a piece: read all of it."""
+"""Tells readers, in place of a piece of text, to read the whole text again."""
 
 Client = Any
-"""Of redis-py, whose own types are incomplete."""
+"""Stands for the client of redis-py, whose own types are incomplete."""
 
 
 def encoded(text: str, end: str | None) -> bytes:
@@ -18,6 +18,6 @@ def encoded(text: str, end: str | None) -> bytes:
 
 
 def decoded(data: bytes) -> tuple[str, str | None]:
-    """What stands behind an end is of no account: a process wrote it that was taken for dead."""
+    """Decodes a text and its end. Ignores what follows it, which was written by a process that was taken for dead."""
     text, *rest = data.split(BREAK)
     return text.decode(), rest[0].decode() if len(rest) > 1 else None

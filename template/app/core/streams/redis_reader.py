@@ -1,4 +1,4 @@
-"""What other processes speak, as it comes through Redis."""
+"""Reads from Redis the texts that other processes write."""
 
 import asyncio
 from collections import Counter
@@ -17,16 +17,16 @@ BURST, BURST_SECONDS = 500, 0.001
 
 
 class RedisReader:
-    """Copies of logs that are written elsewhere, for as long as somebody follows them.
+    """Copies texts that are written elsewhere, for as long as somebody follows them.
 
-    One connection a process, which belongs to one task: two that use it at once get in each other's way when it breaks.
+    One task per process owns the connection that subscribes: two would get in each other's way when it breaks.
     """
 
     def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
         self._own_channel = f"{prefix}:{uuid4()}"
-        """Where this process publishes to wake its own task."""
+        """Names the channel on which this process publishes to wake its own task."""
         self._logs: dict[UUID, TextStream] = {}
         self._readers = Counter[UUID]()
         self._subscribed: set[UUID] = set()
@@ -38,7 +38,7 @@ class RedisReader:
         self._readers[key] += 1
         try:
             if self._readers[key] == 1:
-                self._outdated.add(key)  # it may be subscribed to still, which nothing would confirm again
+                self._outdated.add(key)  # if it is still subscribed, no confirmation will say so
                 await self._wake()
             async with aclosing(log.follow(offset)) as chunks:
                 async for chunk in chunks:
@@ -56,7 +56,7 @@ class RedisReader:
         return {key: text for key, (text, _end) in (await self._read(keys)).items()}
 
     async def stop(self) -> None:
-        """A flag and no cancellation, which redis-py can lose while it connects."""
+        """Stops the task by a flag and not by a cancellation, which redis-py can lose while it connects."""
         self._stopping = True
         await self._wake()
 
@@ -76,7 +76,7 @@ class RedisReader:
             await self._redis.publish(self._own_channel, b"")
 
     async def _listen(self, pubsub: Client) -> None:
-        """Raises when the connection breaks."""
+        """Takes messages until it is stopped. Raises RedisError or OSError when the connection breaks."""
         self._subscribed = set()
         await pubsub.subscribe(self._own_channel)
         while not self._stopping:
@@ -93,7 +93,7 @@ class RedisReader:
         self._subscribed = wanted
 
     async def _take_next(self, pubsub: Client) -> None:
-        """And, where it is a confirmation, those that come with it: what they are about is then read together."""
+        """Takes a message and, if it is a confirmation, those that come with it, to read their texts together."""
         message = await pubsub.get_message(timeout=IDLE_SECONDS)
         for _ in range(BURST):
             if message is not None:
@@ -103,7 +103,7 @@ class RedisReader:
             message = await pubsub.get_message(timeout=BURST_SECONDS)
 
     def _take(self, message: Mapping[str, Any]) -> None:
-        """Only once a subscription is confirmed, or made again, is what is read from then on without a gap."""
+        """Applies a message. A confirmed subscription has the whole text read, since earlier news may be missing."""
         key = UUID(message["channel"].decode()[-36:])
         mirror = self._logs.get(key)
         if mirror is None:

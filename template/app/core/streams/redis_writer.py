@@ -1,4 +1,4 @@
-"""What this process speaks, on its way to Redis."""
+"""Sends to Redis the texts that this process writes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,25 +12,25 @@ from app.core.streams.base import KEEP_SECONDS, TextStream
 from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, encoded
 
 EXPIRE_SECONDS = 3600
-"""After so long in one string, which is more than a reply takes; what lacks is written anew."""
+"""Limits the life of a text in Redis to more than a reply takes; one that grows for longer is written anew."""
 
 log = structlog.stdlib.get_logger("app.events")
 
 
 @dataclass(slots=True)
 class _Sent:
-    """How much of a log Redis has."""
+    """Records how much of a text Redis has."""
 
     log: TextStream
     characters: int = 0
     size: int = 0
-    """In bytes, which is how Redis counts."""
+    """Counts bytes, as Redis does."""
     unsure: bool = True
-    """Write all of it: nothing is there yet, or nobody knows what."""
+    """Tells that the whole text must be written: Redis has nothing yet, or nobody knows how much."""
 
 
 class Sender:
-    """One task a process, so that what waits while it sends goes out together, in one round trip."""
+    """Sends from one task per process, so that what waits meanwhile goes out together, in one round trip."""
 
     def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
@@ -43,7 +43,7 @@ class Sender:
 
     @property
     def _down(self) -> bool:
-        """Not at the first failure: the connection may have died since it was used last."""
+        """Tells whether Redis is down. One failure is not enough: the connection may have died since its last use."""
         return self._failures > 1
 
     def add(self, key: UUID, log: TextStream) -> None:
@@ -55,12 +55,12 @@ class Sender:
             self._wake.set()
 
     def end(self, key: UUID) -> None:
-        """Like `send`, for the last time: tried for as long as the log is kept."""
+        """Sends for the last time, and retries for as long as the stream is kept."""
         self.send(key)
         asyncio.get_running_loop().call_later(KEEP_SECONDS, self._forget, key)
 
     def stop(self) -> None:
-        """Once what waits has been sent, unless Redis is down."""
+        """Stops `run` once what waits has been sent, or at once if Redis is down."""
         self._stopping = True
         self._wake.set()
 
@@ -86,7 +86,7 @@ class Sender:
     def _fail(self, keys: set[UUID], error: Exception) -> None:
         self._failures += 1
         if self._failures == 2:
-            log.warning("redis is down, readers elsewhere look at what is stored", error=type(error).__name__)
+            log.warning("redis is down, readers in other processes poll the database", error=type(error).__name__)
         self._waiting |= keys
         for key in keys:
             self._logs[key].unsure = True
@@ -126,7 +126,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What was sent of a log, and which of the answers says whether Redis now has as much."""
+    """Records what was sent of a text, and which result of the pipeline tells whether Redis now has as much."""
 
     place: int
     characters: int

@@ -1,1 +1,1 @@
-"""What happens in this process, told to those who watch over it: spans, metrics and errors, where settings say so."""
+"""Sends spans, metrics and errors of this process to those who monitor it, where settings say so."""

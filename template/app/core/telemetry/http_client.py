@@ -1,4 +1,4 @@
-"""Requests that this service makes, as spans of what made them: to whom, but not which address or what it says."""
+"""Traces the requests that this service makes as client spans, which name the host, but no path and no content."""
 
 from importlib import import_module
 from typing import Any
@@ -12,7 +12,7 @@ _tracer = trace.get_tracer("app.http")
 
 
 def trace_requests() -> None:
-    """Of every client of httpx2, until their answers begin. Whom we ask is not told who asks: no trace id goes out."""
+    """Traces the requests of all clients of httpx2 until their responses begin. No trace id goes out with them."""
     transport: Any = import_module("httpx2").AsyncHTTPTransport
     handle = transport.handle_async_request
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 CLOSE_SECONDS = 2.0
-"""For what is not sent yet when the process ends."""
+"""Limits the time to send what is left when the process ends."""
 
 
 End = Callable[[], object]

@@ -1,4 +1,4 @@
-"""What is counted. Unless `open_telemetry` has begun to send metrics, counting does nothing."""
+"""Defines what is counted. Unless `open_telemetry` has begun to send metrics, counting does nothing."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ sockets = meter.create_up_down_counter("app.sockets", "{socket}", "WebSockets th
 
 @contextmanager
 def open_one(counter: UpDownCounter) -> Generator[None]:
-    """One more of what it counts, as long as this lasts."""
+    """Counts one more for the length of the block."""
     counter.add(1)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Spans and metrics go out over OTLP. Imported only where a receiver is set: it takes a tenth of a second and 4 MB."""
+"""Sends spans and metrics over OTLP. It is imported only where a receiver is set: that takes 0.1 s and 4 MB."""
 
 from collections.abc import Iterator, Sequence
 from socket import gethostname
@@ -32,16 +32,16 @@ ALLOWED_ATTRIBUTES = (
     *("gen_ai.operation.", "gen_ai.provider.", "gen_ai.request.max_tokens", "gen_ai.request.model"),
     *("gen_ai.request.stream", "gen_ai.request.temperature", "gen_ai.response.", "gen_ai.token.", "gen_ai.usage."),
 )
-"""How the names of attributes begin that hold no words of people and models, no address and no text of an error.
+"""Lists prefixes of attributes that hold no words of people and models, no address and no text of an error.
 
-Others are not sent, whoever makes them: SDKs of providers have spans of their own.
+Other attributes are not sent, whoever sets them: SDKs of providers have spans of their own.
 """
 CONTENT = ("gen_ai.", "logfire.")
-"""What pydantic-ai tells of what people and models say."""
+"""Lists prefixes of the attributes in which pydantic-ai repeats what people and models say."""
 
 
 def begin(settings: Settings, wanted: TelemetrySettings) -> Iterator[End]:
-    """For the rest of the process. Answers what ends it."""
+    """Begins to send, for the rest of the process. Yields the functions that end it."""
     resource = _resource(settings, wanted)
     if wanted.sends_metrics:
         reader = PeriodicExportingMetricReader(OTLPMetricExporter(), wanted.otel_metric_export_interval)
@@ -60,14 +60,14 @@ def begin(settings: Settings, wanted: TelemetrySettings) -> Iterator[End]:
 
 
 class Incoming(TraceContextTextMapPropagator):
-    """Takes the trace of who asks, and gives none to whom this service asks: SDKs of providers would send it along."""
+    """Accepts a caller's trace, and passes none on to the services called: SDKs of providers would send it along."""
 
     def inject(self, carrier: Any, context: Context | None = None, setter: Setter[Any] = default_setter) -> None:
         pass
 
 
 class RedactingExporter(SpanExporter):
-    """Passes spans on without what must stay here. The last one to see them: whatever library made them."""
+    """Passes spans on without what must stay here. It is the last to see them, so it covers those of every library."""
 
     def __init__(self, exporter: SpanExporter, *, with_content: bool) -> None:
         self._exporter = exporter
@@ -89,7 +89,7 @@ class RedactingExporter(SpanExporter):
             events=[Event(event.name, self._said(event.attributes), event.timestamp) for event in span.events],
             links=span.links,
             kind=span.kind,
-            status=Status(span.status.status_code),  # its description is what an error says
+            status=Status(span.status.status_code),  # its description would quote an error
             start_time=span.start_time,
             end_time=span.end_time,
             instrumentation_scope=span.instrumentation_scope,
@@ -100,7 +100,7 @@ class RedactingExporter(SpanExporter):
 
 
 def _resource(settings: Settings, wanted: TelemetrySettings) -> Resource:
-    """OTEL_RESOURCE_ATTRIBUTES adds to it."""
+    """Describes this process; OTEL_RESOURCE_ATTRIBUTES adds to it."""
     return Resource.create(
         {
             "service.name": wanted.otel_service_name or settings.app_name,

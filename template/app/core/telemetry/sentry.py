@@ -1,4 +1,4 @@
-"""Log lines at ERROR and above go to Sentry. Imported only where SENTRY_DSN is set."""
+"""Sends log lines at ERROR and above to Sentry. It is imported only where SENTRY_DSN is set."""
 
 import logging
 import sys
@@ -13,17 +13,17 @@ from app.core.config import Settings
 from app.core.telemetry.lifecycle import CLOSE_SECONDS, End
 
 NOT_OURS = ("opentelemetry", "sentry_sdk", "urllib3")
-"""Who says that what is sent does not arrive, of which there is no use in sending more."""
+"""Lists loggers that report failures to send, which must not be sent as well."""
 TAGS = ("request_id", "user_id", "trace_id", "execution_id")
 
 
 def report(settings: Settings, dsn: str) -> End:
-    """For the rest of the process. Answers what ends it."""
+    """Reports for the rest of the process. Returns the function that ends it."""
     sentry_sdk.init(
         dsn,
         environment=settings.environment,
         release=__version__,
-        default_integrations=False,  # which look into requests, calls of models, statements and arguments
+        default_integrations=False,  # they read requests, model calls, statements and arguments
         auto_enabling_integrations=False,
         send_default_pii=False,
         include_local_variables=False,
@@ -36,7 +36,7 @@ def report(settings: Settings, dsn: str) -> End:
 
 
 class Reporter(logging.Handler):
-    """What went wrong, where, and for whom, but not what an error says: it may quote a key or a person's words."""
+    """Reports what went wrong, where and for whom, but no error's text, which may quote a key or a person's words."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(NOT_OURS):
@@ -44,19 +44,19 @@ class Reporter(logging.Handler):
         said = _said(record)
         event = _exception(said.get("exc_info") or record.exc_info)
         event["level"], event["logger"] = record.levelname.lower(), record.name
-        event["message"] = said.get("event", "an error of a library")
+        event["message"] = said.get("event", "error in a library")
         event["tags"] = {name: said[name] for name in TAGS if name in said}
         sentry_sdk.capture_event(event)
 
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:
-    """What structlog was told; nothing of a line that a library has put into words."""
-    event: Any = record.msg
-    return cast("dict[str, Any]", event) if isinstance(event, dict) else {}
+    """Returns what was logged through structlog, and nothing of a line that a library formatted."""
+    told: Any = record.msg
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
 
 
 def _exception(found: Any) -> Any:
-    """As Sentry wants it: its type, and the lines of code that it came through."""
+    """Describes an error as Sentry expects it: by its type and its stack trace, without its text."""
     error = sys.exc_info() if found is True else found
     if not error or error == (None, None, None):
         return {}

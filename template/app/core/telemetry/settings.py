@@ -6,7 +6,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def _split(url: str) -> SplitResult | None:
-    """None when it is no address in the web."""
+    """Splits a URL. Returns None when it is not a web address."""
     try:
         parts = urlsplit(url)
         return parts if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 else None
@@ -31,7 +31,7 @@ def _dsn(value: SecretStr) -> SecretStr:
 
 
 class TelemetrySettings(BaseSettings):
-    """The names that OpenTelemetry and Sentry gave them. Both know more variables, which hold, too."""
+    """Reads settings under the names that OpenTelemetry and Sentry gave them; their other variables apply, too."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 

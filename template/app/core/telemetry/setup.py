@@ -14,7 +14,7 @@ from app.core.telemetry.settings import TelemetrySettings
 
 @asynccontextmanager
 async def open_telemetry(settings: Settings) -> AsyncGenerator[TelemetrySettings]:
-    """Once a process, around all else: what ends before it is still told. Raises SetupError."""
+    """Opens telemetry once per process, around all else, so that what ends inside is still sent. Raises SetupError."""
     wanted = read_settings(TelemetrySettings)
     ends = list(_begun(settings, wanted))
     try:
@@ -24,13 +24,13 @@ async def open_telemetry(settings: Settings) -> AsyncGenerator[TelemetrySettings
 
 
 def lacking(wanted: TelemetrySettings) -> dict[str, str]:
-    """The settings that need what is not installed, each with a sentence that says what to do."""
+    """Returns the settings that need packages which are not installed, each with a sentence that says what to do."""
     needed = (
         ("OTEL_EXPORTER_OTLP_ENDPOINT", wanted.sends, "opentelemetry.exporter.otlp.proto.http"),
         ("SENTRY_DSN", wanted.sentry_dsn, "sentry_sdk"),
     )
     return {
-        name: f"{name} needs what is not installed: run `uv sync --extra telemetry`, or unset it."
+        name: f"{name} needs packages that are not installed: run `uv sync --extra telemetry`, or unset it."
         for name, is_wanted, package in needed
         if is_wanted and not _is_installed(package)
     }
@@ -52,12 +52,12 @@ def _begun(settings: Settings, wanted: TelemetrySettings) -> Iterator[End]:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of what it is a part of
+    except ModuleNotFoundError:  # the package that it is a part of is missing
         return False
 
 
 def _end(ends: Sequence[End]) -> None:
-    """In threads that do not keep the process: a receiver that does not answer is not waited for."""
+    """Ends all in daemon threads, so that a receiver that does not answer cannot keep the process from ending."""
     until = monotonic() + CLOSE_SECONDS
     threads = [Thread(target=end, daemon=True) for end in ends]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Spans of the application's own. Unless `open_telemetry` has begun to send them they do nothing, and cost as much."""
+"""Makes the application's own spans, which do and cost nothing unless `open_telemetry` has begun to send them."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ _tracer = trace.get_tracer("app")
 
 @contextmanager
 def traced(name: str, **attributes: str) -> Generator[Span]:
-    """What happens within it. The names of attributes have `_` for `.` here; they begin with `app.` there."""
-    keyed = {_key(attribute): value for attribute, value in attributes.items()}
+    """Traces the block as a span. An attribute `user_id` is sent as `app.user.id`."""
+    told = {_key(attribute): value for attribute, value in attributes.items()}
     with _tracer.start_as_current_span(
         name, attributes=keyed, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -26,26 +26,26 @@ def traced(name: str, **attributes: str) -> Generator[Span]:
 
 
 def failed(span: Span, error: BaseException) -> None:
-    """With the type of the error, or its code: what it says may quote a key or a person's words."""
+    """Marks a span as failed with the error's code or type, since its text may quote a key or a person's words."""
     note_failure(getattr(error, "code", None) or type(error).__name__, span)
 
 
 def note_failure(code: str, span: Span | None = None) -> None:
-    """Of the current span, unless it is another one."""
+    """Marks the given span, or else the current one, as failed."""
     span = span or trace.get_current_span()
     span.set_attribute("error.type", code)
     span.set_status(StatusCode.ERROR)
 
 
 def note(**attributes: str) -> None:
-    """More about the current span."""
+    """Adds attributes to the current span."""
     span = trace.get_current_span()
     for attribute, value in attributes.items():
         span.set_attribute(_key(attribute), value)
 
 
 def note_user(user_id: UUID) -> None:
-    """Who asks, in all log lines from now on, and in the current span."""
+    """Names the user in all log lines from now on, and in the current span."""
     bind_contextvars(user_id=str(user_id))
     note(user_id=str(user_id))
 

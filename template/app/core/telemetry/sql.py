@@ -1,4 +1,4 @@
-"""SQL statements as spans, of what is traced itself: what a process asks every second by itself is not."""
+"""Traces SQL statements within other spans, and so none of those that a process runs by itself every second."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ _tracer = trace.get_tracer("app.sql")
 
 
 def trace_statements() -> None:
-    """Of every engine."""
+    """Traces the statements of every engine."""
     event.listen(Engine, "before_cursor_execute", _begin)
     event.listen(Engine, "after_cursor_execute", _end)
     event.listen(Engine, "handle_error", _fail)
 
 
 def _begin(connection: Any, _cursor: Any, statement: str, _values: Any, context: Any, _many: bool) -> None:
-    """With the statement, which has places for values in it, and not the values."""
+    """Begins a span with the statement, which has placeholders and not the values."""
     if trace.get_current_span().is_recording():
         verb = statement.split(maxsplit=1)[0].upper()
         attributes = {"db.system.name": connection.dialect.name, "db.operation.name": verb, "db.query.text": statement}
