@@ -1,4 +1,4 @@
-"""Importing this package imports every model, which is what Alembic and relationships need."""
+"""Imports every model along with this package, as Alembic and SQLAlchemy's relationships need."""
 
 from importlib import import_module
 from pkgutil import iter_modules

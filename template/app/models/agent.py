@@ -17,11 +17,11 @@ class Agent(Owned):
     instructions: Mapped[str] = mapped_column(sa.Text)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
     deleted_at: Mapped[datetime | None]
-    """Its executions stay."""
+    """Marks the agent as deleted; its executions stay."""
 
 
 class AgentTool(Base):
-    """A tool that an agent may use."""
+    """Grants a tool to an agent."""
 
     __tablename__ = "agent_tools"
     __table_args__ = (sa.UniqueConstraint("agent_id", "tool_id"),)
@@ -32,7 +32,7 @@ class AgentTool(Base):
 
 
 class AgentSubagent(Base):
-    """An agent to which another may delegate."""
+    """Allows an agent to delegate to another one, its subagent."""
 
     __tablename__ = "agent_subagents"
     __table_args__ = (sa.UniqueConstraint("agent_id", "subagent_id"),)

@@ -5,7 +5,7 @@ from app.models.base import Owned
 
 
 class AgentNote(Owned):
-    """What a person's agents keep for later. Its id comes from the call that saved it, so it tells no order."""
+    """Stores a note of a user's agents. Its id derives from the tool call that saved it, so ids give no order."""
 
     __tablename__ = "agent_notes"
 

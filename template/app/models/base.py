@@ -1,4 +1,4 @@
-"""What all tables share: keys, times, names of constraints."""
+"""Defines what all tables share: primary keys, timestamps and names of constraints."""
 
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from uuid_utils.compat import uuid7
 
 SECRET = {"secret": True}
-"""`info=SECRET` marks a column that never leaves the server: hashes, tokens."""
+"""Marks, as `info=SECRET`, a column that never leaves the server, such as a hash of a password or token."""
 
 
 def now() -> datetime:
@@ -18,14 +18,14 @@ def now() -> datetime:
 
 
 class UTCDateTime(sa.types.TypeDecorator[datetime]):
-    """A time with its zone on every database; SQLite would forget the zone."""
+    """Stores datetimes as UTC and returns them with a time zone, which SQLite alone would lose."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
         if value is not None and value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
+            raise ValueError("a datetime without a time zone cannot be stored")
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
@@ -44,7 +44,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UTCDateTime(),
-        # Names in a VARCHAR without a CHECK, so that a new value needs no migration.
+        # Enums are names in a VARCHAR without a CHECK constraint, so that a new value needs no migration.
         StrEnum: sa.Enum(Enum, native_enum=False, create_constraint=False, length=32),
     }
 
@@ -53,7 +53,7 @@ class Base(DeclarativeBase):
 
 
 class Owned(Base):
-    """A row of one user, gone with the user. Read it through `OwnedRepository`."""
+    """Belongs to one user and is deleted with that user. Read its rows through `OwnedRepository`."""
 
     __abstract__ = True
 

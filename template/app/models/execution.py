@@ -11,7 +11,7 @@ from app.models.base import SECRET, Base, Owned
 from app.models.usage import DOLLARS
 
 OPEN = sa.text("status IN ('queued', 'running')")
-"""What is looked for among these says so: databases cannot tell that their index is enough from another condition."""
+"""Selects queued and running executions. Queries repeat it literally, else databases do not use the partial index."""
 UNFINISHED = sa.text("finished_at IS NULL")
 
 
@@ -19,7 +19,7 @@ class ExecutionStatus(StrEnum):
     queued = "queued"
     running = "running"
     waiting = "waiting"
-    """For a person's approval, or for a subagent."""
+    """Waits for a person's approval or for a subagent."""
     completed = "completed"
     failed = "failed"
     cancelled = "cancelled"
@@ -33,7 +33,7 @@ FINAL = (ExecutionStatus.completed, ExecutionStatus.failed, ExecutionStatus.canc
 
 
 class Execution(Owned):
-    """One task that an agent was given. A worker that runs it holds `run_id`, without which nothing is written."""
+    """Stores one task given to an agent. A worker writes to it only while it holds its lease, the current `run_id`."""
 
     __tablename__ = "executions"
     __table_args__ = (
@@ -45,39 +45,39 @@ class Execution(Owned):
 
     agent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"), index=True)
     parent_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("executions.id", ondelete="CASCADE"), index=True)
-    """The execution whose agent delegated this."""
+    """Identifies the execution whose agent delegated this one."""
     parent_call_id: Mapped[str | None] = mapped_column(sa.String(32))
-    """By which of its calls."""
+    """Identifies the tool call by which it was delegated."""
     status: Mapped[ExecutionStatus]
     input: Mapped[str] = mapped_column(sa.Text)
     output: Mapped[str | None] = mapped_column(sa.Text)
     code: Mapped[str | None] = mapped_column(sa.String(64))
-    """Why it failed."""
+    """Names the reason why it failed."""
     detail: Mapped[str | None] = mapped_column(sa.String(500))
     configuration: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
-    """What the agent was when the execution began."""
+    """Copies what the agent was when the execution was created."""
     last_sequence: Mapped[int] = mapped_column(default=0)
-    """Of its events, which are numbered 1, 2, 3 …"""
+    """Holds the number of its newest event; events are numbered 1, 2, 3 …"""
     run_id: Mapped[UUID | None]
-    """Of the run that is under way; its live text is followed under this id."""
+    """Identifies the run that is under way, under whose id its live text is streamed."""
     process_id: Mapped[UUID | None]
-    """Whose run that is."""
-    consecutive_crashes: Mapped[int] = mapped_column("losses", default=0)
-    """How many processes died in a row without a step forward."""
+    """Identifies the process of that run."""
+    losses: Mapped[int] = mapped_column(default=0)
+    """Counts the processes that died in a row while they ran it, without completing a step."""
     steps: Mapped[int] = mapped_column(default=0)
-    """Requests to models."""
+    """Counts requests to models."""
     seconds: Mapped[float] = mapped_column(default=0.0)
-    """Of work; waiting does not count."""
+    """Measures work in seconds, without the time spent waiting."""
     input_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     output_tokens: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     cost: Mapped[Decimal | None] = mapped_column(DOLLARS)
-    """In US dollars; None where no price is known. Usage includes that of subagents."""
+    """Holds US dollars; None where no price is known. All usage here includes that of subagents."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
 class ExecutionEvent(Base):
-    """Something that happened in an execution. Together they are the log from which a run goes on."""
+    """Records one event of an execution. All of its events together are the log from which a run resumes."""
 
     __tablename__ = "execution_events"
     __table_args__ = (sa.UniqueConstraint("execution_id", "sequence"),)
@@ -87,7 +87,7 @@ class ExecutionEvent(Base):
     type: Mapped[str] = mapped_column(sa.String(32))
     data: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     entry: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True), info=SECRET)
-    """What it adds to the conversation with the model, in the provider's own form."""
+    """Holds the message or tool result that it adds to the conversation with the model, as the provider needs it."""
 
 
 class ApprovalStatus(StrEnum):
@@ -98,7 +98,7 @@ class ApprovalStatus(StrEnum):
 
 
 class Approval(Base):
-    """A call that waits, or waited, for a person. It holds for exactly these arguments."""
+    """Asks a person to approve a tool call, and holds the answer. It covers exactly these arguments."""
 
     __tablename__ = "approvals"
     __table_args__ = (sa.UniqueConstraint("execution_id", "tool_call_id"), sa.Index(None, "status", "expires_at"))

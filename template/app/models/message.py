@@ -9,7 +9,7 @@ from app.models.base import Base
 from app.models.usage import DOLLARS
 
 PENDING = sa.text("status = 'pending'")
-"""A parameter in its place would keep PostgreSQL from the index in a plan that it uses again."""
+"""Selects pending replies. It is literal SQL, since PostgreSQL's cached plans cannot use the index with a parameter."""
 
 
 class Role(StrEnum):
@@ -33,7 +33,7 @@ class Rating(StrEnum):
 
 
 class Message(Base):
-    """Belongs to whoever owns its conversation, and is reached only through it."""
+    """Stores one message. It belongs to the owner of its conversation and is reached only through it."""
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -43,31 +43,31 @@ class Message(Base):
 
     conversation_id: Mapped[UUID] = mapped_column(sa.ForeignKey("conversations.id", ondelete="CASCADE"))
     position: Mapped[int]
-    """1, 2, 3 … within the conversation."""
+    """Counts 1, 2, 3 … within the conversation."""
     role: Mapped[Role]
     status: Mapped[MessageStatus]
     content: Mapped[str] = mapped_column(sa.Text)
     process_id: Mapped[UUID | None]
-    """Who speaks it, while it is pending. No foreign key: what was said stays when that process is forgotten."""
+    """Identifies the process that generates a pending reply. No foreign key, since messages outlive processes."""
     stop_requested: Mapped[bool] = mapped_column(default=False)
     code: Mapped[str | None] = mapped_column(sa.String(64))
-    """Why it failed or ended early."""
+    """Names the reason why it failed or ended early."""
     detail: Mapped[str | None] = mapped_column(sa.String(500))
     model: Mapped[str | None] = mapped_column(sa.String(200))
-    """Which one answered, as `provider:name` or `demo`."""
+    """Names the model that answered, as `provider:name` or `demo`."""
     input_tokens: Mapped[int | None]
     output_tokens: Mapped[int | None]
     cost: Mapped[Decimal | None] = mapped_column(DOLLARS)
-    """In US dollars; None where the price is not known."""
+    """Holds US dollars; None where the price is not known."""
     rating: Mapped[Rating | None]
     comment: Mapped[str | None] = mapped_column(sa.Text)
 
     @property
     def usage(self) -> "Message | None":
-        """Itself, as far as it is known what it cost."""
+        """Returns the message itself, from which `UsageRead` is made; None if no model was asked."""
         return None if self.model is None else self
 
     @property
     def feedback(self) -> "Message | None":
-        """Itself, if it was rated."""
+        """Returns the message itself, from which `FeedbackRead` is made; None if it was not rated."""
         return None if self.rating is None else self

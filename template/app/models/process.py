@@ -6,12 +6,12 @@ from app.models.base import Base
 
 
 class Process(Base):
-    """A process of this application that lives, or that died without a word."""
+    """Represents a process of this application that is alive, or that died without removing its row."""
 
     __tablename__ = "processes"
 
     is_server: Mapped[bool]
-    is_worker: Mapped[bool] = mapped_column("works")
-    """Whether it does what others queue."""
-    last_heartbeat_at: Mapped[datetime] = mapped_column("beat_at")
-    """By the database's clock."""
+    works: Mapped[bool]
+    """Tells whether the process is a worker, which runs queued executions."""
+    beat_at: Mapped[datetime]
+    """Holds the time of its last heartbeat, by the database's clock."""

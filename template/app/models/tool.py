@@ -8,16 +8,16 @@ from app.models.base import Base
 
 
 class Policy(StrEnum):
-    """Whether an agent may call a tool."""
+    """Decides whether an agent may call a tool: always, with a person's approval, or never."""
 
     allow = "allow"
     ask = "ask"
-    """A person must approve each call."""
+    """Requires that a person approves each call."""
     deny = "deny"
 
 
 class Tool(Base):
-    """What the code offers, under an id that is the same for every process. Shared by everyone."""
+    """Describes a tool that the code offers, under an id that is the same for every process. All users share it."""
 
     __tablename__ = "tools"
 
@@ -25,6 +25,6 @@ class Tool(Base):
     description: Mapped[str] = mapped_column(sa.Text)
     input_schema: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     policy: Mapped[Policy]
-    """Unless an agent's grant says otherwise."""
+    """Applies unless an agent's grant says otherwise."""
     available: Mapped[bool] = mapped_column(default=True)
-    """False once the code offers it no longer; what was granted stays, and is not told to models."""
+    """Becomes False once the code no longer offers the tool; its grants stay, but models are not told of it."""

@@ -7,11 +7,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.models.base import Owned
 
 DOLLARS = sa.Numeric(18, 9)
-"""US dollars. A token may cost less than a millionth of one."""
+"""Holds US dollars with nine decimals: a token may cost less than a millionth of a dollar."""
 
 
 class Usage(Owned):
-    """What one person used on one day (UTC) of one feature and one model."""
+    """Sums what one user used on one day (UTC) of one feature and one model."""
 
     __tablename__ = "usage"
     __table_args__ = (sa.UniqueConstraint("user_id", "day", "feature", "model"),)
@@ -23,20 +23,20 @@ class Usage(Owned):
     input_tokens: Mapped[int] = mapped_column(sa.BigInteger)
     output_tokens: Mapped[int] = mapped_column(sa.BigInteger)
     characters: Mapped[int] = mapped_column(sa.BigInteger)
-    """Read aloud."""
+    """Counts characters of synthesized speech."""
     seconds: Mapped[int] = mapped_column(sa.BigInteger)
-    """Of audio that was listened to."""
+    """Counts seconds of transcribed audio."""
     cost: Mapped[Decimal | None] = mapped_column(DOLLARS)
-    """None where the model's price is not known."""
+    """Holds US dollars; None where the model's price is not known."""
 
 
 class Reservation(Owned):
-    """The most that something under way may use. Its id is that of what reserved it, such as a reply or a step."""
+    """Reserves the most that work under way may use. Its id is that of the work, such as a reply or an execution."""
 
     __tablename__ = "usage_reservations"
 
     day: Mapped[date]
-    """The day (UTC) on which it counts, also when it is settled later."""
+    """Names the day (UTC) on which it counts, even if it is settled later."""
     feature: Mapped[str] = mapped_column(sa.String(32))
     tokens: Mapped[int] = mapped_column(sa.BigInteger)
     characters: Mapped[int] = mapped_column(sa.BigInteger)

@@ -77,5 +77,5 @@ async def test_a_time_without_a_zone_is_refused(database: Database) -> None:
     [user] = await add_users(database, 1)
     async with database.write() as session:
         sessions = SessionRepository(session, user.id)
-        with pytest.raises(Exception, match="a time without a zone cannot be stored"):
+        with pytest.raises(Exception, match="a datetime without a time zone cannot be stored"):
             await sessions.create(expires_at=now().replace(tzinfo=None))
