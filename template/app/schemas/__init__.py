@@ -1,1 +1,1 @@
-"""What goes in and out of the API, as Pydantic models."""
+"""Defines the requests and responses of the API as Pydantic models."""

@@ -11,13 +11,13 @@ from app.schemas.tool import ToolRead
 
 def _trimmed(value: str) -> str:
     if value != value.strip():
-        raise ValueError("it must not begin or end with a blank")
+        raise ValueError("the name must not begin or end with white space")
     return value
 
 
 Name = Annotated[Text, Field(min_length=1, max_length=100), AfterValidator(_trimmed)]
 ModelName = Annotated[Text, Field(min_length=1, max_length=200)]
-"""`demo`, `provider:name`, or a bare `claude-*` or `gpt-*`: one of those that `/info` names."""
+"""Names a model that `/info` lists: `demo`, `provider:name`, or a bare `claude-*` or `gpt-*`."""
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Instructions = Annotated[Text, Field(max_length=32_000)]
 Ids = Annotated[list[UUID], Field(max_length=50)]
@@ -30,12 +30,12 @@ class AgentCreate(Body):
     instructions: Instructions = ""
     tool_ids: Ids = Field(default=[])
     tool_policies: dict[UUID, Policy] = Field(default={})
-    """Where a grant differs from the tool's own policy."""
+    """Overrides the tools' own policies for this agent, by the ids of tools."""
     subagent_ids: Ids = Field(default=[])
 
 
 class AgentUpdate(Body):
-    """What is sent takes the place of what was; the rest stays."""
+    """Replaces the fields that are sent, lists included, and leaves the others as they are."""
 
     name: NotNull[Name] = None
     model_name: NotNull[ModelName] = None
@@ -58,7 +58,7 @@ class AgentRead(Read):
     temperature: float
     instructions: str
     tools: list[ToolRead]
-    """Each with the policy of this agent."""
+    """Lists the tools that it may call, each with the policy for this agent."""
     subagents: list[SubagentRead]
     created_at: datetime
     updated_at: datetime

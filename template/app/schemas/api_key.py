@@ -13,22 +13,22 @@ Scope = Annotated[str, Field(min_length=1, max_length=50)]
 class ApiKeyCreate(Body):
     name: Annotated[Words, Field(max_length=100)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
-    """`read` for any GET, or the tag of the paths that it may use."""
+    """Allows what it lists: `read` for every GET request, or the tags of the paths that the key may use."""
     expires_in_days: Annotated[int, Field(ge=1, le=365)] = 90
 
 
 class ApiKeyRead(Read):
     id: UUID
     name: str
-    start: Annotated[str, Field(validation_alias=AliasChoices("prefix", "start"))]
-    """How the key begins."""
+    start: str
+    """Shows how the key begins."""
     scopes: Sequence[str]
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None
-    """To within a few minutes."""
+    """Holds a time that is accurate to a few minutes."""
 
 
 class ApiKeyCreated(ApiKeyRead):
     key: str
-    """Shown this once."""
+    """Shows the whole key, which is not shown again."""

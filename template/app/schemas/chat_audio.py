@@ -8,7 +8,7 @@ from app.schemas.speech import AudioFormat, Language, Speed, VoiceName
 
 
 class AudioMessageCreate(Body):
-    """Beside the audio."""
+    """Holds the form fields that are sent along with the audio."""
 
     conversation_id: UUID | None = None
     model: Annotated[Text, Field(max_length=200)] | None = None

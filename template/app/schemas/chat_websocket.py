@@ -1,4 +1,4 @@
-"""What clients send through the WebSocket of the chat."""
+"""Defines the frames that clients send through the WebSocket of the chat."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -25,7 +25,7 @@ class Resume(Frame):
     type: Literal["resume"]
     reply_id: UUID
     offset: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """Of the last event that arrived; without it everything comes again."""
+    """Gives the offset of the last event that arrived; without it all events are sent again."""
 
 
 ClientFrame = Annotated[Send | Stop | Resume | Auth | Ping, Field(discriminator="type")]

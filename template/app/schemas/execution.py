@@ -20,11 +20,11 @@ class GrantedSubagent(BaseModel):
     id: UUID
     name: str
     tool: str
-    """The name of the tool by which a model delegates to it."""
+    """Names the tool by which the model delegates to it."""
 
 
 class Limits(BaseModel):
-    """Of one execution with all its subagents. 0: no limit."""
+    """Limits one execution together with all its subagents; 0 means no limit."""
 
     steps: int
     tokens: int
@@ -33,7 +33,7 @@ class Limits(BaseModel):
 
 
 class Configuration(BaseModel):
-    """Exactly what an execution runs with, whatever becomes of its agent."""
+    """Shows exactly what an execution runs with, even if its agent is changed or deleted later."""
 
     name: str
     model_name: str
@@ -43,7 +43,7 @@ class Configuration(BaseModel):
     subagents: list[GrantedSubagent]
     limits: Limits
     lineage: list[UUID] = []
-    """The agents that delegated, the first one first."""
+    """Lists the ids of the agents that delegated to this one, from the first one on."""
 
 
 class ExecutionCreate(Body):
@@ -54,16 +54,16 @@ class ApprovalAnswer(Body):
     tool_call_id: Annotated[Text, Field(max_length=32)]
     approved: bool
     note: Annotated[Words, Field(max_length=2000)] | None = None
-    """For the model, when the call is denied."""
+    """Tells the model why the call was denied."""
 
 
 class ExecutionUsage(Read):
     steps: int
-    """Requests to models."""
+    """Counts requests to models."""
     input_tokens: int
     output_tokens: int
     cost: Money | None
-    """Null where no price is known."""
+    """Holds US dollars; null where no price is known."""
 
 
 class ExecutionError(Read):
@@ -75,7 +75,7 @@ class ExecutionRead(Read):
     id: UUID
     agent_id: UUID
     parent_id: UUID | None
-    """The execution whose agent delegated this one."""
+    """Identifies the execution whose agent delegated this one."""
     status: ExecutionStatus
     input: str
     output: str | None
@@ -90,7 +90,7 @@ class ApprovalRead(Read):
     tool_call_id: str
     tool: str
     arguments: str
-    """JSON, exactly as the tool will get it."""
+    """Holds JSON, exactly as the tool will receive it."""
     status: ApprovalStatus
     expires_at: datetime
     answered_at: datetime | None

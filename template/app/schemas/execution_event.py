@@ -1,4 +1,4 @@
-"""What happens in an execution, as followers hear of it. Its `type` says which it is."""
+"""Defines the events of an execution as they are streamed to clients. Their `type` tells them apart."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -12,17 +12,17 @@ from app.schemas.execution import ExecutionUsage
 
 
 class Call(Read):
-    """Of a tool, as the model wrote it."""
+    """Describes a tool call as the model wrote it."""
 
     tool_call_id: str
     name: str
     arguments: str
-    """JSON, unless the model made a mistake."""
+    """Holds JSON, unless the model made a mistake."""
 
 
 class Happened(Read):
     sequence: int = 0
-    """1, 2, 3 … within the execution. That of a delta is the one of the `model.started` that it belongs to."""
+    """Counts 1, 2, 3 … within the execution. A delta has the sequence of the `model.started` that it belongs to."""
     at: datetime | None = None
     execution_id: UUID | None = None
 
@@ -37,7 +37,7 @@ class ModelStarted(Happened):
 
 
 class ModelDelta(Happened):
-    """Live only: what a model said is whole in `model.completed`."""
+    """Carries a piece of the model's text, live. It is not stored, since `model.completed` has all of the text."""
 
     type: Literal["model.delta"] = "model.delta"
     text: str
@@ -51,7 +51,7 @@ class ModelCompleted(Happened):
     input_tokens: int
     output_tokens: int
     code: str | None = None
-    """Why the answer is shorter than it would have been."""
+    """Names the reason why the answer was cut short, if it was."""
 
 
 class ToolCalled(Happened, Call):
@@ -73,7 +73,7 @@ class ToolFailed(Happened):
 
 
 class ApprovalRequested(Happened, Call):
-    """Answer it at the execution `of`, which is a subagent's where that asks."""
+    """Asks a person to approve a tool call. Answer it at the execution `of`, which may be that of a subagent."""
 
     type: Literal["approval.requested"] = "approval.requested"
     of: UUID

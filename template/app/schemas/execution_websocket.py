@@ -1,4 +1,4 @@
-"""What clients send through the WebSockets of agents and executions."""
+"""Defines the frames that clients send through the WebSockets of agents and executions."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -27,7 +27,7 @@ class Resume(Frame):
     type: Literal["resume"]
     execution_id: UUID
     sequence: Sequence = 0
-    """Of the last event that arrived; without it everything comes again."""
+    """Gives the sequence of the last event that arrived; without it all events are sent again."""
 
 
 class Answer(Frame, ApprovalAnswer):

@@ -8,6 +8,6 @@ class InfoRead(Read):
     features: list[str]
     limits: dict[str, int]
     models: list[str]
-    """Those that may be asked for. The first answers when none is."""
+    """Lists the models that may be asked for. The first one is the default."""
     user: UserRead | None
-    """Who is signed in, if anyone, and as far as an API key may read it."""
+    """Shows who is signed in; null if nobody is, or if the API key lacks the scope `read`."""

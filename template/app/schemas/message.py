@@ -11,9 +11,9 @@ from app.schemas.base import Body, Money, Read, Text, Words
 class MessageCreate(Body):
     content: Annotated[Words, Field(min_length=1)]
     conversation_id: UUID | None = None
-    """Without it a new conversation begins."""
+    """Continues this conversation; without it a new one begins."""
     model: Annotated[Text, Field(max_length=200)] | None = None
-    """One of those that `/info` names. Without it the first of them answers."""
+    """Names one of the models that `/info` lists. The first of them is the default."""
 
 
 class FeedbackUpdate(Body):
@@ -26,7 +26,7 @@ class UsageRead(Read):
     input_tokens: int | None
     output_tokens: int | None
     cost: Money | None
-    """Null where the price is not known."""
+    """Holds US dollars; null where the price is not known."""
 
 
 class FeedbackRead(Read):
@@ -42,7 +42,7 @@ class MessageRead(Read):
     status: MessageStatus
     created_at: datetime
     code: str | None = None
-    """Why a reply failed, or why it is shorter than it would have been."""
+    """Names the reason why a reply failed or was cut short."""
     usage: UsageRead | None = None
     feedback: FeedbackRead | None = None
 

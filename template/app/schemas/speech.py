@@ -10,10 +10,10 @@ from app.schemas.base import Body, Read, Text, Words
 class AudioFormat(StrEnum):
     mp3 = "mp3"
     opus = "opus"
-    """In Ogg."""
+    """Comes in an Ogg container."""
     wav = "wav"
     pcm = "pcm"
-    """Samples alone: 16 bits, little-endian, one channel; the rate is in the answer's content type."""
+    """Holds bare samples: 16 bits, little-endian, one channel; the response's content type gives the sample rate."""
 
 
 VoiceName = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -24,17 +24,17 @@ Language = Annotated[str, Field(pattern=r"^[a-z]{2}$", description="ISO 639-1, s
 class SynthesisCreate(Body):
     text: Words
     voice: VoiceName | None = None
-    """One of those that `/speech/voices` names. Without it the usual one speaks."""
+    """Names one of the voices that `/speech/voices` lists; without it the default voice speaks."""
     format: AudioFormat | None = None
-    """Without it the first of those that `/speech/voices` names."""
+    """Defaults to the first of the formats that `/speech/voices` lists."""
     speed: Speed = 1
 
 
 class TranscriptionCreate(Body):
-    """Beside the audio."""
+    """Holds the form fields that are sent along with the audio."""
 
     language: Language | None = None
-    """Of what is said; without it the provider finds out."""
+    """Names the language that is spoken; without it the provider detects the language."""
 
 
 class VoiceRead(Read):
@@ -51,7 +51,7 @@ class VoicesRead(Read):
 
 class SegmentRead(Read):
     start: float
-    """Seconds."""
+    """Counts seconds from the beginning of the audio, as `end` does."""
     end: float
     text: str
 
@@ -59,8 +59,8 @@ class SegmentRead(Read):
 class TranscriptionRead(Read):
     text: str
     language: str | None
-    """As the provider names it; null where it does not say."""
+    """Names the language as the provider does; null where the provider does not say."""
     duration: float
-    """Seconds."""
+    """Gives the length of the audio in seconds."""
     segments: Sequence[SegmentRead] | None
-    """Null where the provider has none."""
+    """Splits the text into segments with times; null where the provider gives none."""

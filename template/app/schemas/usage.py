@@ -6,7 +6,7 @@ from app.schemas.base import Money, Read
 
 
 class UsageDay(Read):
-    """What was used on one day (UTC) of one feature and one model."""
+    """Sums what was used on one day (UTC) of one feature and one model."""
 
     day: date
     feature: str
@@ -15,27 +15,27 @@ class UsageDay(Read):
     input_tokens: int
     output_tokens: int
     characters: int
-    """Read aloud."""
+    """Counts characters of synthesized speech."""
     seconds: int
-    """Of audio that was listened to."""
+    """Counts seconds of transcribed audio."""
     cost: Money | None
-    """Null where the model's price is not known."""
+    """Holds US dollars; null where the model's price is not known."""
 
 
 class BudgetRead(Read):
-    """Its numbers are what `unit` says."""
+    """Describes a budget and what is left of it. `limit`, `used` and `left` are in the unit that `unit` names."""
 
     unit: Literal["tokens", "dollars", "characters", "seconds"]
     period: Literal["day", "month"]
     limit: Money
     used: Money
-    """With what is reserved for requests under way."""
+    """Includes what is reserved for requests under way."""
     left: Money
     renews_at: datetime
 
 
 class UsageReport(Read):
     days: Sequence[UsageDay]
-    """Newest first; days without usage are left out."""
+    """Lists the newest day first; days without usage are left out."""
     budgets: Sequence[BudgetRead]
-    """Those that are set: none means no limit."""
+    """Lists the budgets that are set; an empty list means that there is no limit."""

@@ -10,7 +10,7 @@ from app.core.security import is_common
 from app.schemas.base import Body, NotNull, Read, Text
 
 Email = Annotated[EmailStr, AfterValidator(str.lower)]
-"""An address in lower case: the same person is found however the address is typed."""
+"""Holds an address in lower case, so that an account is found however its address is typed."""
 
 
 def _unambiguous(value: str) -> str:
@@ -20,12 +20,12 @@ def _unambiguous(value: str) -> str:
 
 
 NewEmail = Annotated[Email, AfterValidator(_unambiguous)]
-"""An address that somebody is about to be known by. Source routes and encoded words could make it someone else's."""
+"""Accepts an address for an account. Source routes and encoded words, which could lead to others, are refused."""
 
 
 def _uncommon(value: str) -> str:
     if is_common(value):
-        raise ValueError("it is among the passwords that are tried first; choose another")
+        raise ValueError("the password is too common; choose another one")
     return value
 
 
@@ -35,7 +35,7 @@ _email = TypeAdapter[str](Email)
 
 
 def normalize_email(value: str) -> str | None:
-    """None when the value is not an address."""
+    """Returns the address in lower case; None when the value is not an address."""
     try:
         return _email.validate_python(value)
     except ValidationError:
@@ -53,13 +53,13 @@ class UserCreate(Body):
 
 
 class UserUpdate(Body):
-    """What people change of themselves."""
+    """Changes what users may change of their own account."""
 
     full_name: FullName | None = None
 
 
 class UserAdminUpdate(Body):
-    """What superusers change of others."""
+    """Changes what superusers may change of any account."""
 
     is_active: NotNull[bool] = None
     is_superuser: NotNull[bool] = None
@@ -82,7 +82,7 @@ class PasswordReset(Body):
 class EmailChange(Body):
     email: NewEmail
     password: Annotated[str, Field(max_length=128)]
-    """The current one."""
+    """Holds the current password."""
 
 
 class EmailConfirmation(Body):
@@ -90,9 +90,9 @@ class EmailConfirmation(Body):
 
 
 class UserRead(Read):
-    """Of oneself it is read from a Principal, which has a field for each of these."""
+    """Describes an account."""
 
-    id: UUID
+    id: UUID  # the fields are read from a User or from a Principal, which must have each of them
     email: str
     full_name: str | None
     is_active: bool
@@ -104,10 +104,10 @@ class UserRead(Read):
 class Tokens(Read):
     access_token: str
     refresh_token: str
-    """Good for one use; the answer has the next one."""
+    """Works once; the response to its use has the next one."""
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int
-    """Seconds that the access token lives."""
+    """Gives the lifetime of the access token in seconds."""
 
 
 class RefreshBody(Body):
@@ -119,7 +119,7 @@ class SessionRead(Read):
     user_agent: str | None
     created_at: datetime
     last_used_at: datetime
-    """To within a few minutes."""
+    """Holds a time that is accurate to a few minutes."""
     expires_at: datetime
     current: bool
-    """Whether it is the one that asks."""
+    """Tells whether the request was made with this session."""

@@ -1,4 +1,4 @@
-"""What clients send through any WebSocket."""
+"""Defines the frames that clients send through any WebSocket."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from app.schemas.base import Body, Text
 
 Ref = Annotated[Text, Field(max_length=100)]
-"""A client's own name for a frame, which comes back in what answers it."""
+"""Holds a client's own name for a frame, which is repeated in the frames that answer it."""
 
 
 class Frame(Body):
@@ -15,7 +15,7 @@ class Frame(Body):
 
 
 class Auth(Frame):
-    """The first frame, where the token is no subprotocol; later it puts a newer token in place of the one before."""
+    """Authenticates, as the first frame, if no subprotocol carried a token; later it replaces the token by a newer."""
 
     type: Literal["auth"]
     token: Text

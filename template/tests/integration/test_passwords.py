@@ -98,7 +98,7 @@ async def test_common_passwords_are_refused(client: httpx2.AsyncClient, password
     answer = await client.post(REGISTER, json={"email": ALICE, "password": password})
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
-        {"field": "body.password", "message": "it is among the passwords that are tried first; choose another"}
+        {"field": "body.password", "message": "the password is too common; choose another one"}
     ]
 
 
