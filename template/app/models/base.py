@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from uuid_utils.compat import uuid7
 
 SECRET = {"secret": True}
-"""Marks, as `info=SECRET`, a column that never leaves the server, such as a hash of a password or token."""
+"""Marks a column, as `info=SECRET`, that never leaves the server, such as a hash of a password or token."""
 
 
 def now() -> datetime:

@@ -57,7 +57,7 @@ class Execution(Owned):
     configuration: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     """Copies what the agent was when the execution was created."""
     last_sequence: Mapped[int] = mapped_column(default=0)
-    """Holds the number of its newest event; events are numbered 1, 2, 3 …"""
+    """Holds the number of its newest event; its first event has the number 1."""
     run_id: Mapped[UUID | None]
     """Identifies the run that is under way, under whose id its live text is streamed."""
     process_id: Mapped[UUID | None]

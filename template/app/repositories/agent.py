@@ -17,7 +17,7 @@ class Grant:
 
 
 class AgentRepository(OwnedRepository[Agent]):
-    """One user's agents, and through them what they may use. Deleted ones do not exist here."""
+    """Reads and writes one user's agents with their tools and subagents. Deleted agents are invisible here."""
 
     model = Agent
 
@@ -50,7 +50,7 @@ class AgentRepository(OwnedRepository[Agent]):
         return (await self._session.scalars(self._rows().where(Agent.id.in_(ids)))).all()
 
     async def delegations(self) -> Mapping[UUID, set[UUID]]:
-        """To whom each agent delegates."""
+        """Returns the ids of the subagents of each agent."""
         found = select(AgentSubagent.agent_id, AgentSubagent.subagent_id).where(
             AgentSubagent.agent_id.in_(self._mine())
         )
@@ -60,13 +60,13 @@ class AgentRepository(OwnedRepository[Agent]):
         return delegations
 
     async def grant(self, agent: Agent, policies: Mapping[UUID, Policy]) -> None:
-        """Exactly these tools."""
+        """Replaces the tools of an agent by those that `policies` names."""
         await self._session.execute(delete(AgentTool).where(AgentTool.agent_id == agent.id))
         self._session.add_all(AgentTool(agent_id=agent.id, tool_id=id, policy=policies[id]) for id in policies)
         await self._session.flush()
 
     async def delegate(self, agent: Agent, subagent_ids: Collection[UUID]) -> None:
-        """To exactly these agents."""
+        """Replaces the subagents of an agent."""
         await self._session.execute(delete(AgentSubagent).where(AgentSubagent.agent_id == agent.id))
         self._session.add_all(AgentSubagent(agent_id=agent.id, subagent_id=id) for id in subagent_ids)
         await self._session.flush()

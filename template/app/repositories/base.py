@@ -17,15 +17,15 @@ TOwned = TypeVar("TOwned", bound=Owned)
 
 
 def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """The one of this database, which says what to do about a row that is there already."""
+    """Returns the INSERT of this database's dialect, which has ON CONFLICT."""
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
 
 
-async def lock_user(session: AsyncSession, id: UUID, *, exclusive: bool = False) -> bool:
-    """Keeps an account from being deleted until the transaction ends; False when it is gone.
+async def hold_user(session: AsyncSession, id: UUID, *, alone: bool = False) -> bool:
+    """Locks an account against deletion until the transaction ends; returns False when it is gone.
 
-    Before any of its rows is locked: whoever deletes it locks it first, too, so that one of the two waits and none for
-    the other. With `exclusive`, others who hold it alone wait: what is counted then stays as it is.
+    Call it before any of the user's rows is locked: deletion, too, locks the account first, so that the two cannot
+    deadlock. With `alone`, only one transaction at a time holds it so, and what it counts stays as it is.
     """
     held: set[UUID] = session.info.setdefault("held", set())
     if exclusive or id not in held:
@@ -36,7 +36,7 @@ async def lock_user(session: AsyncSession, id: UUID, *, exclusive: bool = False)
 async def delete_of_users(
     session: AsyncSession, kind: type[Owned], *where: ColumnElement[bool], limit: int | None = None
 ) -> int:
-    """How many of all users' rows went. An account that is being deleted at this moment is left to who deletes it."""
+    """Deletes rows of all users and returns how many. It skips accounts that others have locked to delete them."""
     rows = select(kind.id).join(User, User.id == kind.user_id).where(*where).limit(limit)
     free = rows.with_for_update(read=True, key_share=True, of=User, skip_locked=True)
     return len((await session.scalars(delete(kind).where(kind.id.in_(free)).returning(kind.id))).all())
@@ -46,11 +46,11 @@ async def delete_of_users(
 class Page(Generic[T]):
     items: Sequence[T]
     next_cursor: UUID | None
-    """Where the next page starts; None on the last page."""
+    """Tells where the next page starts; None on the last page."""
 
 
 class BaseRepository(Generic[M]):
-    """Rows of one table. `find_…` may answer None, `get` raises NotFound."""
+    """Reads and writes rows of one table. `find` and `find_…` may return None, `get` raises NotFound."""
 
     model: type[M]
 
@@ -58,7 +58,7 @@ class BaseRepository(Generic[M]):
         self._session = session
 
     async def find(self, id: UUID, *, lock: bool = False) -> M | None:
-        """With `lock`, other writers of the row wait until the transaction ends."""
+        """Returns the row, or None. With `lock`, other writers of the row wait until the transaction ends."""
         rows = self._rows().where(self.model.id == id)
         return await self._session.scalar(rows.with_for_update() if lock else rows)
 
@@ -69,7 +69,7 @@ class BaseRepository(Generic[M]):
         return row
 
     async def list(self, limit: int, cursor: UUID | None = None, *where: ColumnElement[bool]) -> Page[M]:
-        """Newest first: keys are UUIDv7, so their order is the order of creation and the last key is the cursor."""
+        """Returns a page, newest first: ids are UUIDv7, so they sort by creation, and the last one is the cursor."""
         rows = self._rows().where(*where).order_by(self.model.id.desc()).limit(limit + 1)
         if cursor is not None:
             rows = rows.where(self.model.id < cursor)
@@ -102,18 +102,18 @@ class BaseRepository(Generic[M]):
 
 
 class OwnedRepository(BaseRepository[TOwned]):
-    """One user's rows. Every query starts at `_rows`, so another user's row does not exist here.
+    """Reads and writes one user's rows. Every query starts at `_rows`, so other users' rows are invisible here.
 
-    What is made or locked holds the user first, see `lock_user`.
+    It locks the user before it creates or locks a row, see `hold_user`.
     """
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         super().__init__(session)
         self._user_id = user_id
 
-    async def lock_owner(self, *, exclusive: bool = False) -> None:
-        """See `lock_user`. Raises AccountGone."""
-        if not await lock_user(self._session, self._user_id, exclusive=exclusive):
+    async def hold_owner(self, *, alone: bool = False) -> None:
+        """Locks the user, see `hold_user`. Raises AccountGone."""
+        if not await hold_user(self._session, self._user_id, alone=alone):
             raise AccountGone
 
     async def hold_owner(self, *, alone: bool = False) -> None:

@@ -24,7 +24,7 @@ class HistoryMessage:
 
 
 class ConversationRepository(OwnedRepository[Conversation]):
-    """One user's conversations and, only through them, their messages."""
+    """Reads and writes one user's conversations and, only through them, their messages."""
 
     model = Conversation
 
@@ -38,7 +38,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
     async def newest(
         self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
     ) -> Sequence[HistoryMessage]:
-        """What was said last, or before a message, newest first: all after which no more characters were said."""
+        """Returns messages, the newest (before `before`) first, up to the one that brings them over `characters`."""
         said = (
             select(Message.position, Message.role, Message.content, Message.id, Message.status)
             .where(Message.conversation_id == self._mine(conversation_id))
@@ -58,14 +58,14 @@ class ConversationRepository(OwnedRepository[Conversation]):
         return await self._session.scalar(select(Message).where(self._is_reply(id)))
 
     async def get_reply(self, id: UUID) -> Message:
-        """Raises NotFound."""
+        """Returns a reply. Raises NotFound."""
         reply = await self.find_reply(id)
         if reply is None:
             raise NotFound("Reply", id)
         return reply
 
     async def exchange(self, reply_id: UUID) -> tuple[Message, Message]:
-        """A message and its reply. Raises NotFound."""
+        """Returns a user's message and the reply to it. Raises NotFound."""
         question = aliased(Message)
         both = (
             select(question, Message)
@@ -81,13 +81,13 @@ class ConversationRepository(OwnedRepository[Conversation]):
         return found[0], found[1]
 
     async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
-        """None when there is none for which all of that is so."""
+        """Updates a reply and returns it; None when there is none that meets all conditions."""
         changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
         return await self._session.scalar(changed)
 
-    async def finish_reply(self, reply_id: UUID, outcome: Outcome) -> Message | None:
-        """The last word of a reply. None when it has had one, or is gone."""
-        await lock_user(self._session, self._user_id)
+    async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
+        """Stores how a pending reply ended and returns it; None when it has ended before, or was deleted."""
+        await hold_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
     def _is_reply(self, id: UUID) -> ColumnElement[bool]:
@@ -95,7 +95,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
         return and_(Message.id == id, Message.role == Role.assistant, mine)
 
     def _mine(self, id: UUID | InstrumentedAttribute[UUID]) -> ScalarSelect[UUID]:
-        """Finds this one conversation if it is the user's: a list of them all grows with what the user ever said."""
+        """Selects this one conversation if it is the user's; a list of them all would grow with the user's history."""
         return self._rows().where(Conversation.id == id).with_only_columns(Conversation.id).scalar_subquery()
 
 

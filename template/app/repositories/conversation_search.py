@@ -18,12 +18,12 @@ class SearchHit:
 
 
 class ConversationSearch(OwnedRepository[Conversation]):
-    """What was said in one user's conversations."""
+    """Searches the messages of one user's conversations."""
 
     model = Conversation
 
     async def messages(self, words: Sequence[str], limit: int) -> Sequence[SearchHit]:
-        """Those with all of the words, newest first. SQLite knows capitals of Latin letters without accents only."""
+        """Returns the messages with all of the words, newest first. SQLite ignores the case of ASCII letters only."""
         found = (
             self._rows()
             .join(Message, Message.conversation_id == Conversation.id)

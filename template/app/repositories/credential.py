@@ -1,4 +1,4 @@
-"""What people prove who they are with, besides the password."""
+"""Reads and writes credentials besides passwords: sessions, refresh tokens, API keys and tokens sent by e-mail."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,7 @@ from app.repositories.base import BaseRepository, OwnedRepository, delete_of_use
 
 
 class SessionRepository(OwnedRepository[UserSession]):
-    """One user's log-ins and, only through them, their refresh tokens."""
+    """Reads and deletes one user's sessions, whose refresh tokens are deleted with them."""
 
     model = UserSession
 
@@ -25,7 +25,7 @@ class RefreshTokenRepository(BaseRepository[RefreshToken]):
     model = RefreshToken
 
     async def find_session(self, hashed_token: str) -> UserSession | None:
-        """The token's session, closed to other writers; None when it has ended or its user is inactive."""
+        """Locks and returns the token's session; None when it ended or expired, or its user is inactive."""
         session_id = select(RefreshToken.session_id).where(RefreshToken.hashed_token == hashed_token).scalar_subquery()
         alive = (
             select(UserSession)
@@ -35,7 +35,7 @@ class RefreshTokenRepository(BaseRepository[RefreshToken]):
         return await self._session.scalar(alive.with_for_update(of=UserSession))
 
     async def rotate(self, hashed_token: str) -> datetime | None:
-        """Marks the token as replaced, once. The time of it when that had been done before."""
+        """Marks the token as replaced, once. Returns the time when it was replaced before, else None."""
         mine = RefreshToken.hashed_token == hashed_token
         replaced = update(RefreshToken).where(mine, RefreshToken.rotated_at.is_(None)).values(rotated_at=now())
         if await self._session.scalar(replaced.returning(RefreshToken.id)):
@@ -54,7 +54,7 @@ class EmailTokenRepository(OwnedRepository[EmailToken]):
     model = EmailToken
 
     async def consume(self, id: UUID, purpose: EmailPurpose) -> str | None:
-        """The address that the token was sent to. None when it has expired, been used or been replaced."""
+        """Deletes the token and returns the address that it was sent to; None when it expired, was used or replaced."""
         used = (
             delete(EmailToken)
             .where(self._mine(), EmailToken.id == id, EmailToken.purpose == purpose, EmailToken.expires_at > now())
@@ -63,7 +63,7 @@ class EmailTokenRepository(OwnedRepository[EmailToken]):
         return await self._session.scalar(used)
 
     async def void(self, purpose: EmailPurpose | None = None) -> None:
-        """Those of one purpose, or all."""
+        """Deletes the user's tokens of one purpose, or all of them."""
         every = delete(EmailToken).where(self._mine())
         await self._session.execute(every if purpose is None else every.where(EmailToken.purpose == purpose))
 
@@ -72,7 +72,7 @@ class EmailTokenRepository(OwnedRepository[EmailToken]):
 
 
 class CredentialRepository:
-    """All users' credentials at once: for what the application does by itself."""
+    """Updates and deletes credentials of all users, for what the application does by itself."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session

@@ -26,12 +26,12 @@ class NewEvent:
 
 
 class ExecutionRepository(OwnedRepository[Execution]):
-    """One user's executions and, only through them, their events and approvals."""
+    """Reads and writes one user's executions and, only through them, their events and approvals."""
 
     model = Execution
 
     async def count_open(self) -> int:
-        """Those of subagents are parts of others."""
+        """Counts unfinished executions, without those of subagents, which are parts of others."""
         return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None))
 
     async def events(self, execution: Execution, after: int, limit: int) -> Sequence[ExecutionEvent]:
@@ -48,7 +48,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return (await self._session.scalars(found)).all()
 
     async def get_approval(self, execution: Execution, tool_call_id: str) -> Approval:
-        """Raises NotFound."""
+        """Returns the approval of a tool call. Raises NotFound."""
         of = (Approval.execution_id == execution.id, Approval.tool_call_id == tool_call_id)
         found = await self._session.scalar(select(Approval).where(*of))
         if found is None:
@@ -56,15 +56,15 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return found
 
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
-        """From the first ancestor down to it, as everybody does who changes several. Raises AccountGone, NotFound."""
-        await self.lock_owner()
+        """Locks ancestors from the top down, then itself, against deadlocks. Raises AccountGone, NotFound."""
+        await self.hold_owner()
         chain = [await self.get(id)]
         while (parent_id := chain[0].parent_id) is not None:
             chain.insert(0, await self.get(parent_id))
         return [await self._lock(execution.id) for execution in chain]
 
     async def open_children(self, execution: Execution) -> Sequence[Execution]:
-        """Locked."""
+        """Locks and returns the executions that it delegated and that have not ended."""
         found = self._rows().where(Execution.parent_id == execution.id, Execution.status.not_in(FINAL))
         return (await self._session.scalars(found.order_by(Execution.id).with_for_update())).all()
 
@@ -77,7 +77,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
 
 
 def append(session: AsyncSession, execution: Execution, *events: NewEvent) -> None:
-    """To an execution that is locked."""
+    """Appends events to an execution, which the caller has locked."""
     for event in events:
         execution.last_sequence += 1
         session.add(
@@ -92,12 +92,12 @@ def append(session: AsyncSession, execution: Execution, *events: NewEvent) -> No
 
 
 async def expire_approvals(session: AsyncSession, execution: Execution) -> None:
-    """Nobody is asked any more."""
+    """Marks the pending approvals of an execution as expired, so that nobody is asked any more."""
     pending = select(Approval).where(Approval.execution_id == execution.id, Approval.status == ApprovalStatus.pending)
     for approval in await session.scalars(pending):
         approval.status = ApprovalStatus.expired
 
 
 def release_run(execution: Execution, status: ExecutionStatus) -> None:
-    """Whatever run is under way writes nothing more."""
+    """Sets a status and takes the lease from the run that is under way, which then writes nothing more."""
     execution.status, execution.run_id, execution.process_id = status, None, None

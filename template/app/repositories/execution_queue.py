@@ -1,4 +1,4 @@
-"""Executions of all users, for the workers that run them."""
+"""Reads and writes executions of all users, for the workers that run them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,40 +21,40 @@ from app.repositories.usage import ReservationRepository, UsageRecord
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a run goes on from."""
+    """Holds what a run resumes from."""
 
     entries: Sequence[Mapping[str, Any]]
     called: Collection[str]
-    """Ids of the calls that have begun."""
+    """Holds the ids of the tool calls that have begun."""
     approvals: Mapping[str, Approval]
-    """By the id of the call."""
+    """Maps the ids of tool calls to their approvals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An execution that one process may run, and what it goes on from."""
+    """Represents an execution that one process may run, and what the run resumes from."""
 
     execution: Execution
     run_id: UUID
     history: History
     user_is_active: bool
-    """Else all that is left to do is to end it."""
+    """Tells whether the user's account is active; if not, the run only ends the execution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A worker that asks for executions."""
+    """Describes a worker that asks for executions."""
 
     process_id: UUID
     run_ids: Collection[UUID]
-    """What it runs. A run of this process that is not among them has been lost, as with the answer to a commit."""
+    """Lists its runs. Other runs stored for its process were lost, as when a commit succeeds but its answer is lost."""
     also_of_dead: bool
-    """Whether it can tell which other processes are dead."""
+    """Tells whether it can detect dead processes, whose executions it then takes, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionState:
-    """What differs when there is news of an execution."""
+    """Holds what changes when there is news of an execution."""
 
     last_sequence: int
     run_id: UUID | None
@@ -70,13 +70,13 @@ class RunRepository:
         self._session = session
 
     async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
-        """The oldest first: queued ones, those that the claimant has lost, and those whose worker is dead."""
+        """Returns ids, oldest first, of executions that are queued, lost by the claimant or left by a dead process."""
         claimable = select(Execution.id).where(_claimable(claimant)).cte("claimable")
-        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all that were ever queued in this order
+        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all executions, by id
         return (await self._session.scalars(select(found).order_by(found).limit(limit))).all()
 
     async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
-        """Those of them that nobody else has claimed meanwhile. What was reserved for a lost step is given back."""
+        """Claims those that nobody else has claimed meanwhile, and releases the reservations of lost steps."""
         of = and_(Execution.id.in_(ids), _claimable(claimant))
         found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
         free = found.order_by(Execution.id).with_for_update(of=Execution, skip_locked=True)
@@ -111,7 +111,7 @@ class RunRepository:
         )
 
     async def advance(self, id: UUID, run_id: UUID, sequence: int, values: Mapping[str, Any]) -> bool:
-        """False when it has gone on since this sequence, or the run is not the execution's any more."""
+        """Updates an execution; returns False when it is past this sequence, or the run has lost the lease."""
         of = (Execution.id == id, Execution.run_id == run_id, Execution.last_sequence == sequence)
         changed = update(Execution).where(*of).values(**values).returning(Execution.id)
         return await self._session.scalar(changed) is not None
@@ -131,17 +131,17 @@ class RunRepository:
             await self._session.execute(insert(ExecutionEvent), rows)
 
     async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
-        """Those that are there."""
+        """Returns the states of those executions that exist."""
         columns = (Execution.id, Execution.last_sequence, Execution.run_id, Execution.status)
         found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
         return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
-    async def lock_user(self, id: UUID) -> None:
-        """See `lock_user`."""
-        await lock_user(self._session, id)
+    async def hold_user(self, id: UUID) -> None:
+        """Locks the account against deletion, see the function `hold_user`."""
+        await hold_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
-        """From the first one down, and before the execution itself, as everybody does who changes several."""
+        """Locks and returns ancestors from the top down, before the execution itself, against deadlocks."""
         ids: list[UUID] = []
         parent_id = execution.parent_id
         while parent_id is not None:
@@ -152,7 +152,7 @@ class RunRepository:
         return [ancestor for ancestor in found if ancestor is not None]
 
     async def add_usage(self, id: UUID, used: UsageRecord) -> None:
-        """Of one request to a model."""
+        """Adds the usage of one request to a model."""
         totals: dict[Any, Any] = {
             Execution.steps: Execution.steps + 1,
             Execution.input_tokens: Execution.input_tokens + used.input_tokens,
@@ -163,26 +163,27 @@ class RunRepository:
         await self._session.execute(update(Execution).where(Execution.id == id).values(totals))
 
     async def release(self, id: UUID, run_id: UUID) -> None:
-        """Back into the queue, unless somebody else has it."""
+        """Puts an execution back into the queue, unless another run has it."""
         free = {"status": ExecutionStatus.queued, "run_id": None, "process_id": None}
         await self._session.execute(
             update(Execution).where(Execution.id == id, Execution.run_id == run_id).values(**free)
         )
 
     async def of_process(self, process_id: UUID) -> Sequence[UUID]:
-        """The runs that a process may go on with: not those of people whose accounts were deactivated."""
+        """Returns the ids of the runs that a process may continue, without those of deactivated accounts."""
         mine = (OPEN, Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
         runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
         return [id for id in await self._session.scalars(runs) if id]
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
-        """Those that are queued and those that run, by their status."""
+        """Counts queued and running executions by their status."""
         counted = select(Execution.status, func.count()).where(OPEN).group_by(Execution.status)
         return {row[0]: row[1] for row in await self._session.execute(counted)}
 
     async def overdue(self, limit: int) -> Sequence[tuple[UUID, str, UUID]]:
-        """The executions that wait for approvals in vain, with the call and the user: for too long, or for somebody
-        whose account was deactivated.
+        """Returns the ids of execution, tool call and user of pending approvals that nobody will give any more.
+
+        These have expired, or their users' accounts were deactivated.
         """
         late = (
             select(Approval.execution_id, Approval.tool_call_id, Execution.user_id)
@@ -194,7 +195,7 @@ class RunRepository:
         return [(row[0], row[1], row[2]) for row in await self._session.execute(late)]
 
     async def delete_finished(self, before: datetime, limit: int) -> int:
-        """How many went, with their events. Those of subagents go with the execution that they belong to."""
+        """Deletes old executions with their events and those of subagents; returns how many, subagents not counted."""
         old = (Execution.finished_at < before, Execution.parent_id.is_(None))
         return await delete_of_users(self._session, Execution, *old, limit=limit)
 

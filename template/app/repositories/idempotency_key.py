@@ -19,10 +19,10 @@ class IdempotencyRepository(OwnedRepository[IdempotencyKey]):
     model = IdempotencyKey
 
     async def claim(self, key: str, fingerprint: str, subject_id: UUID) -> UUID:
-        """The subject of the first request that claimed the key, which is this one's when it is the first.
+        """Returns the subject of the first request that claimed the key: `subject_id` if that is this request.
 
-        It waits while another transaction claims the same key. Raises AccountGone, and Conflict when that asked for
-        something else.
+        It waits while another transaction claims the same key. Raises AccountGone, and IdempotencyKeyReused when the
+        first request asked for something else.
         """
         await self.lock_owner()
         claimed = insert(self._session, IdempotencyKey).values(
@@ -33,7 +33,7 @@ class IdempotencyRepository(OwnedRepository[IdempotencyKey]):
         first = await self._session.scalars(self._rows().where(IdempotencyKey.key == key))
         found = first.one()
         if found.fingerprint != fingerprint:
-            raise IdempotencyKeyReused("This Idempotency-Key was used for another request; take a new one.")
+            raise IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new one.")
         return found.subject_id
 
 

@@ -1,4 +1,4 @@
-"""Messages as they are shown: read page by page, so they are columns in place of rows, by statements built once."""
+"""Reads messages page by page: as columns instead of ORM objects and by statements built once, which is faster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,24 +34,24 @@ class MessageRow:
 
     @property
     def usage(self) -> "MessageRow | None":
-        """Itself, as far as it is known what it cost."""
+        """Returns the row itself, from which `UsageRead` is made; None if no model was asked."""
         return None if self.model is None else self
 
     @property
     def feedback(self) -> "MessageRow | None":
-        """Itself, if it was rated."""
+        """Returns the row itself, from which `FeedbackRead` is made; None if it was not rated."""
         return None if self.rating is None else self
 
 
 class MessageRepository:
-    """Those of one user's conversations."""
+    """Reads the messages of one user's conversations."""
 
     def __init__(self, connection: AsyncConnection, user_id: UUID) -> None:
         self._connection = connection
         self._user_id = user_id
 
     async def list(self, conversation_id: UUID, limit: int, cursor: UUID | None) -> Page[MessageRow]:
-        """Oldest first within the page; the first page is the newest, the cursor leads back. Raises NotFound."""
+        """Returns a page, oldest first; the first page is the newest, the cursor leads to older. Raises NotFound."""
         more = {"limit": limit + 1} if cursor is None else {"limit": limit + 1, "cursor": cursor}
         found = await self._execute(_NEWEST if cursor is None else _OLDER, conversation_id, **more)
         if not found and not await self._execute(_CONVERSATION, conversation_id):
@@ -66,7 +66,7 @@ class MessageRepository:
 _CONVERSATION = select(Conversation.id).where(
     Conversation.id == bindparam("id"), Conversation.user_id == bindparam("user_id")
 )
-"""Through which messages are reached: of another's there are none."""
+"""Selects the conversation through which messages are reached, so that other users' are invisible."""
 
 
 def _page(*older: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""What hangs on a user by foreign keys, whichever feature made the table: none can be forgotten."""
+"""Finds all rows that belong to a user by foreign keys, whichever feature made the table, so that none is forgotten."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A foreign key by which rows hang on others: their owners."""
+    """Represents a foreign key by which rows belong to other rows, their owners."""
 
     column: Column[Any]
     to: Column[Any]
 
     @property
     def order(self) -> list[Column[Any]]:
-        """How the rows of one owner are read in turn: as a unique constraint that begins with the link, or by key."""
+        """Returns what sorts an owner's rows: the rest of a unique constraint that begins with the link, or the key."""
         table = self.column.table
         unique = ([*found.columns] for found in table.constraints if isinstance(found, UniqueConstraint))
         orders = (rest for first, *rest in unique if first is self.column and rest and all(map(_is_sound, rest)))
@@ -32,7 +32,7 @@ class Link:
 
 
 def personal_tables() -> list[Table]:
-    """`users` and all that refers to it, directly or through others; what is referred to comes first."""
+    """Returns `users` and all tables that refer to it, directly or through others, each after those it refers to."""
     found = [_users]
     for table in Base.metadata.sorted_tables:
         if table is not _users and _links(table, found):
@@ -41,7 +41,7 @@ def personal_tables() -> list[Table]:
 
 
 def links(table: Table) -> list[Link]:
-    """Those to `users` first. The row of a user hangs on itself."""
+    """Returns the links of a table, those to `users` first. A user's row is linked to itself."""
     if table is _users:
         return [Link(_users.c.id, _users.c.id)]
     tables = personal_tables()
@@ -49,7 +49,7 @@ def links(table: Table) -> list[Link]:
 
 
 def grouped(counts: Mapping[Any, int], size: int) -> Iterator[list[Any]]:
-    """As many owners at a time as have so many rows together; one that has more is alone."""
+    """Groups owners so that each group has at most `size` rows; an owner with more rows is a group alone."""
     group, rows = list[Any](), 0
     for owner, count in counts.items():
         if group and rows + count > size:
@@ -62,23 +62,23 @@ def grouped(counts: Mapping[Any, int], size: int) -> Iterator[list[Any]]:
 
 
 class PersonalDataRepository:
-    """One person's rows of any table, without the columns that are marked as secret."""
+    """Reads and deletes one user's rows of any table. Columns that are marked as secret are not read."""
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         self._session = session
         self._user_id = user_id
 
     async def counts(self, link: Link, owners: Sequence[Any]) -> Mapping[Any, int]:
-        """How many rows each owner has, if any."""
+        """Counts the rows of each owner; owners without rows are left out."""
         counted = select(link.column, func.count()).where(*self._of(link, owners)).group_by(link.column)
         return {row[0]: row[1] for row in await self._session.execute(counted)}
 
     async def rows(
         self, link: Link, owners: Sequence[Any], limit: int, after: Row | None, only: Column[Any] | None = None
     ) -> Sequence[Row]:
-        """All that several owners have; of one, so many rows, of which `after` is the last one before them.
+        """Returns all rows of several owners, or at most `limit` rows of one owner, those after the row `after`.
 
-        `only`: without the columns that are neither this one nor needed to go on.
+        With `only`, rows have this column and those that sort them.
         """
         shown = [column for column in link.column.table.columns if not column.info.get("secret")]
         columns = shown if only is None else dict.fromkeys([only, *link.order])
@@ -90,7 +90,7 @@ class PersonalDataRepository:
         return [dict(row) for row in found.mappings()]
 
     def _of(self, link: Link, owners: Sequence[Any]) -> Iterator[ColumnElement[bool]]:
-        """Those that an earlier link leads to are left out."""
+        """Yields the conditions for the owners' rows, without rows that an earlier link of the table leads to."""
         yield link.column.in_(owners)
         for earlier in links(link.column.table):
             if earlier == link:
@@ -98,7 +98,7 @@ class PersonalDataRepository:
             yield or_(earlier.column.is_(None), ~self._belongs_by(earlier))
 
     async def delete_some(self, table: Table, limit: int) -> int:
-        """How many of the rows went; fewer than `limit` when none is left."""
+        """Deletes at most `limit` of the user's rows and returns how many; fewer than `limit` when none is left."""
         keys: Sequence[Column[Any]] = list(table.primary_key.columns)
         some = select(*keys).where(self._belongs(table)).limit(limit)
         gone = delete(table).where(tuple_(*keys).in_(some)).returning(keys[0])

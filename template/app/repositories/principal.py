@@ -1,4 +1,4 @@
-"""Who is calling: read on every request, so it is columns in place of a row, by statements that are built once."""
+"""Reads who is calling. Every request does, so it reads columns, not ORM objects, by statements built once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ from app.models.user import ApiKey, User, UserSession
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, and by which log-in or API key. A field that is called like a column of users is that column."""
+    """Describes who is calling, by which session or API key. A field named like a column of `users` is that column."""
 
     id: UUID
     email: str
@@ -26,14 +26,14 @@ class Principal:
     email_verified: bool
     created_at: datetime
     credential_id: UUID
-    """The session's, or the API key's."""
+    """Identifies the session or the API key."""
     last_used_at: datetime | None
     scopes: Sequence[str] | None = None
-    """What an API key may be used for; None for a session, which may do all that its user may."""
+    """Lists what an API key may be used for; None for a session, which may do all that its user may."""
 
     @property
     def may_read(self) -> bool:
-        """Tells whether what is about the person is for this caller: not for an API key that is for something else."""
+        """Tells whether the caller may read data about the user: an API key needs the scope `read` for that."""
         return self.scopes is None or "read" in self.scopes
 
 
@@ -42,11 +42,11 @@ class PrincipalRepository:
         self._connection = connection
 
     async def find_by_session(self, user_id: UUID, session_id: UUID) -> Principal | None:
-        """None unless the user is active and the session has neither ended nor expired."""
+        """Returns None unless the user is active and the session has neither ended nor expired."""
         return await self._find(_BY_SESSION, {"user_id": user_id, "session_id": session_id})
 
     async def find_by_api_key(self, hashed_key: str) -> Principal | None:
-        """None unless the user is active and the key has not expired."""
+        """Returns None unless the user is active and the key has not expired."""
         return await self._find(_BY_API_KEY, {"hashed_key": hashed_key})
 
     async def _find(self, query: Select[*tuple[Any, ...]], values: dict[str, Any]) -> Principal | None:

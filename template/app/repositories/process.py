@@ -7,24 +7,19 @@ from app.core.clock import seconds_ago
 from app.models.process import Process
 
 DEAD_SECONDS = 5.0
-"""A process whose last beat is older is dead."""
+"""Limits the age of the last heartbeat; a process whose last one is older is dead."""
 FORGET_SECONDS = 600.0
 
 
 class ProcessRepository:
-    """Times are the database's: the processes may be on machines whose clocks differ."""
+    """Stores heartbeats by the database's clock, since processes may run on machines whose clocks differ."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def beat(self, id: UUID, *, is_server: bool, is_worker: bool = False) -> None:
-        """Also begins anew when others have forgotten this process."""
-        beat = (
-            update(Process)
-            .where(Process.id == id)
-            .values(last_heartbeat_at=seconds_ago(0), is_worker=is_worker)
-            .returning(Process.id)
-        )
+    async def beat(self, id: UUID, *, is_server: bool, works: bool = False) -> None:
+        """Stores a heartbeat, with a new row if this process has none, be it new or forgotten by others."""
+        beat = update(Process).where(Process.id == id).values(beat_at=seconds_ago(0), works=works).returning(Process.id)
         if await self._session.scalar(beat) is None:
             now = seconds_ago(0)
             self._session.add(
@@ -35,7 +30,7 @@ class ProcessRepository:
         await self._session.execute(delete(Process).where(Process.id == id))
 
     async def has_older_server(self, id: UUID) -> bool:
-        """Whether a server lives that began before this process."""
+        """Tells whether a server is alive that started before this process."""
         began = select(Process.created_at).where(Process.id == id).scalar_subquery()
         older = alive().where(Process.is_server, Process.id != id, Process.created_at <= began)
         return await self._session.scalar(older.limit(1)) is not None
@@ -48,5 +43,5 @@ class ProcessRepository:
 
 
 def alive() -> Select[UUID]:
-    """The ids of the processes that live."""
-    return select(Process.id).where(Process.last_heartbeat_at >= seconds_ago(DEAD_SECONDS))
+    """Selects the ids of the processes that are alive."""
+    return select(Process.id).where(Process.beat_at >= seconds_ago(DEAD_SECONDS))

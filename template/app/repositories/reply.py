@@ -1,4 +1,4 @@
-"""Replies of all users: those that a process speaks, and those that no process speaks any more."""
+"""Reads and writes replies of all users: those that a process generates, and those that none does any more."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from app.repositories.usage import UsageRecord
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reply ended, and what it cost."""
+    """Describes how a reply ended, and what it cost."""
 
     status: MessageStatus
     content: str
@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def used(self) -> UsageRecord | None:
-        """None when no model was asked."""
+        """Returns what the model used; None when no model was asked."""
         if self.model is None:
             return None
         return UsageRecord(self.model, self.input_tokens or 0, self.output_tokens or 0, self.cost)
@@ -43,12 +43,12 @@ class Outcome:
 
 
 BEGUN_WITHIN = timedelta(seconds=5)
-"""How long after it was stored a reply is surely among those that its process speaks."""
+"""Protects a new reply from being taken for abandoned, until its process has surely begun to generate it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyState:
-    """What differs when there is news of a reply."""
+    """Holds what changes when there is news of a reply."""
 
     status: MessageStatus
     length: int
@@ -59,9 +59,9 @@ class ReplyRepository:
         self._session = session
 
     async def store_texts(self, texts: Mapping[UUID, str]) -> None:
-        """In one round trip. A reply that has ended keeps its last word.
+        """Stores the texts of pending replies in one round trip. A reply that has ended keeps its final text.
 
-        One that somebody else has locked is left as it is: who deletes several locks them in another order.
+        It skips replies that others have locked, as deletion locks several in another order, so that none deadlock.
         """
         free = select(Message.id).where(Message.id == bindparam("of"), PENDING).with_for_update(skip_locked=True)
         stored = (
@@ -73,13 +73,13 @@ class ReplyRepository:
         await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
 
     async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
-        """Those that are there."""
+        """Returns the states of those replies that exist."""
         columns = (Message.id, Message.status, func.length(Message.content))
         found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
         return {row[0]: ReplyState(row[1], row[2]) for row in found}
 
     async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
-        """What the process speaks and has been asked to stop, or speaks to people whose accounts were deactivated."""
+        """Returns the pending replies of a process that were asked to stop, or whose users were deactivated."""
         asked = (
             select(Message.id)
             .join(Conversation, Conversation.id == Message.conversation_id)
@@ -89,16 +89,16 @@ class ReplyRepository:
         return (await self._session.scalars(asked)).all()
 
     async def abandoned(self, process_id: UUID) -> Sequence[UUID]:
-        """Pending replies whose processes are dead, and those of the one that asks, unless they have just begun."""
+        """Returns the pending replies of dead processes, and of the calling process unless they have just begun."""
         return (await self._session.scalars(select(Message.id).where(self._abandoned(process_id)))).all()
 
     async def texts(self, ids: Collection[UUID]) -> dict[UUID, str]:
-        """What is stored of them."""
+        """Returns the texts of replies as far as they are stored."""
         found = select(Message.id, Message.content).where(Message.id.in_(ids))
         return {row.id: row.content for row in await self._session.execute(found)}
 
     async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
-        """Those of them that are still abandoned, with these texts. What another process is settling is left to it."""
+        """Ends those that are still abandoned, with these texts, and returns them. Skips what others have locked."""
         found = select(Message).where(Message.id.in_(texts), self._abandoned(process_id)).order_by(Message.id)
         replies = (await self._session.scalars(found.with_for_update(skip_locked=True))).all()
         for reply in replies:

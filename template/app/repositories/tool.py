@@ -10,7 +10,7 @@ from app.repositories.base import BaseRepository, insert
 
 
 class ToolRepository(BaseRepository[Tool]):
-    """What the code offers. Tools that it offers no longer do not exist here."""
+    """Reads and writes the tools that the code offers. Those that it no longer offers are invisible here."""
 
     model = Tool
 
@@ -18,7 +18,7 @@ class ToolRepository(BaseRepository[Tool]):
         return (await self._session.scalars(self._rows().where(Tool.id.in_(ids)))).all()
 
     async def replace(self, tools: Collection[Mapping[str, Any]]) -> None:
-        """Exactly these, by name; one that was there before keeps its id."""
+        """Makes exactly these tools available, by their names; a tool that was there before keeps its id."""
         names = [tool["name"] for tool in tools]
         gone = update(Tool).where(Tool.name.not_in(names), Tool.available).values(available=False)
         await self._session.execute(gone)

@@ -1,4 +1,4 @@
-"""Usage is counted around every request to a model. Its statements are built once: that costs more than to run them."""
+"""Counts usage, at every request to a model. Its statements are built once, which costs more than running them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -35,34 +35,34 @@ from app.models.user import User
 from app.repositories.base import OwnedRepository, delete_of_users, lock_user
 
 STALE_AFTER = timedelta(hours=1)
-"""A reservation that nobody settled by then counts no longer: whoever made it is gone."""
+"""Limits the age of a reservation; an older one no longer counts, since the process that made it must be gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
     tokens: int
     cost: Decimal
-    """US dollars."""
+    """Holds US dollars."""
     characters: int = 0
     seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """What one request to a model used."""
+    """Describes what one request to a model used."""
 
     model: str
     input_tokens: int
     output_tokens: int
     cost: Decimal | None
-    """US dollars; None where the price is not known."""
+    """Holds US dollars; None where the price is not known."""
     characters: int = 0
     seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a person has used and reserved, and how many reservations of a feature there are."""
+    """Sums what a user has used and reserved this day and month, and counts the reservations of a feature."""
 
     day: Amount
     month: Amount
@@ -70,12 +70,12 @@ class Balance:
 
 
 class UsageRepository(OwnedRepository[Usage]):
-    """What one person used, and has reserved for what is under way."""
+    """Reads and writes what one user has used, and has reserved for work under way."""
 
     model = Usage
 
     async def reserve(self, subject_id: UUID, feature: str, amount: Amount) -> Balance:
-        """The balance with this in it. Others that reserve for the same person wait until the transaction ends.
+        """Reserves an amount and returns the balance with it. Others that do so for the user wait for this transaction.
 
         Raises AccountGone.
         """
@@ -86,17 +86,17 @@ class UsageRepository(OwnedRepository[Usage]):
         return await self.balance(at, feature)
 
     async def balance(self, at: datetime, feature: str = "") -> Balance:
-        """Of the day and the month that `at` is in, and of the reservations of this feature."""
+        """Returns the balance of the day and month of `at`, with the number of reservations of this feature."""
         today = at.date()
         when = {"day": today, "month": today.replace(day=1), "stale": at - STALE_AFTER}
         found = await self._session.execute(_BALANCE, {**when, "user_id": self._user_id, "feature": feature})
         *sums, reservations = (value or 0 for value in found.one())
         return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
 
-    async def record(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
-        """What one request truly used takes the place of what was reserved for it, if anything was.
+    async def settle(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
+        """Replaces what was reserved for a request, if anything was, by what it has used.
 
-        None: no model was asked.
+        `used` is None when no model was asked.
         """
         await lock_user(self._session, self._user_id)
         day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id}) or now().date()
@@ -106,19 +106,19 @@ class UsageRepository(OwnedRepository[Usage]):
             await self._session.execute(add, {**row, "requests": 1, **asdict(used)})
 
     async def since(self, day: date) -> Sequence[Usage]:
-        """Newest first."""
+        """Returns the usage since a day, newest first."""
         rows = self._rows().where(Usage.day >= day).order_by(Usage.day.desc(), Usage.feature, Usage.model)
         return (await self._session.scalars(rows)).all()
 
 
 class ReservationRepository:
-    """All users' reservations at once: for what the application does by itself."""
+    """Deletes reservations of all users, for what the application does by itself."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
     async def release(self, subject_ids: Collection[UUID]) -> None:
-        """Gives back what was reserved for those that nobody will settle, unless it is being deleted anyway."""
+        """Deletes the reservations of work that nobody will settle, unless others have locked them to delete them."""
         free = select(Reservation.id).where(Reservation.id.in_(subject_ids)).with_for_update(skip_locked=True)
         await self._session.execute(delete(Reservation).where(Reservation.id.in_(free)))
 
@@ -140,12 +140,12 @@ def _param(column: ColumnElement[Any]) -> BindParameter[Any]:
 
 
 def _own_row(table: FromClause) -> Select[*tuple[Any, ...]]:
-    """Of parameters, and none when the person is gone."""
+    """Selects a row of parameters for an INSERT; no row when the user is gone."""
     return select(*map(_param, table.c)).where(_users.c.id == _param(table.c.user_id))
 
 
 def _reserve() -> ReturningInsert[Any]:
-    """It locks the person's row: a balance that is read after it is exact."""
+    """Builds the INSERT of a reservation. It locks the user's row, so that a balance read after it is exact."""
     row = _own_row(_reservations).with_for_update(key_share=True)
     return insert(_reservations).from_select(list(_reservations.c), row).returning(_reservations.c.id)
 
@@ -182,7 +182,7 @@ def _release() -> ReturningDelete[Any]:
 
 
 def _add(into: postgresql.Insert | sqlite.Insert) -> Insert:
-    """A new row of a day, or a sum in the one that is there; a cost is unknown only if all are."""
+    """Builds the INSERT of usage, which adds to the day's row if there is one; a cost is unknown only if all are."""
     row = into.from_select(list(_usage.c), _own_row(_usage))
     sums = {name: _usage.c[name] + row.excluded[name] for name in _COUNTED}
     cost = func.coalesce(_usage.c.cost + row.excluded.cost, _usage.c.cost, row.excluded.cost)

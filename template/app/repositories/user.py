@@ -13,11 +13,11 @@ class UserRepository(BaseRepository[User]):
         return await self._session.scalar(select(User).where(User.email == email))
 
     async def lock_superusers(self) -> list[UUID]:
-        """The active ones, whom nobody else can change until the transaction ends."""
+        """Locks the active superusers until the transaction ends, and returns their ids."""
         superusers = select(User.id).where(User.is_superuser, User.is_active).order_by(User.id).with_for_update()
         return list(await self._session.scalars(superusers))
 
 
 def matches(search: str) -> ColumnElement[bool]:
-    """Part of the address or of the name, in whatever case."""
+    """Matches users by a part of the address or name, in whatever case."""
     return or_(User.email.icontains(search, autoescape=True), User.full_name.icontains(search, autoescape=True))

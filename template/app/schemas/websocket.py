@@ -15,7 +15,7 @@ class Frame(Body):
 
 
 class Auth(Frame):
-    """Authenticates, as the first frame, if no subprotocol carried a token; later it replaces the token by a newer."""
+    """Carries the token as the first frame, if no subprotocol did; later it replaces the token by a newer one."""
 
     type: Literal["auth"]
     token: Text
