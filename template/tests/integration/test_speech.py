@@ -201,7 +201,7 @@ async def test_so_many_characters_a_day(make_settings: MakeSettings, monkeypatch
         answer = await client.post(SYNTHESIZE, json={"text": SENTENCES})
         assert_problem(answer, 402, "budget_exhausted")
         assert answer.json()["detail"].startswith(
-            "Your budget of 20 characters a day does not suffice: 6 characters are left and this may take 15 characters"
+            "This request may use up to 15 characters; 6 characters of your budget of 20 characters a day remain."
         )
         [budget] = (await client.get(USAGE)).json()["budgets"]
         assert (budget["unit"], budget["limit"], budget["used"], budget["left"]) == ("characters", "20", "14", "6")

@@ -155,7 +155,7 @@ async def test_a_budget_that_does_not_suffice_refuses_the_message(make_settings:
         for path in (SEND, STREAM):
             answer = await client.post(path, json=HELLO)
             assert_problem(answer, 402, "budget_exhausted")
-            assert answer.json()["detail"].startswith("Your budget of 120 tokens a day does not suffice: ")
+            assert " of your budget of 120 tokens a day remain. " in answer.json()["detail"]
             assert 0 < int(answer.headers["retry-after"]) <= 86_400
         assert len((await client.get(CONVERSATIONS)).json()["items"]) == 1
 

@@ -59,8 +59,8 @@ def test_what_does_not_fit_is_refused_with_what_is_left_and_when_it_renews() -> 
     budgets.check(Balance(amount(10_000), amount(10_000), 0), amount(500))
     error = refusal(budgets, Balance(amount(10_001), amount(10_001), 0), amount(500))
     assert str(error) == (
-        "Your budget of 10,000 tokens a day does not suffice: 499 tokens are left and this may take 500 tokens. "
-        "It renews at 2027-01-01 00:00 UTC."
+        "This request may use up to 500 tokens; 499 tokens of your budget of 10,000 tokens a day remain. "
+        "The budget renews at 2027-01-01 00:00 UTC."
     )
     assert (error.status, error.headers) == (402, {"Retry-After": "43200"})
 
@@ -70,7 +70,7 @@ def test_a_budget_in_dollars() -> None:
     budgets = Budgets(settings(dollars_per_month="0.5"))
     budgets.check(Balance(amount(1, "0.5"), amount(1, "0.5"), 0), amount(1, "0.1"))
     error = refusal(budgets, Balance(amount(1, "0.1"), amount(1, "0.75"), 0), amount(1, "0.1"))
-    assert str(error).startswith("Your budget of 0.500000 US dollars a month does not suffice: 0.000000 US dollars are")
+    assert "; 0.000000 US dollars of your budget of 0.500000 US dollars a month remain." in str(error)
 
 
 def test_of_two_that_are_spent_the_one_that_renews_last_is_named() -> None:

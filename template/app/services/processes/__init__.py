@@ -1,1 +1,1 @@
-"""Processes: which of them are alive, what they clean up, and the pools in which they run what may crash."""
+"""Tracks which processes are alive, cleans up in each of them, and runs in pools of processes what may crash."""

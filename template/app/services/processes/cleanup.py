@@ -1,4 +1,4 @@
-"""What the application tidies by itself, in every process: each run is short and may be repeated."""
+"""Deletes expired rows, in every process: each run is short and may be repeated."""
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -15,12 +15,12 @@ EVERY_SECONDS = 3600.0
 
 
 def housekeeping(database: Database) -> AbstractAsyncContextManager[None]:
-    """Begins after a while, so that starting is not held up, and ends with the application."""
+    """Runs `tidy` every hour until the application ends; the first run comes late, so as not to slow the start."""
     return repeat("housekeeping", partial(tidy, database), EVERY_SECONDS, first=FIRST_SECONDS)
 
 
 async def tidy(database: Database) -> None:
-    """What has expired is worth nothing already; here it goes."""
+    """Deletes the rows of what has expired, which is void already."""
     async with database.write() as session:
         await CredentialRepository(session).delete_expired()
         await forget_old_keys(session)

@@ -1,4 +1,4 @@
-"""Processes know of each other which ones live, by a row that each renews every second."""
+"""Lets processes know which others are alive, by a row that each of them renews every second, its heartbeat."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,28 +18,28 @@ from app.repositories.process import ProcessRepository
 
 BEAT_SECONDS = 1.0
 BEAT_TIMEOUT = 3.0
-"""Seconds after which a beat that hangs is given up, so that the next one comes in time."""
+"""Limits the seconds of a heartbeat; one that hangs is given up, so that the next one comes in time."""
 SINGLE_SERVER_ADVICE = "cannot share replies: set REDIS_URL for both, or stop that one"
 
 log = structlog.stdlib.get_logger("app.heartbeat")
 
 
 class Heartbeat:
-    """This process among the others."""
+    """Sends the heartbeat of this process, and looks for those of others."""
 
     def __init__(self, database: Database, is_server: bool) -> None:
         self.id: UUID = uuid7()
-        self.is_worker = False
-        """Whether this process does what others queue."""
+        self.works = False
+        """Tells whether this process is a worker, which runs queued executions."""
         self._database = database
         self._is_server = is_server
         self._last = self._steady_since = monotonic()
 
     @property
     def can_detect_dead(self) -> bool:
-        """Whether it has itself beaten without a gap for so long that those who have not are dead.
+        """Tells whether its own heartbeats came without a gap for so long that processes without any are dead.
 
-        A database that was down for a while has kept all from beating, and a process that was paused knows nothing.
+        After a database was down, all lack heartbeats, and a process that was paused knows nothing of the others.
         """
         now = monotonic()
         return now - self._last < process.DEAD_SECONDS <= now - self._steady_since
@@ -53,13 +53,13 @@ class Heartbeat:
         self._last = now
 
     async def check_worker(self) -> None:
-        """Raises LookupError when no process lives that does what is queued."""
+        """Raises LookupError when no process is alive that runs queued executions."""
         async with self._database.read() as session:
             if not await ProcessRepository(session).has_worker():
-                raise LookupError("no worker")
+                raise LookupError("no worker is alive")
 
     async def ensure_single_server(self, advice: str) -> None:
-        """Raises SetupError, with advice on what to do, when another lives, after it had the time to end."""
+        """Raises SetupError, with advice on what to do, if an older server is still alive when it had time to end."""
         patience = monotonic() + process.DEAD_SECONDS + BEAT_SECONDS
         while await self._has_older_server():
             if monotonic() > patience:
@@ -79,7 +79,7 @@ class Heartbeat:
 async def open_heartbeat(
     database: Database, supervisor: Supervisor, *, is_server: bool, alone: str = ""
 ) -> AsyncGenerator[Heartbeat]:
-    """A server that must be `alone` raises SetupError, with this advice, where another lives."""
+    """Sends heartbeats until the block ends. A server with the advice `alone` raises SetupError if another is alive."""
     heartbeat = Heartbeat(database, is_server)
     await heartbeat.beat()
     try:
@@ -92,8 +92,8 @@ async def open_heartbeat(
 
 
 async def _end(heartbeat: Heartbeat) -> None:
-    """Others need not wait until it is taken for dead; where the database is gone, they do."""
+    """Removes the row of this process, so that others need not wait until it counts as dead."""
     try:
         await heartbeat.end()
     except SQLAlchemyError:
-        log.warning("the end of this process is not stored")
+        log.warning("process row not removed")  # so others wait until it counts as dead

@@ -1,4 +1,4 @@
-"""Processes for what is heavy, reads what strangers wrote, or could take a process with it."""
+"""Runs in separate processes what is heavy, reads what strangers wrote, or could crash its process."""
 
 import asyncio
 import os
@@ -22,9 +22,9 @@ from app.core.places import Places
 T = TypeVar("T")
 
 SECONDS = 60.0
-"""As long may one piece of work take, then its process is ended."""
+"""Limits one job to so many seconds, after which its process is killed."""
 MEMORY_BYTES = 1 << 30
-"""Of data, for each process; more is a MemoryError in it."""
+"""Limits the data of each process; beyond it the job raises MemoryError."""
 
 log = structlog.stdlib.get_logger("app.workers")
 
@@ -34,14 +34,14 @@ class TookTooLong(Busy):
 
 
 class Workers:
-    """So many processes at most, which begin when they are first needed, and are shared fairly."""
+    """Runs jobs in at most `number` processes, which start when first needed and are shared fairly among users."""
 
     def __init__(self, number: int) -> None:
         self._turns = Places(number)
         self._idle: list[_Worker] = []
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What the function answers, in another process, which is ended when it is not waited for any more.
+        """Runs a function in another process, which is killed if the caller is cancelled, and returns its result.
 
         Raises what the function raises, TookTooLong, and Busy if the process dies or too many wait.
         """
@@ -52,11 +52,11 @@ class Workers:
                 async with asyncio.timeout(SECONDS):
                     return await worker.do(work, *arguments)
             except TimeoutError:
-                log.warning("work took too long", work=work.__name__)
-                raise TookTooLong("This took too long to be worked on.") from None
+                log.warning("pool job timed out", work=work.__name__)
+                raise TookTooLong("The work took too long and was stopped; try again, or send less.") from None
             except BrokenProcessPool:
-                log.error("a worker died", work=work.__name__)
-                raise Busy("This could not be worked on; try again.") from None
+                log.error("pool process died", work=work.__name__)
+                raise Busy("A process that worked on this request died; try again.") from None
             finally:
                 await self._keep(worker)
 
@@ -73,11 +73,11 @@ class Workers:
 
 
 class _Worker:
-    """One process."""
+    """Represents one process of the pool."""
 
     def __init__(self) -> None:
         self.is_lost = False
-        """Dead, or still at what nobody waits for any more."""
+        """Tells whether it is dead, or still busy with a job that nobody waits for any more."""
         self._pid: int | None = None
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin)
 
@@ -94,8 +94,8 @@ class _Worker:
     async def end(self) -> None:
         if self.is_lost and self._pid:
             _kill(self._pid)
-        # While somebody refers to the pool: else its thread, which holds its lock, may be the one that clears it away,
-        # which waits for that lock for ever.
+        # The pool is shut down while it is referred to: else the garbage collector may do so in the pool's own thread,
+        # which holds the lock that it would then wait for, for ever.
         await asyncio.to_thread(self._pool.shutdown)
 
 
@@ -109,7 +109,7 @@ async def open_workers(number: int) -> AsyncGenerator[Workers]:
 
 
 def _who() -> object:
-    """The person for whom it is, as log lines name them."""
+    """Returns the id of the user for whom the job is, as log lines have it; without one, a new object."""
     return get_contextvars().get("user_id") or object()
 
 
@@ -117,11 +117,11 @@ def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
-        log.debug("the worker had ended")
+        log.debug("pool process had already ended")
 
 
 def _begin() -> None:
-    """Ctrl-C is for the server, which ends its workers; and no worker outlives it."""
+    """Makes a new process ignore Ctrl-C, which is for the server, limits its memory, and ends it with the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.name == "posix":
         resource = import_module("resource")

@@ -1,1 +1,1 @@
-"""Usage: what people have used, what it cost, and how much they may use."""
+"""Tracks what people have used and what it cost, and limits how much they may use."""

@@ -1,4 +1,4 @@
-"""How much each person may use a day and a month, in tokens, US dollars and more. Days and months are those of UTC."""
+"""Limits what each person may use a day and a month (UTC): tokens, US dollars, characters and seconds of speech."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Budget:
 
 
 class Budgets:
-    """Those that are set. What a request may use is reserved before it and checked against them."""
+    """Holds the budgets that are set. What a request may use is reserved before it starts, and checked against them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,11 +50,11 @@ class Budgets:
             Budget("dollars", "day", settings.dollars_per_day),
         )
         self.active: Sequence[Budget] = [budget for budget in every if budget.limit]
-        """Months first: who has used up both must wait for the month."""
+        """Lists months first: whoever has used up both budgets must wait for the month."""
         self._in_dollars = any(budget.unit == "dollars" for budget in self.active)
 
     def at_most(self, prompt: Prompt) -> Amount:
-        """Returns the most that an answer can use, of the dearest of the models that may give it."""
+        """Returns the most that a reply can use, at the price of the dearest model that may give it."""
         settings = self._settings
         input_tokens, output_tokens = sum(map(estimate_tokens, prompt.texts())), settings.ai_max_output_tokens
         models = [prompt.model or settings.ai_model, *settings.ai_fallback_models] if self._in_dollars else []
@@ -62,11 +62,11 @@ class Budgets:
         return Amount(input_tokens + output_tokens, max(costs, default=Decimal(0)))
 
     def add(self, *budgets: Budget) -> None:
-        """Those of a day that a feature has; 0 is none."""
+        """Adds the budgets of a feature, without those whose limit is 0, which means none."""
         self.active = [*self.active, *(budget for budget in budgets if budget.limit)]
 
     def check(self, balance: Balance, reserved: Amount) -> None:
-        """Whether what has just been reserved, and is in the balance, fits. Raises BudgetExhausted."""
+        """Checks that what has just been reserved, and is in the balance, fits. Raises BudgetExhausted."""
         for budget in self.active:
             used = budget.used(balance)
             if used > budget.limit and budget.part(reserved):
@@ -74,7 +74,7 @@ class Budgets:
 
 
 def open_budgets(settings: Settings) -> Budgets:
-    """Warns of what they cannot count."""
+    """Creates the budgets, and warns of models whose prices are unknown, which they cannot count in dollars."""
     if settings.dollars_per_day or settings.dollars_per_month:
         for name in {settings.ai_model, *settings.ai_allowed_models, *settings.ai_fallback_models}:
             if price(full_name(name), 1, 1) is None:
@@ -85,9 +85,9 @@ def open_budgets(settings: Settings) -> Budgets:
 def _exhausted(budget: Budget, left: Decimal, wanted: Decimal, at: datetime) -> BudgetExhausted:
     renews_at = budget.renews_at(at)
     return BudgetExhausted(
-        f"Your budget of {_said(budget, budget.limit)} a {budget.period} does not suffice: "
-        f"{_said(budget, max(left, Decimal(0)))} are left and this may take {_said(budget, wanted)}. "
-        f"It renews at {renews_at:%Y-%m-%d %H:%M} UTC.",
+        f"This request may use up to {_said(budget, wanted)}; {_said(budget, max(left, Decimal(0)))} "
+        f"of your budget of {_said(budget, budget.limit)} a {budget.period} remain. "
+        f"The budget renews at {renews_at:%Y-%m-%d %H:%M} UTC.",
         ceil((renews_at - at).total_seconds()),
     )
 

@@ -1,10 +1,10 @@
-"""What was used of models, as metrics: counted once it is stored, so that their sums are those of everyone's usage."""
+"""Counts usage of models as metrics, once it is stored, so that their sums are those of all users' usage."""
 
 from app.core.telemetry.meters import meter
 from app.repositories.usage import UsageRecord
 
 _tokens = meter.create_counter("app.tokens", "{token}", "Tokens that models read and wrote.")
-_cost = meter.create_counter("app.cost", "USD", "What providers cost, as far as their prices are known.")
+_cost = meter.create_counter("app.cost", "USD", "Cost of requests to models, as far as their prices are known.")
 
 
 def count(feature: str, used: UsageRecord | None) -> None:

@@ -1,4 +1,4 @@
-"""What models cost."""
+"""Calculates what requests to models cost."""
 
 from decimal import Decimal
 
@@ -6,10 +6,10 @@ from app.services.ai.demo import DEMO
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """US dollars, for a model named `demo` or `provider:name`. None when the price is not known."""
+    """Returns US dollars, for a model named `demo` or `provider:name`; None when the price is not known."""
     if model == DEMO:
         return Decimal(0)
-    from genai_prices import Usage, calc_price  # takes a quarter of a second, which the demo spares
+    from genai_prices import Usage, calc_price  # the import takes a quarter of a second, which the demo does without
 
     provider, _, name = model.partition(":")
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)

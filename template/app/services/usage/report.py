@@ -10,7 +10,7 @@ from app.services.usage.budgets import Budget, Budgets
 
 
 class UsageService:
-    """What one person used, and may still use."""
+    """Reports what one user has used, and may still use."""
 
     def __init__(self, database: Database, budgets: Budgets, user_id: UUID) -> None:
         self._database = database
@@ -18,7 +18,7 @@ class UsageService:
         self._user_id = user_id
 
     async def read(self, days: int) -> UsageReport:
-        """Today and the days before it, `days` in all."""
+        """Reports the usage of today and the days before it, `days` in all, and the budgets."""
         at = now()
         async with self._database.read() as session:
             usage = UsageRepository(session, self._user_id)
