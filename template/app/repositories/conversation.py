@@ -38,7 +38,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
     async def newest(
         self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
     ) -> Sequence[HistoryMessage]:
-        """Returns messages, the newest (before `before`) first, up to the one that brings them over `characters`."""
+        """Returns messages newest first, those before `before` if given, until they have over `characters` in all."""
         said = (
             select(Message.position, Message.role, Message.content, Message.id, Message.status)
             .where(Message.conversation_id == self._mine(conversation_id))

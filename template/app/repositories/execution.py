@@ -56,7 +56,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return found
 
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
-        """Locks ancestors from the top down, then itself, against deadlocks. Raises AccountGone, NotFound."""
+        """Locks ancestors from the top down, then the execution, against deadlocks. Raises AccountGone, NotFound."""
         await self.hold_owner()
         chain = [await self.get(id)]
         while (parent_id := chain[0].parent_id) is not None:

@@ -72,7 +72,7 @@ class RunRepository:
     async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
         """Returns ids, oldest first, of executions that are queued, lost by the claimant or left by a dead process."""
         claimable = select(Execution.id).where(_claimable(claimant)).cte("claimable")
-        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all executions, by id
+        found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all executions, in the order of ids
         return (await self._session.scalars(select(found).order_by(found).limit(limit))).all()
 
     async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:

@@ -42,11 +42,11 @@ class PrincipalRepository:
         self._connection = connection
 
     async def find_by_session(self, user_id: UUID, session_id: UUID) -> Principal | None:
-        """Returns None unless the user is active and the session has neither ended nor expired."""
+        """Returns who is calling; None unless the user is active and the session has neither ended nor expired."""
         return await self._find(_BY_SESSION, {"user_id": user_id, "session_id": session_id})
 
     async def find_by_api_key(self, hashed_key: str) -> Principal | None:
-        """Returns None unless the user is active and the key has not expired."""
+        """Returns who is calling; None unless the user is active and the key has not expired."""
         return await self._find(_BY_API_KEY, {"hashed_key": hashed_key})
 
     async def _find(self, query: Select[*tuple[Any, ...]], values: dict[str, Any]) -> Principal | None:

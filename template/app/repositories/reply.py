@@ -98,7 +98,7 @@ class ReplyRepository:
         return {row.id: row.content for row in await self._session.execute(found)}
 
     async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
-        """Ends those that are still abandoned, with these texts, and returns them. Skips what others have locked."""
+        """Ends and returns those that are still abandoned, with these texts. It skips those that others have locked."""
         found = select(Message).where(Message.id.in_(texts), self._abandoned(process_id)).order_by(Message.id)
         replies = (await self._session.scalars(found.with_for_update(skip_locked=True))).all()
         for reply in replies:

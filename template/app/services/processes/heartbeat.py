@@ -59,7 +59,7 @@ class Heartbeat:
                 raise LookupError("no worker is alive")
 
     async def ensure_single_server(self, advice: str) -> None:
-        """Raises SetupError, with advice on what to do, if an older server is still alive when it had time to end."""
+        """Waits for an older server to end. Raises SetupError, with advice on what to do, if it stays alive."""
         patience = monotonic() + process.DEAD_SECONDS + BEAT_SECONDS
         while await self._has_older_server():
             if monotonic() > patience:

@@ -109,7 +109,7 @@ async def open_workers(number: int) -> AsyncGenerator[Workers]:
 
 
 def _who() -> object:
-    """Returns the id of the user for whom the job is, as log lines have it; without one, a new object."""
+    """Returns the user id that log lines carry, by which turns are shared; without one, a new object for each job."""
     return get_contextvars().get("user_id") or object()
 
 
