@@ -1,4 +1,4 @@
-"""A short path to `app.services.accounts.auth`."""
+"""Exports `app.services.accounts.auth` under a shorter path."""
 
 from app.services.accounts.auth import AuthService
 

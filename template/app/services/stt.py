@@ -1,4 +1,4 @@
-"""A short path to `app.services.speech.stt`."""
+"""Exports `app.services.speech.stt` under a shorter path."""
 
 from app.services.speech.stt import STT, Segment, Transcript
 

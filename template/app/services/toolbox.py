@@ -1,4 +1,4 @@
-"""A short path to what tools are made of; `app.services.tools` is the same."""
+"""Exports what tools are made of under a shorter path, as `app.services.tools` does, too."""
 
 from app.services.agents.toolbox import Tool, ToolContext, ToolError, tool
 

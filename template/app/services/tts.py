@@ -1,4 +1,4 @@
-"""A short path to `app.services.speech.tts`."""
+"""Exports `app.services.speech.tts` under a shorter path."""
 
 from app.services.speech.tts import TTS, NoSuchVoice, Voice
 

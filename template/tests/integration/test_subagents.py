@@ -128,4 +128,4 @@ async def test_circles_that_came_about_later_end(app: FastAPI, alice: httpx2.Asy
 
     play(app, everyone)
     done = await ended(alice, (await execute(alice, chief["id"]))["id"])
-    assert done["output"] == "This agent is waiting for the result itself: do it without it."
+    assert done["output"] == "This agent is itself waiting for your result: do the task without it."

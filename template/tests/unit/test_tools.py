@@ -14,7 +14,7 @@ from app.services.tools.clock import current_time
 from tests.calls import call, refused
 
 ASK = {"fetch_page"}
-NO_RESULT = "It has no result: a division by zero, no real number, or one that is too large."
+NO_RESULT = "There is no result: a division by zero, no real number, or one that is too large."
 UNDEFINED = ["1 / 0", "0 / 0", "1 // 0", "1 % 0", "0 ** 0", "ln(0)", "1 / ln(0)", "sqrt(-1)", "(-8) ** (1 / 3)"]
 TOO_LARGE = ["9 ** 9 ** 9 ** 9", "exp(9 ** 9)", "1e9999 * 10", "1e99999", "round(1, 1e9)", "round(1, 0.5)"]
 INCOMPLETE = ["", " ", "1 +", "1, 2", "\0", "1\n2", "(" * 230 + "1" + ")" * 230]
@@ -80,7 +80,7 @@ async def test_the_time_without_a_zone() -> None:
 
 @pytest.mark.parametrize("zone", ["", "Europe", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "x" * 5_000, "a\0"])
 async def test_no_time_zone(zone: str) -> None:
-    assert await refused(current_time, zone=zone) == "There is no such time zone; name one as Europe/Berlin or UTC."
+    assert await refused(current_time, zone=zone) == "There is no such time zone; use one such as Europe/Berlin or UTC."
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ async def test_what_kills_process_after_process_is_given_up(app: FastAPI, alice:
         await died(app, queued["id"])
     done = await ended(alice, queued["id"])
     assert (done["status"], done["error"]["code"]) == ("failed", "limit_reached")
-    assert done["error"]["detail"] == "6 processes in a row died while they worked on this."
+    assert done["error"]["detail"] == "6 processes in a row died while they ran this execution."
     assert types(await events(alice, queued["id"])).count("model.started") == 1 + len(deaths)
 
 

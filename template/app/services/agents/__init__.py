@@ -1,1 +1,1 @@
-"""Agents: executions, each step of which is stored before the next effect, and the tools that they call."""
+"""Runs agents: each step of an execution is stored before its next effect, such as a tool call."""

@@ -1,4 +1,4 @@
-"""Answers to what executions wait for: a person's, or that nobody gave one in time."""
+"""Resolves approvals of tool calls, by a person's answer or because nobody answered in time."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,19 +25,19 @@ class ApprovalClosed(Conflict):
 
 
 class Approvals:
-    """Of one person's executions, in one transaction."""
+    """Resolves approvals of one person's executions, in the transaction of the session."""
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         self._session = session
         self._executions = ExecutionRepository(session, user_id)
 
     async def answer(self, execution_id: UUID, data: ApprovalAnswer) -> Sequence[Execution]:
-        """The execution goes on; with it come those that it is a part of. Raises NotFound, ApprovalClosed."""
+        """Answers a call and requeues its execution; returns it after its ancestors. Raises NotFound, ApprovalClosed."""
         chain, approval = await self._find(execution_id, data.tool_call_id)
         if approval.status is ApprovalStatus.expired or approval.expires_at <= now():
-            raise ApprovalClosed("This call cannot be answered any more: it waited too long, or its execution ended.")
+            raise ApprovalClosed("This tool call can no longer be answered: it expired, or its execution ended.")
         if approval.status is not ApprovalStatus.pending:
-            raise ApprovalClosed(f"This call was answered before: it is {approval.status}.")
+            raise ApprovalClosed(f"This tool call was answered before: it is {approval.status}.")
         self._close(chain, approval, ApprovalStatus.approved if data.approved else ApprovalStatus.denied, data.note)
         return chain
 
@@ -68,11 +68,11 @@ class Approvals:
 
 
 async def expire(database: Database, notifier: ExecutionNotifier) -> None:
-    """Those of everybody that nobody answered in time."""
+    """Expires approvals of all users that nobody answered in time, or whose user was deactivated."""
     async with database.read() as session:
         overdue = await RunRepository(session).overdue(EXPIRED_AT_ONCE)
     for execution_id, tool_call_id, user_id in overdue:
-        with suppress(AccountGone, NotFound):  # it was deleted meanwhile, with the person or the agent
+        with suppress(AccountGone, NotFound):  # the execution was deleted meanwhile
             async with database.write(user_id) as session:
                 chain = await Approvals(session, user_id).expire(execution_id, tool_call_id)
             notifier.notify(*(execution.id for execution in chain))

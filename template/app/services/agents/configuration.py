@@ -1,4 +1,4 @@
-"""What an execution runs with: a copy of its agent, made when it begins."""
+"""Copies the configuration of an agent for an execution, when that begins."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from app.services.ai import ToolSpec
 
 DELEGATION: Mapping[str, Any] = {
     "type": "object",
-    "properties": {"task": {"type": "string", "description": "All that it needs to know: it sees nothing else"}},
+    "properties": {"task": {"type": "string", "description": "All that the agent needs to know: it sees nothing else"}},
     "required": ["task"],
     "additionalProperties": False,
 }
@@ -23,7 +23,7 @@ DELEGATION: Mapping[str, Any] = {
 async def load_configuration(
     session: AsyncSession, user_id: UUID, agent_id: UUID, limits: Limits, lineage: Sequence[UUID] = ()
 ) -> Configuration:
-    """Raises NotFound."""
+    """Copies an agent with its granted tools and its subagents. Raises NotFound."""
     agents = AgentRepository(session, user_id)
     agent = await agents.get(agent_id)
     grants = (await agents.grants([agent_id])).get(agent_id, [])
@@ -41,7 +41,7 @@ async def load_configuration(
 
 
 def tool_specs(configuration: Configuration) -> list[ToolSpec]:
-    """What the model may call: tools, and subagents as such."""
+    """Returns what the model may call: the granted tools, and each subagent as a tool."""
     tools = [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in configuration.tools]
     for subagent in configuration.subagents:
         tools.append(ToolSpec(subagent.tool, f"Give a task to the agent “{subagent.name}”.", DELEGATION))
@@ -49,7 +49,7 @@ def tool_specs(configuration: Configuration) -> list[ToolSpec]:
 
 
 def subagent_limits(limits: Limits, used: Limits) -> Limits:
-    """What is left of them. At least one step, so that 0 does not become no limit."""
+    """Returns what is left of each limit, or a minimum where nothing is, since 0 would mean no limit."""
     return Limits(
         steps=max(limits.steps - used.steps, 1),
         tokens=limits.tokens and max(limits.tokens - used.tokens, 1),
@@ -66,7 +66,7 @@ def _tool(grant: Grant) -> GrantedTool:
 
 
 def _delegates(subagents: Sequence[Agent], taken: set[str]) -> list[GrantedSubagent]:
-    """Each as a tool with a name that models accept and nothing else has."""
+    """Gives each subagent a unique tool name of characters that models accept."""
     found: list[GrantedSubagent] = []
     for agent in subagents:
         name = base = f"ask_{_slug(agent.name)}"

@@ -12,7 +12,7 @@ from app.services.usage.budgets import Budgets
 
 @dataclass(slots=True)
 class RunDependencies:
-    """What every run works with."""
+    """Holds the services that every run uses."""
 
     settings: ExecutionSettings
     database: Database

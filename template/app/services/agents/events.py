@@ -1,4 +1,4 @@
-"""Events of executions: as they are stored, and as they are told."""
+"""Converts events of executions to rows, and to the JSON that clients receive."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ def new(event: StoredEvent, entry: dict[str, Any] | None = None) -> NewEvent:
 
 
 def serialize_event(event: ExecutionEvent) -> str:
-    """As JSON; what is stored was valid when it was written."""
+    """Returns the event as JSON, without validation: it was valid when it was stored."""
     known = {
         "type": event.type,
         "sequence": event.sequence,

@@ -38,7 +38,7 @@ class TooManyExecutions(AppError):
 
 
 class ExecutionService:
-    """What one person has agents do."""
+    """Manages one person's executions: starts, lists and cancels them, and answers their approvals."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ExecutionService:
         self._user_id = user_id
 
     async def execute(self, agent_id: UUID, data: ExecutionCreate, key: str | None = None) -> ExecutionRead:
-        """Queues it. What was asked with this idempotency key before is not queued again.
+        """Queues an execution; with an idempotency key that was used before, returns the first one instead.
 
         Raises Invalid, NotFound, Conflict, TooManyRequests, TooManyExecutions.
         """
@@ -73,7 +73,7 @@ class ExecutionService:
     async def list(
         self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
     ) -> Page[Execution]:
-        """Without those of subagents, unless they are asked for by their agent."""
+        """Lists executions, newest first; those of subagents only when filtered by their agent."""
         where: Sequence[ColumnElement[bool]] = [
             Execution.parent_id.is_(None) if agent_id is None else Execution.agent_id == agent_id,
             *([] if status is None else [Execution.status == status]),
@@ -82,7 +82,7 @@ class ExecutionService:
             return await ExecutionRepository(session, self._user_id).list(limit, cursor, *where)
 
     async def get(self, id: UUID) -> ExecutionDetail:
-        """Raises NotFound."""
+        """Returns an execution with its configuration and its approvals. Raises NotFound."""
         async with self._database.read() as session:
             executions = ExecutionRepository(session, self._user_id)
             execution = await executions.get(id)
@@ -94,7 +94,7 @@ class ExecutionService:
         )
 
     async def cancel(self, id: UUID) -> ExecutionRead:
-        """With all that it delegated. Whoever runs it writes nothing more, and stops. Raises NotFound."""
+        """Cancels an execution and its subagents; their workers write nothing more, and stop. Raises NotFound."""
         async with self._database.write(self._user_id) as session:
             executions = ExecutionRepository(session, self._user_id)
             *above, execution = await executions.lock_with_ancestors(id)
@@ -105,7 +105,7 @@ class ExecutionService:
         return read(execution)
 
     async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
-        """Raises NotFound, Conflict."""
+        """Approves or denies a tool call that waits for it. Raises NotFound, Conflict."""
         async with self._database.write(self._user_id) as session:
             chain = await Approvals(session, self._user_id).answer(id, data)
         self._notifier.notify(*(execution.id for execution in chain))
@@ -113,7 +113,7 @@ class ExecutionService:
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
-        await executions.lock_owner(exclusive=True)  # else two that count at once would not see each other
+        await executions.hold_owner(alone=True)  # or two requests at once would not count each other
         if key:
             asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)
@@ -138,7 +138,7 @@ class ExecutionService:
     async def _cancel(
         self, session: AsyncSession, executions: ExecutionRepository, execution: Execution
     ) -> Sequence[UUID]:
-        """The ids of all that ended by it."""
+        """Cancels an execution and its open subagents, and returns the ids of all that it cancelled."""
         if execution.status.is_final:
             return []
         release_run(execution, ExecutionStatus.cancelled)

@@ -1,4 +1,4 @@
-"""What a run writes. What was noted is stored, in one transaction with what it used, before the next effect."""
+"""Stores what a run notes, in one transaction with the usage, before the next effect of the run."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,25 +30,25 @@ from app.services.ai import AssistantMessage, ModelUsage, ToolResult
 from app.services.usage.metrics import count
 
 FEATURE = "agents"
-"""Under which its usage is counted."""
+"""Names the feature under which usage of agents is counted."""
 TOTALS = ("steps", "seconds", "input_tokens", "output_tokens", "cost")
 
 log = structlog.stdlib.get_logger("app.executions")
 
 Rows = Callable[[], Sequence[Base]]
-"""Makes them anew for each try."""
+"""Makes the rows anew for each try of a transaction."""
 
 
 class LeaseLost(Exception):
-    """The execution was cancelled or deleted, or another worker has taken it over."""
+    """Signals that a run must stop: the execution was cancelled, deleted or taken over, or cannot be stored."""
 
 
 class Journal:
     def __init__(self, database: Database, streams: TextStreams, execution: Execution, run_id: UUID) -> None:
         self.is_open = True
-        """Until the execution ends or waits."""
+        """Turns false when the execution ends or waits."""
         self.is_patient = True
-        """Whether a database that fails is tried again for ever; else only a few times, as when the process stops."""
+        """Decides whether failed writes are retried for ever, or only a few times, as when the process stops."""
         self._database = database
         self._streams = streams
         self._execution = execution
@@ -62,12 +62,12 @@ class Journal:
 
     @property
     def sequence(self) -> int:
-        """Of what was noted last."""
+        """Returns the sequence of the event that was noted last."""
         return self._execution.last_sequence + len(self._noted)
 
     @property
     def used(self) -> Limits:
-        """So far, with what subagents used."""
+        """Returns what the execution and its subagents have used so far."""
         execution = self._execution
         return Limits(
             steps=execution.steps,
@@ -77,20 +77,20 @@ class Journal:
         )
 
     @property
-    def _consecutive_crashes(self) -> int:
-        """Only a step that is done is a step forward."""
-        return 0 if any(event.entry for event in self._noted) else self._execution.consecutive_crashes
+    def _losses(self) -> int:
+        """Returns how many processes died in a row; only a completed step, whose event has an entry, resets it to 0."""
+        return 0 if any(event.entry for event in self._noted) else self._execution.losses
 
     def note(
         self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_to_ancestors: bool = False
     ) -> None:
-        """`also_to_ancestors`: for those, too, who follow the executions that this one is a part of."""
+        """Notes an event for the next commit; with `also_above` for the ancestors of the execution, too."""
         self._noted.append(new(event, None if entry is None else stored(entry)))
         if also_to_ancestors:
             self._noted_above.append(new(event))
 
-    def add_usage(self, used: ModelUsage) -> None:
-        """On one request to a model, which may have failed."""
+    def spend(self, spent: ModelUsage) -> None:
+        """Adds the usage of one request to a model, which may have failed."""
         execution = self._execution
         execution.steps += 1
         execution.input_tokens += used.input_tokens
@@ -98,36 +98,36 @@ class Journal:
         execution.cost = add_costs(execution.cost, used.cost)
         self._used.append(UsageRecord(used.model, used.input_tokens, used.output_tokens, used.cost))
 
-    def stream_text(self, text: str) -> None:
-        """To those who listen now: a piece of what the model says."""
-        self._publish({"sequence": self.sequence, "text": text})
+    def say(self, text: str) -> None:
+        """Streams a piece of the model's text to those who follow the run now; it is not stored."""
+        self._tell({"sequence": self.sequence, "text": text})
 
     async def commit(self, rows: Rows = tuple) -> None:
-        """Raises Lost."""
+        """Stores what was noted, and the rows. Raises LeaseLost."""
         await self._store(rows)
 
     async def wait(self, rows: Rows = tuple) -> None:
-        """Commits, and lets the execution go until something happens to it. Raises Lost."""
+        """Commits and ends the run; an approval or a subagent's end requeues the execution. Raises LeaseLost."""
         await self._store(rows, status=ExecutionStatus.waiting, run_id=None, process_id=None)
         self.is_open = False
 
     async def end(self, status: ExecutionStatus, **values: Any) -> None:
-        """Commits its end. Raises Lost."""
+        """Commits the end of the execution. Raises LeaseLost."""
         await self._store(tuple, status=status, run_id=None, process_id=None, finished_at=now(), **values)
         self.is_open = False
 
     async def release(self) -> None:
-        """Another run may go on from what was stored, at once. What was used since then is counted all the same."""
+        """Requeues the execution as it was last stored; usage since then is counted all the same."""
         with CancelScope(shield=True), suppress(LeaseLost):
             await self._transact(self._release_run)
             self._count()
 
     def close(self) -> None:
-        """Those who listen look at what is stored."""
-        self._streams.close(self._run_id, "")
+        """Ends the live stream, so that those who follow it read what is stored."""
+        self._events.close(self._run_id, "")
 
     async def _store(self, rows: Rows, **values: Any) -> None:
-        """Nothing cuts it: what may be stored and may not would be noted twice."""
+        """Shields the write from cancellation, which would leave open whether it was stored, and so store it twice."""
         execution, sequence = self._execution, self.sequence
         execution.seconds = self.used.seconds
         with CancelScope(shield=True):
@@ -157,7 +157,7 @@ class Journal:
             report_end(session, execution, values, ancestors[-1])
 
     async def _check_stored(self, runs: RunRepository, sequence: int, values: dict[str, Any]) -> None:
-        """An earlier try, whose answer was lost, may have stored all of it. Raises Lost."""
+        """Accepts that an earlier try, whose answer was lost, has stored all of it. Raises LeaseLost."""
         run_id, status = values.get("run_id", self._run_id), values.get("status", ExecutionStatus.running)
         id = self._execution.id
         if (await runs.states([id])).get(id) != ExecutionState(sequence, run_id, status):
@@ -181,7 +181,7 @@ class Journal:
             count(FEATURE, used)
 
     async def _transact(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
-        """Tries again and again: what was done must not be lost with a connection. Raises Lost when it gives up."""
+        """Retries a write, which must not be lost with a connection. Raises LeaseLost when it gives up."""
         subject = {"execution_id": str(self._execution.id)}
 
         async def transact() -> None:
@@ -191,7 +191,7 @@ class Journal:
         try:
             await retry(transact, "write of an execution", is_patient=lambda: self.is_patient, **subject)
         except SQLAlchemyError:
-            log.exception("execution given up", **subject)
+            log.exception("execution write failed", **subject)
             raise LeaseLost from None
 
     def _publish(self, news: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How many executions are queued and running, as a metric: what says whether there are enough workers."""
+"""Measures how many executions are queued and running, which tells whether there are enough workers."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,14 +10,14 @@ from app.core.telemetry.settings import TelemetrySettings
 from app.models.execution import ExecutionStatus
 from app.repositories.execution_queue import RunRepository
 
-_gauge = meter.create_gauge("app.executions", "{execution}", "Executions that are queued, and that run.")
+_gauge = meter.create_gauge("app.executions", "{execution}", "Executions that are queued or running.")
 
 _STATUSES = (ExecutionStatus.queued, ExecutionStatus.running)
 
 
 @asynccontextmanager
 async def measuring(database: Database, wanted: TelemetrySettings) -> AsyncGenerator[None]:
-    """As often as metrics are sent. Each process tells those of all, so take the largest and not the sum."""
+    """Measures as often as metrics are sent. Each process reports all executions: take the maximum, not the sum."""
 
     async def measure() -> None:
         async with database.read() as session:

@@ -1,4 +1,4 @@
-"""What this process tells itself at once. What other processes do is looked up again and again."""
+"""Announces changes of executions within this process at once; changes by other processes are polled for."""
 
 import asyncio
 from collections import defaultdict
@@ -13,21 +13,21 @@ from app.core.waiters import Waiters
 class ExecutionNotifier:
     def __init__(self) -> None:
         self.work = asyncio.Event()
-        """Set when an execution may be waiting for a worker."""
+        """Wakes the worker when an execution may be waiting for it."""
         self.stopping = False
-        """Set for good once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
+        """Stays true once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
         self.at_stop: list[Callable[[], None]] = []
         self._waiting = defaultdict[UUID, Waiters](Waiters)
 
-    def notify(self, *execution_ids: UUID | None) -> None:
-        """Something happened in these, which no run tells."""
+    def tell(self, *execution_ids: UUID | None) -> None:
+        """Wakes the worker, and those who wait for these executions, after a change that no run streams."""
         self.work.set()
         for id in execution_ids:
             if id:
                 self.wake(id)
 
     def wake(self, execution_id: UUID) -> None:
-        """Those who wait for something to happen there."""
+        """Wakes those who wait for a change of the execution."""
         if waiters := self._waiting.get(execution_id):
             waiters.wake()
 
@@ -38,7 +38,7 @@ class ExecutionNotifier:
             call()
 
     async def wait(self, execution_id: UUID, seconds: float) -> bool:
-        """Returns whether something happened there, or the process stops, before so many seconds have passed."""
+        """Returns whether the execution changed, or the process stops, before so many seconds have passed."""
         if self.stopping:
             return True
         waiters = self._waiting[execution_id]

@@ -1,11 +1,11 @@
-"""What a web page says. It runs in a process of its own, and so imports little."""
+"""Extracts the text of a web page. It runs in a process of its own, and so imports little."""
 
 import re
 from typing import Any
 
 
 def text_of_page(body: bytes, encoding: str, is_html: bool) -> str:
-    """Markdown, where it is HTML. Raises LookupError, UnicodeError, MemoryError and RecursionError."""
+    """Returns the text, of HTML as Markdown. Raises LookupError, UnicodeError, MemoryError and RecursionError."""
     text = body.decode(encoding, errors="replace")
     if is_html:
         from markdownify import MarkdownConverter

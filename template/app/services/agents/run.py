@@ -1,4 +1,4 @@
-"""One execution, from where its events left it to its end, or to something that it waits for."""
+"""Runs one execution from its stored events on, until it ends or has to wait."""
 
 from dataclasses import replace
 
@@ -23,20 +23,20 @@ from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
 from app.services.ai import AssistantMessage, ModelFailure, Prompt
 
-MAX_CONSECUTIVE_CRASHES = 5
-"""So many processes may die in a row without a step forward: what kills them may be the execution itself."""
+MOST_LOSSES = 5
+"""Limits how many processes may die in a row without a completed step: the execution itself may kill them."""
 
 log = structlog.stdlib.get_logger("app.executions")
 
 
 class LimitReached(AppError):
-    """The execution has used up one of its limits."""
+    """Signals that the execution has used up one of its limits."""
 
     code = "limit_reached"
 
 
 class AccountInactive(AppError):
-    """Whoever asked for it may ask for nothing any more."""
+    """Signals that the account that started the execution was deactivated."""
 
     code = "account_inactive"
 
@@ -61,20 +61,20 @@ class Run:
             with self._scope:
                 await self._work()
         except LeaseLost:
-            log.info("run ended by others", execution_id=str(self._execution.id))
+            log.info("execution lease lost", execution_id=str(self._execution.id))
         finally:
             if self._journal.is_open:
                 await self._journal.release()
             self._journal.close()
             self._dependencies.notifier.notify(self._execution.id, self._execution.parent_id)
 
-    def cancel(self) -> None:
-        """Ends it at once; what was stored stays."""
+    def cut(self) -> None:
+        """Stops the run at once; what was stored stays."""
         self._journal.is_patient = False
         self._scope.cancel()
 
     def _load(self) -> None:
-        """Not before the run has begun: what cannot be read any more ends this execution, and nothing else."""
+        """Loads what the run goes on from, within the run, so that unreadable rows fail this execution only."""
         execution, history = self._execution, self._history
         self._configuration = Configuration.model_validate(execution.configuration)
         self._transcript = Transcript(execution.input, history.entries)
@@ -100,24 +100,22 @@ class Run:
             await self._fail(error.code, str(error))
         except LeaseLost:
             raise
-        # What nobody expected ends the execution, too, and what it says is not for the person who asked.
+        # An unexpected error ends the execution, too; its text goes to the log and not to the person.
         except Exception as error:
             if is_unavailable(error):  # the next run, here or elsewhere, goes on from what was stored
-                log.warning("run ended by database", execution_id=str(self._execution.id), error=type(error).__name__)
+                log.warning("execution interrupted", execution_id=str(self._execution.id), error=type(error).__name__)
                 return
             log.exception("execution failed", execution_id=str(self._execution.id))
             await self._fail("internal", "The execution failed inside this service.")
 
     async def _advance(self) -> None:
-        """To its end; where the process stops, to its next step, from which another run goes on."""
+        """Takes steps until the execution ends or waits; when the process stops, another run takes the next step."""
         if not self._user_is_active:
             raise AccountInactive("The account was deactivated.")
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
-        if self._execution.consecutive_crashes > MAX_CONSECUTIVE_CRASHES:
-            raise LimitReached(
-                f"{self._execution.consecutive_crashes} processes in a row died while they worked on this."
-            )
+        if self._execution.losses > MOST_LOSSES:
+            raise LimitReached(f"{self._execution.losses} processes in a row died while they ran this execution.")
         while self._journal.is_open and not self._dependencies.notifier.stopping:
             await self._step()
         if self._journal.is_open:
@@ -162,14 +160,14 @@ class Run:
         return Prompt(messages, agent.instructions, agent.model_name, tool_specs(agent), agent.temperature)
 
     def _check_limits(self) -> None:
-        """Raises Exhausted."""
+        """Raises LimitReached when the steps, tokens or dollars are used up."""
         limits, used = self._limits, self._journal.used
         for name in ("steps", "tokens", "dollars"):
             if (limit := getattr(limits, name)) and getattr(used, name) >= limit:
                 raise LimitReached(f"The execution has used up its {limit} {name}.")
 
     async def _reserve(self, prompt: Prompt) -> None:
-        """Raises BudgetExhausted."""
+        """Reserves in the person's budgets the most that the request may use. Raises BudgetExhausted."""
         budgets, execution = self._dependencies.budgets, self._execution
         if not budgets.active:
             return

@@ -20,7 +20,7 @@ COLUMNS = {"name", "model_name", "temperature", "instructions"}
 
 
 class AgentService:
-    """One person's agents. Each method asks the same number of queries, however many tools and subagents there are."""
+    """Manages one person's agents. No method needs more queries for more tools or subagents."""
 
     def __init__(self, database: Database, ai: ModelGateway, user_id: UUID) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class AgentService:
         self._user_id = user_id
 
     async def create(self, data: AgentCreate) -> AgentRead:
-        """Raises Invalid, NotFound."""
+        """Creates an agent with its tools and subagents. Raises Invalid, NotFound."""
         self._ai.check(data.model_name)
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
@@ -44,20 +44,20 @@ class AgentService:
             return PageRead(items=await _read(agents, page.items), next_cursor=page.next_cursor)
 
     async def get(self, id: UUID) -> AgentRead:
-        """Raises NotFound."""
+        """Returns an agent with its tools and subagents. Raises NotFound."""
         async with self._database.read() as session:
             agents = AgentRepository(session, self._user_id)
             return (await _read(agents, [await agents.get(id)]))[0]
 
     async def update(self, id: UUID, data: AgentUpdate) -> AgentRead:
-        """Raises Invalid, NotFound."""
+        """Changes the fields that are given. Raises Invalid, NotFound."""
         changes = changed(data)
         if data.model_name is not None:
             self._ai.check(data.model_name)
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             if data.subagent_ids is not None:
-                await agents.lock_owner(exclusive=True)  # else two that delegate at once could close a circle
+                await agents.hold_owner(alone=True)  # or two updates at once could form a cycle
             agent = await agents.get(id, lock=True)
             columns = {name: changes[name] for name in COLUMNS & changes.keys()}
             await agents.update(agent, {**columns, "updated_at": now()})
@@ -68,13 +68,13 @@ class AgentService:
             return (await _read(agents, [agent]))[0]
 
     async def delete(self, id: UUID) -> None:
-        """Its executions stay, and those under way go on. Raises NotFound."""
+        """Marks an agent as deleted; its executions stay, and those under way go on. Raises NotFound."""
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             await agents.update(await agents.get(id, lock=True), {"deleted_at": now()})
 
     async def _regrant(self, session: AsyncSession, agents: AgentRepository, agent: Agent, data: AgentUpdate) -> None:
-        """Without new tools the policies of the old ones change; without new policies old ones are kept."""
+        """Replaces the granted tools, or only their policies; a tool without a new policy keeps its old one."""
         before = {grant.tool.id: grant.policy for grant in (await agents.grants([agent.id])).get(agent.id, [])}
         ids = before if data.tool_ids is None else data.tool_ids
         kept = {id: before[id] for id in before.keys() & set(ids)}
@@ -86,7 +86,7 @@ class AgentService:
         tools = {tool.id: tool for tool in await ToolRepository(session).named(ids)}
         _check_all("Tool", ids, tools)
         if more := policies.keys() - tools.keys():
-            raise Invalid(f"There is a policy for a tool that is not granted: {min(more)}.")
+            raise Invalid(f"The tool {min(more)} has a policy but is not granted: add it to tool_ids.")
         granted = {id: policies.get(id, tool.policy) for id, tool in tools.items()}
         await AgentRepository(session, self._user_id).grant(agent, granted)
 
@@ -94,7 +94,7 @@ class AgentService:
         _check_all("Agent", ids, {found.id for found in await agents.named(ids)})
         delegations = dict(await agents.delegations()) | {agent.id: set(ids)}
         if agent.id in _reached(delegations, agent.id):
-            raise Invalid("Subagents must not lead back to the agent itself.")
+            raise Invalid("Subagents must not form a cycle.")
         await agents.delegate(agent, set(ids))
 
 
@@ -129,7 +129,7 @@ def _check_all(kind: str, wanted: Iterable[UUID], found: Collection[UUID]) -> No
 
 
 def _reached(delegations: Mapping[UUID, Collection[UUID]], start: UUID) -> set[UUID]:
-    """All that an agent may delegate to, directly or through others."""
+    """Returns the ids of all agents that one may delegate to, directly or through others."""
     reached: set[UUID] = set()
     left = list(delegations.get(start, ()))
     while left:

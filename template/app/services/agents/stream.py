@@ -1,4 +1,4 @@
-"""What happens in an execution, from any of its events on, whichever process runs it."""
+"""Streams an execution's events and live text, from any event on, whichever process runs it."""
 
 import json
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ from app.services.agents.notifier import ExecutionNotifier
 
 AT_ONCE = 500
 AGAIN_SECONDS = 3.0
-"""After which one that could not be read is read again."""
+"""Sets the pause before an execution that could not be read is read again."""
 
 ExecutionWatch = Watch[ExecutionState]
 
@@ -31,7 +31,7 @@ log = structlog.stdlib.get_logger("app.executions")
 
 @dataclass(frozen=True, slots=True)
 class ExecutionProgress:
-    """An event as JSON, and the sequence to come back with. No event: there is no news."""
+    """Holds an event as JSON, and the sequence to resume after; without an event, it says that there is no news."""
 
     sequence: int
     type: str = ""
@@ -43,9 +43,9 @@ class _Position:
     sequence: int
     run_id: UUID | None = None
     offset: int = 0
-    """In what the run says."""
+    """Counts the characters that were read of the run's live stream."""
     ended: UUID | None = None
-    """The run that has said its last word."""
+    """Identifies the run whose live stream has ended."""
 
     def listen(self, run_id: UUID | None) -> None:
         if run_id != self.run_id:
@@ -53,9 +53,9 @@ class _Position:
 
 
 class ExecutionStream:
-    """Events are rows; that there are new ones comes from the run or from the watch, what a model says from the run.
+    """Follows executions: their events are rows, which the run or the watch announces; live text comes from the run.
 
-    Those who wait for the same thing share one look at it.
+    Those who wait for the same rows share one query.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class ExecutionStream:
         self._user_id = user_id
 
     async def find(self, id: UUID) -> Execution:
-        """Raises NotFound."""
+        """Returns one of the person's executions. Raises NotFound."""
         async with self._database.read() as session:
             return await ExecutionRepository(session, self._user_id).get(id)
 
     async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[ExecutionProgress]:
-        """Everything after an event, to the end of the execution, or of this process. Leaving does not stop it."""
+        """Yields what follows an event, until the execution or this process ends. Leaving does not stop the execution."""
         position = _Position(sequence)
         with self._watch.watching(execution.id, state_of(execution)) as watched:
             while not self._notifier.stopping:
                 stored = await self._look(execution, position.sequence)
                 if stored is None:
-                    return  # it is gone, with the person or the agent
+                    return  # the execution was deleted
                 execution, happened = stored
                 self._watch.learn(execution.id, state_of(execution))
                 for event in happened:
@@ -101,7 +101,7 @@ class ExecutionStream:
     def _wait(
         self, execution: Execution, watched: Watched[ExecutionState], position: _Position
     ) -> AsyncGenerator[ExecutionProgress]:
-        """Until there may be new rows."""
+        """Yields live text and signs that there is no news, until there may be new rows."""
 
         def is_current() -> bool:
             return watched.state == state_of(execution) and not self._notifier.stopping
@@ -114,7 +114,7 @@ class ExecutionStream:
     async def _idle(
         self, id: UUID, position: _Position, is_current: Callable[[], bool]
     ) -> AsyncGenerator[ExecutionProgress]:
-        """While nobody runs it."""
+        """Yields only signs that there is no news, while nobody runs the execution."""
         while is_current() and not await self._notifier.wait(id, SILENT_SECONDS):
             yield ExecutionProgress(position.sequence)
 
@@ -129,7 +129,7 @@ class ExecutionStream:
                     line, rest = text.split("\n", 1)
                     said = json.loads(line)
                     if said["sequence"] > position.sequence:
-                        return  # what is stored comes before what is said after it
+                        return  # the stored events come before the live text that follows them
                     if "text" in said and said["sequence"] == position.sequence:
                         yield ExecutionProgress(position.sequence, "model.delta", serialize_delta(execution_id, **said))
                     position.offset, text = position.offset + len(line) + 1, rest
@@ -144,7 +144,7 @@ class ExecutionStream:
         return await self._watch.ask((self._user_id, execution.id, after), partial(self._read, execution, after))
 
     async def _read(self, execution: Execution, after: int) -> tuple[Execution, Sequence[ExecutionEvent]] | None:
-        """None when it does not exist any more. When it cannot be read now, there is no news."""
+        """Returns None when the execution was deleted, and after a pause no events when it cannot be read now."""
         try:
             async with self._database.read() as session:
                 executions = ExecutionRepository(session, self._user_id)
@@ -153,7 +153,7 @@ class ExecutionStream:
         except NotFound:
             return None
         except SQLAlchemyError as error:
-            log.warning("execution not read", execution_id=str(execution.id), error=type(error).__name__)
+            log.warning("execution read failed", execution_id=str(execution.id), error=type(error).__name__)
             await self._notifier.wait(execution.id, AGAIN_SECONDS)
             return execution, []
 
@@ -167,7 +167,7 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Ex
 async def open_execution_watch(
     database: Database, streams: TextStreams, notifier: ExecutionNotifier
 ) -> AsyncGenerator[ExecutionWatch]:
-    """What is followed in this process."""
+    """Opens the watch of the executions that are followed in this process, which wakes their followers."""
 
     def notify(id: UUID, before: ExecutionState | None) -> None:
         notifier.wake(id)

@@ -1,4 +1,4 @@
-"""How the end of a subagent's execution reaches the one that delegated it."""
+"""Reports the end of a subagent's execution to the execution that delegated it."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -15,7 +15,7 @@ from app.services.ai import ToolResult
 
 
 def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
-    """`end`: its last `status`, and `output` or `detail`. The parent is locked, and goes on with it."""
+    """Adds a child's usage and `end` (`status`, and `output` or `detail`) to its locked parent, and requeues that."""
     _add_usage(parent, child)
     if parent.status is not ExecutionStatus.waiting or child.parent_call_id is None:
         return
@@ -42,7 +42,7 @@ def _content(end: Mapping[str, Any]) -> str:
 
 
 def _add_usage(parent: Execution, child: Execution) -> None:
-    """What a subagent used, the one that delegated used, too."""
+    """Adds the usage of a subagent to that of its parent."""
     parent.steps += child.steps
     parent.seconds += child.seconds
     parent.input_tokens += child.input_tokens
@@ -51,5 +51,5 @@ def _add_usage(parent: Execution, child: Execution) -> None:
 
 
 def add_costs(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    """None where neither is known."""
+    """Returns the sum of the known costs; None if neither is known."""
     return one if other is None else other + (one or 0)

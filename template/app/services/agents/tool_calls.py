@@ -1,4 +1,4 @@
-"""What becomes of the calls that a model makes: of tools, which may need approval, and of subagents."""
+"""Handles the tool calls of a model: calls tools, which may need approval, and delegates to subagents."""
 
 from pydantic import BaseModel, ValidationError
 from uuid_utils.compat import uuid7
@@ -25,7 +25,7 @@ class _Delegation(BaseModel):
 
 
 class ToolCallHandler:
-    """Of one run. An answered call is in the transcript; one that must wait has closed the journal."""
+    """Answers the tool calls of one run: adds the result to the transcript, or closes the journal if it must wait."""
 
     def __init__(
         self,
@@ -113,13 +113,13 @@ class ToolCallHandler:
             self._journal.note(events.ToolReturned(tool_call_id=pending.id, name=name, content=content), returned)
 
     def _refuse(self, pending: PendingToolCall, sentence: str) -> None:
-        """The model is told why, and goes on."""
+        """Gives the model the reason as the result, so that it can go on."""
         returned = ToolResult(pending.call.id, pending.call.name, sentence)
         self._transcript.add(returned)
         self._journal.note(events.ToolFailed(tool_call_id=pending.id, name=returned.name, detail=sentence), returned)
 
     async def _delegate(self, pending: PendingToolCall, subagent: GrantedSubagent) -> None:
-        """To an execution of its own, at whose end this one goes on."""
+        """Queues an execution of the subagent, at whose end this one goes on."""
         try:
             task = _task(pending.call.arguments)
             runs_with = await self._configuration_of(subagent)
@@ -146,12 +146,12 @@ class ToolCallHandler:
         await self._journal.wait(child)
 
     async def _configuration_of(self, subagent: GrantedSubagent) -> Configuration:
-        """Raises ToolError when it must not, or cannot, be asked."""
+        """Returns what the subagent runs with. Raises ToolError when it must not, or cannot, be asked."""
         lineage = [*self._configuration.lineage, self._execution.agent_id]
         if len(lineage) > self._dependencies.settings.max_subagent_depth:
-            raise ToolError("Subagents are nested too deeply: do it without this one.")
+            raise ToolError("Subagents are nested too deeply: do the task without this one.")
         if subagent.id in lineage:
-            raise ToolError("This agent is waiting for the result itself: do it without it.")
+            raise ToolError("This agent is itself waiting for your result: do the task without it.")
         limits = subagent_limits(self._configuration.limits, self._journal.used)
         try:
             async with self._dependencies.database.read() as session:
@@ -166,7 +166,7 @@ def to_event_call(pending: PendingToolCall) -> events.Call:
 
 
 def _task(arguments: str) -> str:
-    """Raises ToolError."""
+    """Returns the task from the arguments that the model wrote. Raises ToolError."""
     try:
         task = _Delegation.model_validate_json(arguments).task
     except ValidationError:

@@ -8,7 +8,7 @@ from app.services.agents.toolbox import Toolbox
 
 
 class ToolService:
-    """The tools that everyone may give to agents."""
+    """Lists the tools that everyone may give to agents."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -19,7 +19,7 @@ class ToolService:
 
 
 async def publish(database: Database, toolbox: Toolbox) -> None:
-    """What the code offers becomes rows, whose ids agree in all processes."""
+    """Stores the tools of the code as rows, so that their ids agree in all processes."""
     rows = [
         {
             "name": tool.name,

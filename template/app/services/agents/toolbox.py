@@ -1,4 +1,4 @@
-"""What agents can do. A tool is one decorated function in a module of `app/services/tools/`."""
+"""Makes and calls the tools of agents. A tool is one decorated function in a module of `app/services/tools/`."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ from app.services.processes.process_pool import Workers
 
 FLAWS_TOLD = 5
 NAME = re.compile(r"[a-zA-Z]\w{0,63}", re.ASCII)
-"""What every provider takes for a tool's name."""
+"""Matches the tool names that every provider accepts."""
 NAMED = {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}
 PLACE = "app.services.tools"
 
@@ -41,20 +41,20 @@ class ToolSettings(BaseSettings):
 
 
 class ToolError(Exception):
-    """A tool did not do what was asked. The message is a plain sentence for the model."""
+    """Signals that a tool did not do what was asked. The message is a plain sentence for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """For whom a tool is called, and why. The model has no say in it."""
+    """Tells for whom and in which execution a tool is called. The model cannot change any of it."""
 
     user_id: UUID
     execution_id: UUID
     idempotency_key: str
-    """The same when this call is made again because nobody knows whether it had its effect."""
+    """Stays the same when this call is repeated because nobody knows whether it had its effect."""
     database: Database
     workers: Workers
-    """For what is heavy, or reads what strangers wrote."""
+    """Runs work in other processes that is heavy, or reads what strangers wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Tool:
     description: str
     input_schema: Mapping[str, Any]
     policy: Policy
-    """What holds where an agent says nothing else."""
+    """Applies to agents that set no other policy."""
     _function: Function = field(repr=False)
     _arguments: type[BaseModel] = field(repr=False)
     _wants_context: bool = field(repr=False)
 
     async def call(self, context: ToolContext, arguments: str) -> str:
-        """`arguments` is the JSON text that the model wrote. Raises ToolError."""
+        """Calls the function with `arguments`, the JSON text that the model wrote. Raises ToolError."""
         try:
             values = self._values(arguments)
             return await self._function(*([context] if self._wants_context else []), **values)
@@ -77,7 +77,7 @@ class Tool:
             raise
         except AppError as error:
             raise ToolError(str(error)) from None
-        # The model can go on without this result, and what an unknown error says is not for it.
+        # The model can go on without this result, and the text of an unexpected error is not meant for it.
         except Exception as error:
             log.error("tool failed", tool=self.name, execution_id=str(context.execution_id), **_facts(error))
             raise ToolError("The tool failed.") from None
@@ -91,13 +91,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """Every tool by its name, and the limits that hold for all of them."""
+    """Holds every tool by its name, and the limits that apply to all of them."""
 
     tools: Mapping[str, Tool]
     _settings: ToolSettings
 
     async def call(self, name: str, context: ToolContext, arguments: str) -> str:
-        """What the tool answers, as far as a model is told it. Raises ToolError."""
+        """Returns the result of a tool, cut to the length that a model may read. Raises ToolError."""
         try:
             return self._told(await self._answer(name, context, arguments))
         except ToolError as error:
@@ -114,21 +114,21 @@ class Toolbox:
             raise ToolError(f"The tool was stopped after {seconds:g} seconds.") from None
 
     def _told(self, text: str) -> str:
-        """Only what every database can store, and no more of it than may be."""
+        """Replaces what a database cannot store, and cuts the text to its maximum length."""
         text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
         limit = self._settings.tool_result_max_characters
         return text if not limit or len(text) <= limit else f"{text[:limit]}\n[The rest is left out.]"
 
 
 def open_tools(settings: ToolSettings) -> Toolbox:
-    """Raises SetupError."""
+    """Loads every tool. Raises SetupError."""
     return Toolbox(registry(), settings)
 
 
 def registry() -> Mapping[str, Tool]:
-    """Every tool of the modules in `app/services/tools/`, by name.
+    """Returns every tool of the modules in `app/services/tools/`, by name.
 
-    Those that need something first, such as settings, are made by the function `make_tools` of their module. Raises
+    A module whose tools need something first, such as settings, makes them in a function `make_tools`. Raises
     SetupError.
     """
     found: dict[str, Tool] = {}
@@ -155,10 +155,10 @@ def tool(*, policy: Policy = Policy.allow) -> Callable[[Function], Tool]: ...
 
 
 def tool(function: Function | None = None, /, *, policy: Policy = Policy.allow) -> Tool | Callable[[Function], Tool]:
-    """Makes a tool of an asynchronous function with annotated parameters, which answers text.
+    """Makes a tool of an asynchronous function with annotated parameters that returns text.
 
-    The model is told its name, the first paragraph of its docstring, and a schema of its parameters, which may be
-    `Annotated[..., Field(description=...)]`. A first parameter of type ToolContext is not the model's to fill.
+    The model reads its name, the first paragraph of its docstring, and a schema of its parameters, which may be
+    `Annotated[..., Field(description=...)]`. The service, not the model, fills a first parameter of type ToolContext.
     The function raises ToolError to tell the model why it failed. Raises SetupError.
     """
     return _made(function, policy) if function else lambda function: _made(function, policy)
@@ -176,10 +176,10 @@ def _made(function: Function, policy: Policy) -> Tool:
 
 
 def _parameters(function: Function) -> Sequence[Parameter]:
-    """Raises SetupError when a model could not fill them."""
+    """Returns the parameters. Raises SetupError for one that cannot be passed by name, as a model passes them."""
     parameters = list(signature(function).parameters.values())
     if odd := [found.name for found in parameters if found.kind not in NAMED]:
-        raise SetupError(f"The parameter {odd[0]} of the tool {function.__name__} cannot be named by a model.")
+        raise SetupError(f"The parameter {odd[0]} of the tool {function.__name__} cannot be passed by its name.")
     return parameters
 
 
@@ -198,7 +198,7 @@ def _schema(arguments: type[BaseModel]) -> Mapping[str, Any]:
 
 
 class _Plain(GenerateJsonSchema):
-    """Without titles, and without the null of what may be left out: not every provider takes a choice of types."""
+    """Leaves out titles, and the null type of optional parameters: not every provider accepts a union of types."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -225,6 +225,6 @@ def _reason(message: str) -> str:
 
 
 def _facts(error: Exception) -> dict[str, object]:
-    """What a log may say of it: its text may quote what a person told a model."""
+    """Returns what a log may say of an error, whose text may quote what a person told a model."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return {"error": type(error).__name__, "where": f"{frame.filename}:{frame.lineno}"}

@@ -1,4 +1,4 @@
-"""An execution as a conversation with a model, and what comes next in it."""
+"""Rebuilds an execution as a conversation with a model, and tells what comes next in it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +9,7 @@ from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult,
 
 @dataclass(frozen=True, slots=True)
 class PendingToolCall:
-    """A call that has not been answered. Its own id is unique within the execution; providers' ids need not be."""
+    """Holds a call that has no result yet. Its own id is unique within the execution; providers' ids need not be."""
 
     id: str
     call: ToolCall
@@ -25,17 +25,17 @@ class Transcript:
 
     @property
     def pending(self) -> PendingToolCall | None:
-        """Calls are answered one after the other, in the order in which the model made them."""
+        """Returns the next call to answer; calls are answered one by one, in the order in which the model made them."""
         return self._pending[0] if self._pending else None
 
     @property
     def answer(self) -> AssistantMessage | None:
-        """The last word, once the model asks for nothing more."""
+        """Returns the final message, once the model calls nothing more."""
         last = self.messages[-1]
         return last if isinstance(last, AssistantMessage) and not last.tool_calls else None
 
     def add(self, message: AssistantMessage | ToolResult) -> Sequence[PendingToolCall]:
-        """Returns the calls that are to be answered now."""
+        """Adds a message, and returns the calls that still have no result."""
         if isinstance(message, AssistantMessage):
             numbered = enumerate(message.tool_calls, start=self._calls + 1)
             self._pending = [PendingToolCall(f"call_{number}", call) for number, call in numbered]
@@ -48,7 +48,7 @@ class Transcript:
 
 
 def stored(message: AssistantMessage | ToolResult) -> dict[str, Any]:
-    """Returns the message as rows have it since the first release."""
+    """Returns the message in the JSON that rows have had since the first release."""
     if isinstance(message, ToolResult):
         return asdict(message)
     calls = [asdict(call) for call in message.tool_calls]

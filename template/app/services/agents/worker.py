@@ -20,7 +20,7 @@ from app.services.agents.run import Run
 from app.services.processes.heartbeat import Heartbeat
 
 TURN_SECONDS = 0.5
-"""Between two looks at what other processes did: what they queued, and what they cancelled."""
+"""Sets the longest pause between two looks at what other processes queued and cancelled."""
 EXPIRE_SECONDS = 5.0
 FORGET_SECONDS = 3600.0
 FORGOTTEN_AT_ONCE = 100
@@ -42,8 +42,8 @@ class Worker:
                 await self._turn()
             await self._rest()
 
-    def cancel_runs(self) -> None:
-        """Runs end at once."""
+    def cut(self) -> None:
+        """Stops all runs at once."""
         for run in self.runs.values():
             run.cancel()
 
@@ -63,11 +63,11 @@ class Worker:
                 await work.wait()
         work.clear()
 
-    async def _cancel_lost(self) -> None:
-        """What was cancelled, or taken over because this process was thought dead."""
+    async def _cut_lost(self) -> None:
+        """Stops runs that were cancelled, taken over since this process seemed dead, or whose user was deactivated."""
         if not self.runs:
             return
-        known = set(self.runs)  # before it is asked: what starts meanwhile is not lost
+        known = set(self.runs)  # copied before the query: a run that starts meanwhile is not lost
         async with self.dependencies.database.read() as session:
             mine = await RunRepository(session).of_process(self._heartbeat.id)
         for run_id in known.difference(mine):
@@ -99,7 +99,7 @@ class Worker:
 async def open_worker(
     dependencies: RunDependencies, heartbeat: Heartbeat, supervisor: Supervisor, shutdown: Shutdown
 ) -> AsyncGenerator[Worker]:
-    """When the process stops, what it runs is left to others, or to the next start."""
+    """Opens a worker. When the process stops, its executions are left to other workers, or to the next start."""
     worker = Worker(dependencies, heartbeat)
     heartbeat.is_worker = True
     await heartbeat.beat()
@@ -124,7 +124,7 @@ async def open_worker(
 
 
 async def forget(database: Database, days: int) -> None:
-    """Executions that ended so many days ago; 0 keeps them for ever."""
+    """Deletes executions that ended so many days ago; 0 keeps them for ever."""
     before, left = now() - timedelta(days=days), bool(days)
     while left:
         async with database.write() as session:

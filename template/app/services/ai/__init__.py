@@ -1,4 +1,4 @@
-"""The one way to ask a language model.
+"""Offers the only way to ask a language model.
 
 Open a gateway with `app.services.ai.registry.open_gateway`, then ask it with a `Prompt`.
 """

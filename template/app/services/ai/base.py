@@ -1,4 +1,4 @@
-"""Prompts, messages and streams of language models, in no provider's words."""
+"""Defines prompts, messages and streams of language models, independent of providers."""
 
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ _BARE_NAMES = {"claude-": "anthropic", "gpt-": "openai"}
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool that a model may call. `input_schema` is the JSON schema of its arguments, an object."""
+    """Describes a tool that a model may call. `input_schema` is the JSON schema of its arguments, an object."""
 
     name: str
     description: str
@@ -23,7 +23,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool. `arguments` is the text that the model wrote: JSON, unless it made a mistake."""
+    """Holds a call of a tool. `arguments` is the text that the model wrote: JSON, unless it made a mistake."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """A model's message. Each of its tool calls needs a `ToolResult` before the model goes on.
+    """Holds a model's message. Each of its tool calls needs a `ToolResult` before the model goes on.
 
     `raw` is the message as its own provider wants it back, in JSON. `code` says why it stopped early.
     """
@@ -50,7 +50,7 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned, or a sentence that says why it did not. `call_id` is the id of the `ToolCall`."""
+    """Holds what a tool returned, or a sentence that says why it failed. `call_id` is the id of the `ToolCall`."""
 
     call_id: str
     name: str
@@ -62,9 +62,9 @@ ChatMessage = UserMessage | AssistantMessage | ToolResult
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request to a model. `messages` begin with the user's and end with the user's or a tool's.
+    """Describes a request to a model. `messages` begin with a UserMessage, and end with one or with a ToolResult.
 
-    Without a `model` the first of the gateway's answers; without a `temperature` the provider's default applies.
+    Without a `model` the gateway asks its first; without a `temperature` the provider's default applies.
     """
 
     messages: Sequence[ChatMessage]
@@ -92,7 +92,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """Tokens that a stream has used so far, and their cost.
+    """Counts the tokens that a stream has used so far, and their cost.
 
     `model` is the one that answers, which may be a fallback. `cost` is in US dollars; None if the price is unknown.
     """
@@ -104,7 +104,7 @@ class ModelUsage:
 
 
 class ModelFailure(Exception):
-    """A model did not finish. `code` and the message are for the person who asked; neither quotes the provider.
+    """Signals that a model failed. `code` and the message are for the person who asked; neither quotes the provider.
 
     `retry_after` is the number of seconds that the provider asks to wait.
     """
@@ -116,19 +116,19 @@ class ModelFailure(Exception):
 
 
 class ModelStream(Protocol):
-    """A model's answer while it arrives. It can be read once."""
+    """Streams a model's answer while it arrives. It can be read once."""
 
     @property
     def usage(self) -> ModelUsage:
-        """The usage so far: right at every moment, also after a failure or a cancellation.
+        """Returns the usage so far, which is right at any time, also after a failure or a cancellation.
 
-        Where the provider says nothing, it is an estimate.
+        Where the provider states none, it is an estimate.
         """
         ...
 
     @property
     def message(self) -> AssistantMessage:
-        """The whole message, once the stream has ended; before, an empty one."""
+        """Returns the whole message once the stream has ended; before that, an empty one."""
         ...
 
     def __aiter__(self) -> AsyncGenerator[str]:
@@ -137,27 +137,27 @@ class ModelStream(Protocol):
 
 
 class Model(Protocol):
-    """One model, asked once."""
+    """Asks one model, once; retries and fallbacks are up to the gateway."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def has_own_retries(self) -> bool:
-        """Whether its client retries as its own settings say, so that nobody else need."""
+        """Tells whether its client retries by its own settings, so that the gateway does not."""
         ...
 
     def ask(self, prompt: Prompt) -> ModelStream:
-        """Begins an answer. An empty piece of it is a sign of life, such as a thought, and is not passed on."""
+        """Begins an answer. An empty piece shows that the model is at work, as on a tool call, and is not passed on."""
         ...
 
 
 class ModelGateway(Protocol):
-    """The models that this service may use."""
+    """Asks the models that this service may use."""
 
     @property
     def models(self) -> Sequence[str]:
-        """Their full names. The first is the default."""
+        """Lists their full names. The first is the default."""
         ...
 
     def check(self, model: str) -> None:

@@ -1,4 +1,4 @@
-"""The offline model: the same answer to the same prompt, with no network, no key and no library."""
+"""Provides the offline model: the same answer to the same prompt, with no network, no key and no library."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ _REPLY_WITH_TOOLS = (
 class DemoModel:
     """Calls each tool once, in their order, then says what they returned, a word every `delay` seconds.
 
-    Its words are its tokens, and they are free.
+    Each word counts as a token, and costs nothing.
     """
 
     name = DEMO
@@ -85,7 +85,7 @@ class _DemoStream:
         self.message = AssistantMessage(text)
 
     def _next_id(self) -> str:
-        """Returns an id unlike any before it, in the form of the pickiest provider, which may go on as a fallback."""
+        """Returns a new id in the form of the strictest provider, Mistral, which may go on as a fallback."""
         return f"call{len(_tool_calls(self._prompt.messages)) + 1:05}"
 
 
@@ -94,7 +94,7 @@ def _tool_calls(messages: Sequence[ChatMessage]) -> Sequence[ToolCall]:
 
 
 def _newest_question(messages: Sequence[ChatMessage]) -> tuple[str, Sequence[ChatMessage]]:
-    """Returns the user's newest message, and what came after it."""
+    """Returns the user's newest message, and the messages after it."""
     number, text = [(number, item.text) for number, item in enumerate(messages) if isinstance(item, UserMessage)][-1]
     return text, messages[number + 1 :]
 

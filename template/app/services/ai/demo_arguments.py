@@ -1,6 +1,6 @@
-"""Arguments that a JSON schema allows, with the words of a question where it allows any.
+"""Writes arguments that a JSON schema allows, with the words of a question where it allows any text.
 
-What the schema itself offers comes first: a constant, a default, an example. What need not be given is not. A text
+What the schema itself offers comes first: a constant, a default, an example. Optional properties are left out. A text
 that must match a pattern, and items that must differ, need such an offer.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 Schema = Mapping[str, Any]
 
 _DEPTH = 16
-"""Where what refers to itself ends."""
+"""Limits the depth of a schema that refers to itself."""
 _BOUNDS = {"minimum": ge, "exclusiveMinimum": gt, "maximum": le, "exclusiveMaximum": lt}
 _FORMATS = {
     "date": "2026-01-31",
@@ -34,7 +34,7 @@ class _TooDeep(Exception):
 
 
 def write_arguments(schema: Schema, question: str) -> Any:
-    """Returns arguments that the schema allows; none if what must be given has no end."""
+    """Returns arguments that the schema allows; none if its required parts refer to themselves without end."""
     try:
         return _Writer(schema, question).value(schema, 0)
     except _TooDeep:
@@ -63,7 +63,7 @@ class _Writer:
         return self._typed(schema, depth)
 
     def _any(self, choices: Sequence[Schema], depth: int) -> Any:
-        """As the first of them that has an end."""
+        """Writes the first choice that does not refer to itself without end."""
         for choice in choices:
             with suppress(_TooDeep):
                 return self.value(choice, depth + 1)
@@ -86,7 +86,7 @@ class _Writer:
                 return self._text(schema)
 
     def _items(self, schema: Schema, depth: int) -> Sequence[Any]:
-        """One, unless there must be more."""
+        """Writes as many items as there must be, or one if there may be none."""
         least, most = schema.get("minItems", 0), schema.get("maxItems", 1)
         items = schema.get("prefixItems") or [schema.get("items", {})] * max(least, min(most, 1))
         try:
@@ -110,7 +110,7 @@ class _Writer:
 
 
 def _number(schema: Schema) -> float:
-    """The least that there may be, or else one that there may be."""
+    """Returns the smallest number that the schema allows, or else another that it allows."""
     step = schema.get("multipleOf", 1)
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))

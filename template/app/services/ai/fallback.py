@@ -1,4 +1,4 @@
-"""Retries and fallbacks: when a model is overloaded, the next one answers. Waiting has an end."""
+"""Retries a model that fails, and falls back to the next one, within a timeout."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ from app.core.telemetry.spans import traced
 from app.services.ai.base import AssistantMessage, Model, ModelFailure, ModelStream, ModelUsage, Prompt, full_name
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-"""Seconds between two tries; each pause is twice as long as the one before, give or take."""
+"""Bounds the seconds between two tries; each pause is about twice as long as the one before."""
 RETRYABLE_CODES = {"model_disconnected", "model_overloaded", "model_unavailable"}
-"""Failures that the same model may not repeat."""
+"""Names failures that a retry of the same model may overcome."""
 FALLBACK_CODES = {*RETRYABLE_CODES, "model_quota", "model_timeout"}
-"""Failures that another model need not share."""
+"""Names failures that another model may not have."""
 
 log = structlog.stdlib.get_logger("app.ai")
 
@@ -24,8 +24,8 @@ log = structlog.stdlib.get_logger("app.ai")
 class FallbackGateway:
     """Asks the model that a prompt names and then, if that one fails before its first word, each of the fallbacks.
 
-    `models` may be asked for; all of them, and all of `fallbacks`, are `opened`. A sign of life must come within
-    `timeout` seconds, whatever is tried, and no later silence may be longer.
+    Prompts may name `models`; all of them, and all of `fallbacks`, are in `opened`. A first piece, even an empty one,
+    must come within `timeout` seconds, whatever is tried, and each later one within as many.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FallbackGateway:
 
 
 class _FallbackStream:
-    """Streams the answer of the first model in the chain that gives a sign of life."""
+    """Streams the answer of the first model in the chain that begins one."""
 
     def __init__(self, chain: Sequence[Model], prompt: Prompt, timeout: float, max_retries: int) -> None:
         self._chain = chain
@@ -100,7 +100,7 @@ class _FallbackStream:
             except ModelFailure as failure:
                 if failure.code not in FALLBACK_CODES:
                     raise
-                log.warning("next model", instead_of=model.name, code=failure.code)
+                log.warning("model fallback", instead_of=model.name, code=failure.code)
         return await self._retry(last, deadline)
 
     async def _retry(self, model: Model, deadline: float) -> tuple[str | None, AsyncGenerator[str]]:
@@ -120,7 +120,7 @@ class _FallbackStream:
         return await self._next(pieces, deadline), pieces
 
     async def _next(self, pieces: AsyncGenerator[str], deadline: float) -> str | None:
-        """Returns None at the end. An error or a deadline ends the pieces with all that they hold."""
+        """Returns None at the end. An error or a timeout closes the stream and its connection."""
         try:
             async with asyncio.timeout_at(deadline):
                 return await anext(pieces, None)
@@ -130,13 +130,13 @@ class _FallbackStream:
 
 
 def _attributes(usage: ModelUsage) -> dict[str, str | int | float]:
-    """Names them so that nobody adds them to those of pydantic-ai's spans, of which there is one for each try."""
+    """Returns span attributes, named unlike pydantic-ai's, which has a span for each try, so that nobody adds both."""
     tokens = {"app.tokens.input": usage.input_tokens, "app.tokens.output": usage.output_tokens}
     return {"app.model": usage.model, **tokens, **({} if usage.cost is None else {"app.cost": float(usage.cost)})}
 
 
 def pauses(number: int) -> Iterator[float]:
-    """Yields uneven pauses, so that those who were refused together do not come back together."""
+    """Yields pauses with jitter, so that requests that were refused together do not come back together."""
     for exponent in range(number):
         yield min(FIRST_PAUSE * 2**exponent, LONGEST_PAUSE) * SystemRandom().uniform(0.75, 1)
 

@@ -1,4 +1,4 @@
-"""Language models of any provider, through pydantic-ai."""
+"""Asks language models of any provider, through pydantic-ai."""
 
 import inspect
 import re
@@ -39,15 +39,15 @@ from app.services.ai.provider_errors import describe_error, read_end, to_failure
 from app.services.ai.provider_messages import from_response, response_texts, short_id, to_messages, to_tool
 
 _MAX_TEMPERATURES = {"anthropic": 1.0, "bedrock": 1.0, "mistral": 1.5}
-"""Of those providers that refuse one of 2."""
+"""Holds the maximum of each provider that refuses a temperature of 2."""
 _SAME_PROVIDER = {"openai-chat": "openai", "openai-responses": "openai"}
-"""Names of one provider's several protocols."""
+"""Maps the names of a provider's several protocols to the provider."""
 
 log = structlog.stdlib.get_logger("app.ai")
 
 
 class ProviderModel:
-    """A provider's model, whose client and connections are shared by everyone for as long as the process lives."""
+    """Asks a provider's model, whose client and connections everyone shares for as long as the process lives."""
 
     def __init__(self, name: str, model: pydantic_ai.Model, settings: Settings) -> None:
         provider = name.partition(":")[0]
@@ -73,7 +73,7 @@ class ProviderModel:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A prompt in pydantic-ai's words."""
+    """Holds a prompt in pydantic-ai's types."""
 
     messages: Sequence[ModelMessage]
     settings: ModelSettings
@@ -105,7 +105,7 @@ class _ProviderStream:
                     if (piece := self._piece(event)) is not None:
                         yield piece
             self.message = from_response(response.get(), read_end(response))
-        # Libraries raise what they like at what a provider sends; the person who asked gets a ModelFailure.
+        # Libraries may raise anything over what a provider sends; the caller gets a ModelFailure.
         except Exception as error:
             failure = to_failure(error)
             log.warning("model failed", model=self._name, code=failure.code, **describe_error(error))
@@ -120,7 +120,7 @@ class _ProviderStream:
         )
 
     def _piece(self, event: ModelResponseStreamEvent) -> str | None:
-        """Returns the text of an event, an empty one for a sign of life. Raises ModelFailure."""
+        """Returns the text of an event; an empty one for reasoning and tool calls. Raises ModelFailure."""
         match event:
             # The first piece of a text comes with the start of its part, not as a delta.
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
@@ -166,7 +166,7 @@ async def open_models(
 
 
 def _trace(telemetry: TelemetrySettings) -> None:
-    """Makes each request to a provider a span, which contains what was said only where the settings say so."""
+    """Makes each request to a provider a span, which contains messages only where the settings say so."""
     instrumentation = InstrumentationSettings(
         include_content=telemetry.telemetry_content,
         include_binary_content=False,
@@ -176,7 +176,7 @@ def _trace(telemetry: TelemetrySettings) -> None:
 
 
 def _open_provider(timeout: float, name: str) -> Provider[Any]:
-    """Opens a provider's client with the key and the address that the settings have; else it looks for its own."""
+    """Opens a provider's client with the key and the address of the settings; without any it finds its own."""
     given = _given(timeout, name)
     return infer_provider_class(name)(**given) if given else infer_provider(name)
 
@@ -187,7 +187,7 @@ def _given(timeout: float, name: str) -> Mapping[str, Any]:
     taken = inspect.signature(infer_provider_class(name)).parameters.keys() if any(values.values()) else ()
     given: dict[str, Any] = {key: value for key, value in values.items() if value and key in taken}
     if name == "bedrock":
-        # Its client blocks a thread for each reply, and one that was given up holds its thread for this long.
+        # Its client blocks a thread for each reply, and a reply that was given up holds its thread for this long.
         given["aws_read_timeout"] = timeout
     return given
 
@@ -199,7 +199,7 @@ def _find(name: str, place: str, provider: Callable[[str], Provider[Any]]) -> py
         return pydantic_ai.infer_model(name, provider)
     except SetupError:
         raise
-    # Besides pydantic-ai's own errors, each provider's SDK has its own for a key that it misses.
+    # Besides pydantic-ai's own errors, each provider's SDK raises its own for a missing key.
     except Exception as error:
         raise SetupError(f"{place} cannot be used: {_advice(str(error))}.") from None
 
@@ -216,7 +216,7 @@ def _advice(error: str) -> str:
 
 
 def _supported_settings(model: pydantic_ai.Model, settings: Settings) -> ModelSettings:
-    """Leaves out what the model does not know, of which pydantic-ai would warn on each request."""
+    """Leaves out settings that the model does not support, about which pydantic-ai would warn on each request."""
     wanted = ModelSettings(max_retries=0, max_tokens=settings.ai_max_output_tokens)
     for name in model.unsupported_settings & wanted.keys():
         del wanted[name]
@@ -224,7 +224,7 @@ def _supported_settings(model: pydantic_ai.Model, settings: Settings) -> ModelSe
 
 
 def _takes_temperature(model: pydantic_ai.Model) -> bool:
-    """Tells models apart as pydantic-ai does, which warns on each request of a temperature that it leaves out."""
+    """Decides as pydantic-ai does, which warns on each request about a temperature that it leaves out."""
     profile = model.profile
     if profile.get("anthropic_disallows_sampling_settings") or profile.get("bedrock_disallows_sampling_settings"):
         return False
@@ -236,7 +236,7 @@ def _takes_temperature(model: pydantic_ai.Model) -> bool:
 
 
 def _cost(response: ModelResponse, usage: RequestUsage) -> Decimal | None:
-    if usage.cost is not None:  # some providers say it themselves
+    if usage.cost is not None:  # some providers state it themselves
         return usage.cost
     try:
         return replace(response, usage=usage).cost().total_price if response.model_name else None

@@ -1,4 +1,4 @@
-"""What providers' errors, and the ends of their answers, mean to the person who asked and to the operator."""
+"""Translates providers' errors, and the ends of their answers, for the person who asked and for the operator."""
 
 import traceback
 
@@ -9,7 +9,7 @@ from pydantic_ai.messages import ModelResponsePart, TextPart, ToolCallPart
 from app.services.ai.base import ModelFailure
 
 _TOOL_CALLS = {"UNEXPECTED_TOOL_CALL", "MALFORMED_FUNCTION_CALL", "malformed_tool_use"}
-"""What providers name as the reason when a model called a tool in its own way."""
+"""Holds the finish reasons of providers for a tool call that they could not read or did not expect."""
 
 
 def to_failure(error: Exception) -> ModelFailure:
@@ -27,7 +27,7 @@ def to_failure(error: Exception) -> ModelFailure:
         case exceptions.ModelRateLimitError() | exceptions.ModelUnavailableError():
             return ModelFailure("model_overloaded", "The model is overloaded; try again later.", error.retry_after)
         case exceptions.ModelServerError():
-            return ModelFailure("model_unavailable", "The model's provider has trouble; try later.", error.retry_after)
+            return ModelFailure("model_unavailable", "The model's provider failed; try again later.", error.retry_after)
         case exceptions.ModelContextWindowExceededError():
             return ModelFailure("context_too_long", "The conversation is too long for the model.")
         case (
@@ -39,11 +39,11 @@ def to_failure(error: Exception) -> ModelFailure:
 
 
 def tool_call_failure() -> ModelFailure:
-    return ModelFailure("tool_call", "The model asked for a tool that it cannot have.")
+    return ModelFailure("tool_call", "The model called a tool that is not available to it.")
 
 
 def read_end(response: pydantic_ai.StreamedResponse) -> str | None:
-    """Returns a code if the answer stopped early. Raises what kept it from being an answer."""
+    """Returns a code if the answer stopped early. Raises an error if it is no complete answer."""
     details = response.provider_details or {}
     if details.get("finish_reason") in _TOOL_CALLS:
         raise tool_call_failure()
@@ -54,12 +54,12 @@ def read_end(response: pydantic_ai.StreamedResponse) -> str | None:
             raise exceptions.ContentFilterError("filtered")
         case "error":
             raise exceptions.UnexpectedModelBehavior("failed without an error")
-        # An open stream that ends is no answer: the provider must have said that it is, and why, in its own words.
-        # pydantic-ai takes a stream that merely stops for finished, and a reason that it does not know for none.
+        # A stream that merely ends is no answer: the provider must have sent a finish reason, in its own words.
+        # pydantic-ai takes a stream that stops without one for finished, and a reason that it does not know for none.
         case _ if "finish_reason" not in details:
-            raise exceptions.ModelConnectionError(response.model_name, "ended without a last word")
+            raise exceptions.ModelConnectionError(response.model_name, "ended without a finish reason")
         case _ if not any(isinstance(part, ToolCallPart) or _has_words(part) for part in response.get().parts):
-            raise ModelFailure("empty_answer", "The model said nothing.")
+            raise ModelFailure("empty_answer", "The model returned an empty answer.")
         case reason:
             return "length" if reason == "length" else None
 

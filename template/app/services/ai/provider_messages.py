@@ -1,4 +1,4 @@
-"""Prompts and messages in pydantic-ai's words, and back."""
+"""Converts prompts and messages to pydantic-ai's types, and back."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from app.services.ai.base import AssistantMessage, Prompt, ToolCall, ToolResult,
 
 
 def to_messages(prompt: Prompt, to_call_id: Callable[[str], str] = str) -> Sequence[ModelMessage]:
-    """Converts a prompt's messages. All that comes between two of the model's is one request."""
+    """Converts a prompt's messages. All messages between two of the model's become one request."""
     messages: list[ModelMessage] = []
     parts: list[ModelRequestPart] = []
     instructions = prompt.instructions or None
@@ -43,7 +43,7 @@ def to_tool(tool: ToolSpec) -> ToolDefinition:
 
 
 def from_response(response: ModelResponse, code: str | None) -> AssistantMessage:
-    """Converts a complete response, which is kept as its provider wants it back, too."""
+    """Converts a complete response, and keeps it in `raw` as its provider wants it back."""
     return AssistantMessage(
         text="".join(part.content for part in response.parts if isinstance(part, TextPart)),
         tool_calls=[ToolCall(part.tool_call_id, part.tool_name, _arguments(part)) for part in response.tool_calls],
@@ -53,7 +53,7 @@ def from_response(response: ModelResponse, code: str | None) -> AssistantMessage
 
 
 def response_texts(response: ModelResponse) -> Iterator[str]:
-    """Yields all text that a model has written, its thoughts and calls included."""
+    """Yields all text that a model has written, its reasoning and tool calls included."""
     for part in response.parts:
         match part:
             case TextPart(content=text) | ThinkingPart(content=text):
@@ -65,7 +65,7 @@ def response_texts(response: ModelResponse) -> Iterator[str]:
 
 
 def short_id(id: str) -> str:
-    """Returns an id that Mistral takes in place of another provider's, which a fallback may find in the history."""
+    """Returns an id that Mistral accepts for another provider's, which a fallback may find in the history."""
     return id if re.fullmatch(r"[a-zA-Z0-9]{9}", id) else sha256(id.encode()).hexdigest()[:9]
 
 
@@ -83,5 +83,5 @@ def _to_response(message: AssistantMessage, to_call_id: Callable[[str], str]) ->
 
 
 def _arguments(part: ToolCallPart) -> str:
-    """Returns the arguments as the model wrote them, where its provider passes on what it wrote."""
+    """Returns the arguments as the model wrote them, if its provider passes them on as text."""
     return part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()

@@ -30,7 +30,7 @@ async def open_gateway(
 
 
 async def find_unusable(settings: Settings) -> dict[str, list[str]]:
-    """Returns, by setting, a sentence for each model that it names and that cannot be used, as a start would say it."""
+    """Returns by setting the sentences with which a start would fail, one for each unusable model that it names."""
     found: dict[str, list[str]] = {}
     for place, names in _places(settings).items():
         for name in names:
@@ -51,7 +51,7 @@ async def _objection(place: str, name: str, settings: Settings) -> str:
 
 
 def _named(settings: Settings) -> Mapping[str, str]:
-    """Returns every model with the place that names it; of several, the last."""
+    """Returns every model with the setting that names it; of several settings, the last."""
     return {full_name(name): f"{place}={name}" for place, names in _places(settings).items() for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic in decimals. Every step is bounded by the context: the precision, and the largest exponent."""
+"""Calculates in decimals. The context bounds each step: its precision, and its largest exponent."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from pydantic import Field
 from app.services.tools import ToolError, tool
 
 PRECISION = 60
-"""Digits of each step, and of a result that is whole."""
+"""Sets the digits of each step, and of a result that is an integer."""
 DIGITS = 28
-"""Of any other result. Steps have more, so that 1 / 3 * 3 is 1."""
+"""Sets the digits of any other result. Steps have more, so that 1 / 3 * 3 is 1."""
 CONTEXT = Context(
     prec=PRECISION,
     rounding=ROUND_HALF_UP,
@@ -33,16 +33,16 @@ async def calculate(expression: Expression) -> str:
         tree = ast.parse(expression.strip(), mode="eval")
         with localcontext(CONTEXT):
             return _written(_value(tree.body, expression.strip()))
-    except (SyntaxError, ValueError, TypeError):  # of which the last is a function with too few or too many numbers
+    except (SyntaxError, ValueError, TypeError):  # TypeError: a function got too few or too many numbers
         raise ToolError(ALLOWED) from None
     except (RecursionError, MemoryError):
         raise ToolError("The expression is nested too deeply.") from None
     except ArithmeticError:
-        raise ToolError("It has no result: a division by zero, no real number, or one that is too large.") from None
+        raise ToolError("There is no result: a division by zero, no real number, or one that is too large.") from None
 
 
 def _modulo(left: Decimal, right: Decimal) -> Decimal:
-    """With the sign of the divisor, as in Python; that of decimals has the sign of the dividend."""
+    """Returns the remainder with the sign of the divisor, as in Python; Decimal's has the sign of the dividend."""
     rest = left % right
     return rest + right if rest and (rest < 0) != (right < 0) else rest
 
@@ -100,14 +100,14 @@ def _value(node: ast.expr, source: str) -> Decimal:
 
 
 def _finite(number: Decimal) -> Decimal:
-    """The logarithm of 0 is infinite, which no trap of the context catches."""
+    """Raises Overflow for an infinite number, such as the logarithm of 0, which no trap of the context catches."""
     if not number.is_finite():
         raise Overflow
     return number
 
 
 def _written(number: Decimal) -> str:
-    """Whole numbers as they are; without an exponent where that is not long."""
+    """Formats an integer exactly, another number with fewer digits; without an exponent unless that is long."""
     is_whole = number == number.to_integral_value()
     number = number.normalize(None if is_whole else Context(prec=DIGITS, rounding=ROUND_HALF_UP)) + 0  # never -0
     return f"{number:f}" if -DIGITS < number.adjusted() < PRECISION else str(number)

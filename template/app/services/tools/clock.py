@@ -14,6 +14,6 @@ async def current_time(zone: Zone = "UTC") -> str:
     """Tell the current date, weekday and time in a time zone."""
     try:
         time = now().astimezone(ZoneInfo(zone))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # of which the last is a folder of zones, such as Europe
-        raise ToolError("There is no such time zone; name one as Europe/Berlin or UTC.") from None
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
+        raise ToolError("There is no such time zone; use one such as Europe/Berlin or UTC.") from None
     return f"{time:%A} {time.isoformat(timespec='seconds')}"

@@ -7,7 +7,7 @@ from app.schemas.base import Words
 from app.services.tools import ToolContext, tool
 
 BEFORE, SHOWN = 200, 600
-"""Characters of a message that are shown: before the first word that was looked for, and in all."""
+"""Limits the characters of a message that are shown: before the first search word, and in all."""
 FOUND = 10
 
 
@@ -20,7 +20,7 @@ async def search_conversations(
     wanted = words.split()
     async with context.database.read() as session:
         found = await ConversationSearch(session, context.user_id).messages(wanted, FOUND)
-    return "\n\n".join(_told(one, wanted[0]) for one in found) or "Nothing of the kind was said."
+    return "\n\n".join(_told(one, wanted[0]) for one in found) or "No message has all of these words."
 
 
 def _told(found: SearchHit, word: str) -> str:
