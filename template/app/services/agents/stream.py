@@ -78,7 +78,7 @@ class ExecutionStream:
             return await ExecutionRepository(session, self._user_id).get(id)
 
     async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[ExecutionProgress]:
-        """Yields what follows an event, until the execution or this process ends. Leaving does not stop the execution."""
+        """Yields all after an event, until the execution or this process ends. Leaving does not stop an execution."""
         position = _Position(sequence)
         with self._watch.watching(execution.id, state_of(execution)) as watched:
             while not self._notifier.stopping:
