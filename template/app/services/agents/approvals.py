@@ -32,7 +32,7 @@ class Approvals:
         self._executions = ExecutionRepository(session, user_id)
 
     async def answer(self, execution_id: UUID, data: ApprovalAnswer) -> Sequence[Execution]:
-        """Answers a call, requeues its execution and returns it after its ancestors. Raises NotFound, Conflict."""
+        """Answers a call; returns the requeued execution after its ancestors. Raises NotFound, ApprovalClosed."""
         chain, approval = await self._find(execution_id, data.tool_call_id)
         if approval.status is ApprovalStatus.expired or approval.expires_at <= now():
             raise ApprovalClosed("This tool call can no longer be answered: it expired, or its execution ended.")
