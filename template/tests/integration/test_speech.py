@@ -35,9 +35,11 @@ SYNTHESIZE, VOICES, USAGE, ME = (
 )
 SENTENCES = "One two. Three."
 """Two pieces, of 8 and 6 characters."""
-NOBODY_READS = "Nobody reads aloud: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
+NOBODY_READS = (
+    "Text to speech is not installed: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
+)
 NOBODY_UNDERSTANDS = (
-    "Nobody understands speech: run `uv sync --extra speech-offline`, or name a provider in STT_PROVIDER."
+    "Speech to text is not installed: run `uv sync --extra speech-offline`, or name a provider in STT_PROVIDER."
 )
 
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -117,7 +119,7 @@ async def test_what_is_offered(alice: httpx2.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("body", "code", "sentence"),
     [
-        ({"format": "opus"}, "invalid", "There is no opus here; use mp3 or pcm or wav."),
+        ({"format": "opus"}, "invalid", "The format opus is not available; use mp3 or pcm or wav."),
         ({"format": "aiff"}, "validation_error", "The request is not valid."),
         ({"speed": 3}, "invalid", "The speed must be between 0.5 and 2."),
         ({"speed": 9}, "validation_error", "The request is not valid."),
@@ -140,7 +142,7 @@ async def test_a_text_without_a_sound_is_refused(alice: httpx2.AsyncClient, app:
     use(app, reader=Reader(b""))
     answer = await alice.post(SYNTHESIZE, json={"text": "...", "format": "wav"})
     assert_problem(answer, 422, "invalid")
-    assert answer.json()["detail"] == "There is nothing in this text that could be read aloud."
+    assert answer.json()["detail"] == "This text has nothing that can be read aloud."
 
 
 async def test_audio_comes_as_it_is_made_and_is_counted_as_far_as_it_came(

@@ -72,8 +72,8 @@ async def test_what_is_said_is_answered_and_counted(
     ("content", "code", "sentence"),
     [
         (b"", "bad_audio", "The file is empty."),
-        (b"Dear Sir or Madam, ", "bad_audio", "This is none of flac, m4a, mp3, ogg, wav, webm, whatever the file is"),
-        (recording("mp3", 10)[:9000], "bad_audio", "The audio ends before its time: the file is not complete."),
+        (b"Dear Sir or Madam, ", "bad_audio", "Unsupported audio format; use one of flac, m4a, mp3, ogg, wav, webm."),
+        (recording("mp3", 10)[:9000], "bad_audio", "The audio ends too early: the file is not complete."),
         (wav(tone(11)), "audio_too_long", "The audio is longer than 10 seconds."),
         (wav(bytes(64_000)), "nothing_said", "Nothing can be heard in this audio."),
     ],

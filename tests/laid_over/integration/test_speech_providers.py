@@ -180,7 +180,7 @@ async def test_voices(dialect: Dialect) -> None:
 async def test_a_voice_that_nobody_has(dialect: Dialect) -> None:
     async with gateway(dialect) as (voices, server):
         server.will(dialect.unknown_voice or Answer([b"audio"]))
-        with pytest.raises(NoSuchVoice, match="There is no voice nobody; GET /speech/voices names"):
+        with pytest.raises(NoSuchVoice, match="There is no voice nobody; GET /speech/voices lists"):
             await spoken(voices, voice="nobody")
 
 

@@ -11,7 +11,7 @@ from app.services.speech.tts import wav_header
 from tests.recordings import CODECS, RATE, recording, tone, wav
 
 TAGS = b"ID3\x04\0\0\0\0\x10\0" + bytes(2048)
-NO_FORMAT = "This is none of flac, m4a, mp3, ogg, wav, webm, whatever the file is called."
+NO_FORMAT = "Unsupported audio format; use one of flac, m4a, mp3, ogg, wav, webm."
 SENTENCE = {
     b"": "The file is empty.",
     b"Dear Sir or Madam, this is a letter.": NO_FORMAT,

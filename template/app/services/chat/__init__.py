@@ -1,4 +1,4 @@
-"""Chat: conversations, and replies that outlive the requests that asked for them."""
+"""Provides chat: conversations, and replies that go on when the request that asked for them has ended."""
 
 from app.services.chat.messages import ChatService
 

@@ -1,4 +1,4 @@
-"""What of a conversation may be read aloud."""
+"""Decides which text of a conversation may be read aloud."""
 
 from app.core.errors import Conflict, Invalid
 from app.models.message import MessageStatus
@@ -10,7 +10,7 @@ class StillWritten(Conflict):
 
 
 def readable(reply: MessageRead) -> str:
-    """Its text. Raises StillWritten and Invalid."""
+    """Returns the text of a reply. Raises StillWritten while it is pending, and Invalid when it has no text."""
     if reply.status is MessageStatus.pending:
         raise StillWritten("The reply is still being written; ask again once it has ended.")
     if not reply.content.strip():

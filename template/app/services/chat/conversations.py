@@ -10,7 +10,7 @@ from app.schemas.conversation import ConversationCreate, ConversationUpdate
 
 
 class ConversationService:
-    """One person's conversations."""
+    """Manages one user's conversations."""
 
     def __init__(self, database: Database, user_id: UUID) -> None:
         self._database = database

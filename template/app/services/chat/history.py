@@ -1,4 +1,4 @@
-"""How much of a conversation a model is sent."""
+"""Selects the messages of a conversation that are sent to a model."""
 
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile
@@ -9,7 +9,7 @@ from app.services.ai import AssistantMessage, ChatMessage, UserMessage, estimate
 
 
 def within(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessage]:
-    """Returns the newest messages that fit, in order, each whole. The first is the user's, as providers ask."""
+    """Returns the newest messages that fit, oldest first, each whole. The first is the user's, as providers require."""
     messages = list(_newest_that_fit(max_tokens, newest))[::-1]
     return list(dropwhile(lambda message: isinstance(message, AssistantMessage), messages))
 

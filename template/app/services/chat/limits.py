@@ -1,4 +1,4 @@
-"""How much a person may ask for: so many messages a minute, replies at a time, tokens and US dollars."""
+"""Limits what a user may ask for: messages a minute, replies at a time, tokens and US dollars."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ class TooManyReplies(AppError):
 
 
 class ChatLimits:
-    """`messages_per_minute` and `max_concurrent_replies` are each person's; 0 is no limit."""
+    """Checks the limits of chat. `messages_per_minute` and `max_concurrent_replies` apply to each user; 0: no limit."""
 
     def __init__(
         self, rate_limiter: RateLimiter, budgets: Budgets, messages_per_minute: int, max_concurrent_replies: int
@@ -28,11 +28,11 @@ class ChatLimits:
         self._at_once = max_concurrent_replies
 
     async def send(self, user_id: UUID) -> None:
-        """Raises TooManyRequests."""
+        """Counts a message against the user's rate limit. Raises TooManyRequests."""
         await self._rate_limiter.hit(self._messages, str(user_id))
 
     async def reserve(self, session: AsyncSession, user_id: UUID, reply_id: UUID, prompt: Prompt) -> None:
-        """What the reply may use, in the transaction that stores it. Raises TooManyReplies, BudgetExhausted."""
+        """Reserves what a reply may use, in the transaction that stores it. Raises TooManyReplies, BudgetExhausted."""
         if not (self._at_once or self._budgets.active):
             return
         amount = self._budgets.at_most(prompt)

@@ -32,14 +32,14 @@ class ConversationBusy(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A message and the reply to it."""
+    """Holds a user's message and the reply to it."""
 
     message: MessageRead
     reply: Reply
 
 
 class ChatService:
-    """What one person says and is told. No method holds a database connection while the model speaks."""
+    """Sends one user's messages and follows the replies. No method holds a database connection while a model works."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class ChatService:
         self._reply_stream = ReplyStream(database, streams, watch, user_id)
 
     async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
-        """Stores the message and a pending reply, and lets the reply begin.
+        """Stores the message and a pending reply, and starts the reply.
 
-        What was sent with this idempotency key before is not sent again. Raises Invalid, NotFound, Conflict,
-        TooManyRequests, TooManyReplies, BudgetExhausted.
+        A message that was sent with this idempotency key before is returned and not sent again. Raises Invalid,
+        NotFound, Conflict, TooManyRequests, TooManyReplies, BudgetExhausted.
         """
         if len(data.content) > self._settings.message_max_characters:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
@@ -75,14 +75,14 @@ class ChatService:
         return exchange
 
     async def find(self, reply_id: UUID) -> Exchange:
-        """Raises NotFound."""
+        """Returns a reply and the message that it answers. Raises NotFound."""
         async with self._database.read() as session:
             return _exchange(*await ConversationRepository(session, self._user_id).exchange(reply_id))
 
     async def follow(self, exchange: Exchange, offset: int | None = None) -> AsyncGenerator[Progress]:
-        """What happens to the reply after so many of its characters, or from its beginning, to its end.
+        """Yields the events of a reply until its end: those after `offset` characters, or all of them (None).
 
-        Leaving does not stop it.
+        Closing the generator does not stop the reply.
         """
         if offset is None:
             yield Progress(0, _created(exchange))
@@ -90,13 +90,13 @@ class ChatService:
             yield step
 
     async def wait(self, reply: Reply) -> ReplyEnd:
-        """How it ended, once it has, with the reply as it was stored then."""
-        return await self._reply_stream.ended(reply)
+        """Waits for the end of a reply, and returns it with the reply as it was stored then."""
+        return await self._following.ended(reply)
 
     async def stop(self, reply_id: UUID) -> Reply:
-        """Asks for its end, which may have come already; it keeps the text that it has. Raises NotFound.
+        """Requests that a reply stops and keeps the text that it has; one that has ended stays so. Raises NotFound.
 
-        Whichever process speaks it sees in its row that it should stop.
+        The process that generates the reply finds the request in the reply's row.
         """
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
@@ -107,14 +107,14 @@ class ChatService:
         return reply
 
     async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
-        """Raises NotFound."""
+        """Stores the user's rating of a reply and their comment on it. Raises NotFound."""
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
             row = await conversations.update_reply(reply_id, rating=data.rating, comment=data.comment)
             return MessageRead.model_validate(row or await conversations.get_reply(reply_id))
 
     async def _begin(self, data: MessageCreate, key: str | None) -> tuple[Exchange, PromptLoader | None]:
-        """Without a prompt the reply has begun before."""
+        """Stores message and reply. Returns no loader if the idempotency key was used before: that reply has begun."""
         message_id, reply_id = uuid7(), uuid7()
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
@@ -136,7 +136,7 @@ class ChatService:
     async def _open(
         self, conversations: ConversationRepository, data: MessageCreate
     ) -> tuple[Conversation, Sequence[HistoryMessage]]:
-        """The conversation, closed to other writers, and what was said in it last."""
+        """Creates or locks the conversation; returns it and its newest messages. Raises NotFound, ConversationBusy."""
         if data.conversation_id is None:
             return await conversations.create(title=_title(data.content)), []
         conversation = await conversations.get(data.conversation_id, lock=True)
@@ -156,7 +156,7 @@ class ChatService:
     def _loader(
         self, message: Message, newest: Sequence[HistoryMessage], prompt: Prompt, data: MessageCreate
     ) -> PromptLoader:
-        """Returns what loads the prompt: at once, or when the reply before has ended, which is then a part of it."""
+        """Returns a function that loads the prompt: at once, or after the previous reply has ended, to include it."""
 
         async def load() -> Prompt:
             if not _is_busy(newest):
@@ -167,11 +167,11 @@ class ChatService:
 
     @property
     def _reach(self) -> int:
-        """How many characters of history can fit at most."""
+        """Limits how many characters of history are loaded: more can never fit."""
         return self._settings.history_max_tokens * BYTES_PER_TOKEN
 
     async def _after(self, message: Message, previous_id: UUID) -> Sequence[HistoryMessage]:
-        """What was said before the message, once the previous reply has ended."""
+        """Waits until the previous reply has ended, and returns the messages before this one, newest first."""
         previous = await self.find(previous_id)
         await self._reply_stream.ended(previous.reply)
         async with self._database.read() as session:

@@ -1,4 +1,4 @@
-"""Replies that no process speaks any more: whoever notices it ends them, with all that is known of their text."""
+"""Ends replies that no process generates any more, with all that is known of their text."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -17,9 +17,9 @@ log = structlog.stdlib.get_logger("app.replies")
 
 
 class ReplyRecovery:
-    """Settles replies that no process speaks: of dead ones, and of this one where it has lost them.
+    """Settles abandoned replies: those of dead processes, and those that this process has lost track of.
 
-    It loses a reply when a commit reaches the database but its answer does not come back.
+    It loses track of a reply when a commit reaches the database but the confirmation does not come back.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ReplyRecovery:
                 self._announce(reply.end)
 
     async def _texts(self) -> dict[UUID, str]:
-        """What is stored of each."""
+        """Returns the stored text of each abandoned reply, by id."""
         async with self._database.read() as session:
             replies = ReplyRepository(session)
             ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._is_active(id)]
             return await replies.texts(ids) if ids else {}
 
     def _announce(self, end: ReplyEnd) -> None:
-        """To those who follow the reply, in whichever process."""
+        """Sends the end of a reply to its readers, whichever processes they are connected to."""
         log.warning("abandoned reply settled", reply_id=str(end.message.id), end=end.type)
         self._streams.open(end.message.id, end.message.content)
         self._streams.close(end.message.id, end.model_dump_json())

@@ -1,4 +1,4 @@
-"""Replies outlive the requests that asked for them: each is a task of its own, whose text others follow."""
+"""Generates replies, each in a task of its own that outlives the request, while others follow its text."""
 
 import asyncio
 import traceback
@@ -32,20 +32,20 @@ from app.services.processes.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.usage.metrics import count
 
 FEATURE = "chat"
-"""Under which its usage is counted."""
+"""Names the feature in usage records."""
 FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
-"""Between two times that what was said is stored; the second where it is kept nowhere else meanwhile."""
+"""Sets the seconds between two writes of texts; the second applies if a text is lost with its process otherwise."""
 
 T = TypeVar("T")
 PromptLoader = Callable[[], Awaitable[Prompt]]
-"""Waits until it is the reply's turn, and returns its prompt."""
+"""Waits until the previous reply of the conversation has ended, and returns the prompt."""
 
 log = structlog.stdlib.get_logger("app.replies")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """What a reply needs once the database is let go."""
+    """Holds what is needed to generate a reply after the transaction that stored it has ended."""
 
     user_id: UUID
     reply: MessageRead
@@ -54,16 +54,16 @@ class ReplyRequest:
 
 @dataclass(slots=True, eq=False)
 class _ActiveReply:
-    """A reply that this process speaks."""
+    """Tracks a reply that this process generates."""
 
     request: ReplyRequest
     log: TextStream
     stream: ModelStream | None = None
     scope: CancelScope = field(default_factory=CancelScope)
-    cancelled_status: MessageStatus = MessageStatus.interrupted
-    """What it is if the scope is cancelled."""
+    cut: MessageStatus = MessageStatus.interrupted
+    """Becomes the status of the reply if the scope is cancelled."""
     flushed: int = 0
-    """Characters that are stored already."""
+    """Counts the characters that are stored already."""
 
     def outcome(self, status: MessageStatus, code: str | None = None, detail: str | None = None) -> Outcome:
         usage = asdict(self.stream.usage) if self.stream else {}
@@ -71,7 +71,7 @@ class _ActiveReply:
 
 
 class Replies:
-    """Those that this process speaks."""
+    """Runs the replies that this process generates."""
 
     def __init__(self, database: Database, streams: TextStreams, ai: ModelGateway, process_id: UUID) -> None:
         self.process_id = process_id
@@ -83,30 +83,30 @@ class Replies:
         self._closing = False
 
     def check(self, model: str | None) -> None:
-        """Raises Invalid when nobody may ask for this model."""
+        """Raises Invalid when clients may not choose this model."""
         if model is not None:
             self._ai.check(model)
 
     def start(self, request: ReplyRequest) -> None:
-        """The reply begins; its text is in the event log under its id."""
-        active = _ActiveReply(request, self._streams.open(request.reply.id))
+        """Starts a reply, whose text can be followed in the text streams under its id."""
+        active = _ActiveReply(request, self._events.open(request.reply.id))
         self._active[request.reply.id] = active
         task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def is_active(self, reply_id: UUID) -> bool:
-        """Whether this process is going to end the reply."""
+    def speaks(self, reply_id: UUID) -> bool:
+        """Returns whether this process generates the reply, and so is going to end it."""
         return reply_id in self._active
 
     def stop(self, reply_id: UUID) -> None:
-        """Ends a reply with the text that it has, if this process speaks it."""
+        """Ends a reply with the text that it has, if this process generates it."""
         if active := self._active.get(reply_id):
             active.cancelled_status = MessageStatus.stopped
             active.scope.cancel()
 
     async def flush(self) -> None:
-        """Stores what was said since the last time, so that it survives this process, and looks for what to stop."""
+        """Stores texts that have grown, so that they survive this process, and stops the replies that are to stop."""
         if not self._active:
             return
         grown = {id: active.log.text for id, active in self._active.items() if len(active.log.text) > active.flushed}
@@ -121,7 +121,7 @@ class Replies:
             self.stop(reply_id)
 
     async def finish(self, grace_seconds: float) -> None:
-        """Wait for the replies in flight; those that take longer are stored as interrupted, with their text."""
+        """Waits for the replies in flight; those that take longer are stored as interrupted, with their text."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         self._closing = True
@@ -143,8 +143,8 @@ class Replies:
         if end := await self._save_outcome(active, outcome):
             self._streams.close(active.request.reply.id, end.model_dump_json())
 
-    async def _generate(self, active: _ActiveReply) -> Outcome:
-        """The one part of a reply that can be cancelled: what was said is always stored."""
+    async def _speak(self, active: _ActiveReply) -> Outcome:
+        """Runs the only part of a reply that can be cancelled: whatever text there is gets stored afterwards."""
         try:
             with active.scope:
                 prompt = await self._retry(active.request.load_prompt, active, "read of a history")
@@ -156,22 +156,22 @@ class Replies:
             return active.outcome(MessageStatus.failed, *_reason(error))
         return active.outcome(active.cancelled_status)
 
-    async def _save_outcome(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
-        """Tries for as long as this process lives: what was said must not be lost with a connection.
+    async def _settle(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
+        """Stores the outcome, with retries for as long as this process lives: a lost connection must not cost the text.
 
-        None when even that was not enough: another process, or the next one, finds what was flushed.
+        Returns None when even that was not enough: another process, or the next one, recovers what was flushed.
         """
         try:
             return await self._retry(partial(self._store, active, outcome), active, "write of a reply")
         except SQLAlchemyError:
-            log.exception("reply given up", reply_id=str(active.request.reply.id))
+            log.exception("reply write failed", reply_id=str(active.request.reply.id))
             return None
 
     async def _retry(self, work: Callable[[], Awaitable[T]], active: _ActiveReply, name: str) -> T:
         return await retry(work, name, is_patient=lambda: not self._closing, reply_id=str(active.request.reply.id))
 
     async def _store(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
-        """How the reply ended: as it does now, or as it was finished by another process that took this one for dead."""
+        """Stores the outcome. Returns that end, or the one that a process has stored that took this one for dead."""
         reply = active.request.reply
         async with self._database.write(active.request.user_id) as session:
             conversations = ConversationRepository(session, active.request.user_id)
@@ -188,10 +188,10 @@ class Replies:
 def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModelFailure):
         return error.code, str(error)
-    # Where, but not what it says: the text of a library's error may quote a key or a person's words.
+    # The log has the place but not the text of the error, which may quote a key or what a user wrote.
     where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("reply failed", error=type(error).__name__, where=where)
-    return "internal", "The reply failed inside this service."
+    return "internal", "The reply failed because of an error in this service; send the message again."
 
 
 @asynccontextmanager
@@ -204,10 +204,10 @@ async def open_replies(
     supervisor: Supervisor,
     shutdown: Shutdown,
 ) -> AsyncGenerator[Replies]:
-    """When the process is told to stop, those in flight have as long as it has, and their readers hear how they end."""
-    replies = Replies(database, streams, ai, heartbeat.id)
-    flush_seconds = FLUSH_SECONDS if streams.outlives_its_process else ONLY_FLUSH_SECONDS
-    recovery = ReplyRecovery(database, streams, heartbeat, replies.is_active)
+    """Opens the replies of this process. At shutdown, those in flight get the time that is left to end regularly."""
+    replies = Replies(database, events, ai, heartbeat.id)
+    flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
+    recovery = ReplyRecovery(database, events, heartbeat, replies.speaks)
     async with (
         supervisor.repeat("recovery of replies", recovery.recover, BEAT_SECONDS),
         supervisor.repeat("flush of replies", replies.flush, flush_seconds),
@@ -218,7 +218,7 @@ async def open_replies(
         finally:
             shutdown.request()
             await finishing
-            await replies.finish(shutdown.remaining())  # those that have begun since then
+            await replies.finish(shutdown.remaining())  # those that started after the shutdown was requested
 
 
 async def _finish(replies: Replies, shutdown: Shutdown) -> None:

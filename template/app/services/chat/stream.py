@@ -1,4 +1,4 @@
-"""What happens to a reply, from any of its characters on, whichever process speaks it."""
+"""Streams a reply to readers from any of its characters on, whichever process generates it."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -37,7 +37,7 @@ log = structlog.stdlib.get_logger("app.replies")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """As it is stored: some of its text while it is pending, and all of it once there is an end."""
+    """Holds a reply as it is stored: some of its text while it is pending, and all of it once there is an end."""
 
     message: MessageRead
     end: ReplyEnd | None = None
@@ -45,14 +45,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """An event and the number of characters of the reply that it leads to. No event: the reply is still alive."""
+    """Holds an event and how many characters of the reply it leads to. Without an event, the reply is still alive."""
 
     offset: int
     event: ChatEvent | None = None
 
 
 class ReplyStream:
-    """The text comes from the events; where the watch has news, the row is looked at, which is the truth."""
+    """Follows one user's replies: text comes from text streams; when the watch reports news, the row is read."""
 
     def __init__(self, database: Database, streams: TextStreams, watch: ReplyWatch, user_id: UUID) -> None:
         self._database = database
@@ -61,19 +61,19 @@ class ReplyStream:
         self._user_id = user_id
 
     async def follow(self, reply: Reply, offset: int = 0) -> AsyncGenerator[Progress]:
-        """Everything after so many characters, and how the reply ended."""
+        """Yields the text after `offset` characters as it arrives, and then how the reply ended."""
         known = ReplyState(reply.message.status, len(reply.message.content))
         with self._watch.watching(reply.message.id, known) as watched:
             async for step in self._follow(reply, offset, watched):
                 yield step
 
     async def ended(self, reply: Reply) -> ReplyEnd:
-        """Waits for it."""
+        """Waits until the reply has ended, and returns its end."""
         async with aclosing(self.follow(reply, len(reply.message.content))) as progress:
             async for step in progress:
                 if not isinstance(step.event, MessageCreated | MessageDelta | None):
                     return step.event
-        raise AssertionError("what is followed ends only with an end")
+        raise AssertionError("a reply stream stopped without the end of the reply")
 
     async def _follow(self, reply: Reply, offset: int, watched: Watched[ReplyState]) -> AsyncGenerator[Progress]:
         while True:
@@ -100,7 +100,7 @@ class ReplyStream:
             reply = newer or reply
 
     async def _newer(self, message: MessageRead, offset: int) -> Reply | None:
-        """None when nothing more is stored, or when it cannot be read now: it is asked again at the next silence."""
+        """Reads the reply. Returns None if no more of it is stored or the read failed: the next pause retries it."""
         newer = await self._watch.ask((self._user_id, message.id), partial(self._read, message))
         return newer if newer and (newer.end is not None or len(newer.message.content) > offset) else None
 
@@ -109,7 +109,7 @@ class ReplyStream:
             async with self._database.read() as session:
                 row = await ConversationRepository(session, self._user_id).find_reply(message.id)
         except SQLAlchemyError as error:
-            log.warning("reply not read", reply_id=str(message.id), error=type(error).__name__)
+            log.warning("reply read failed", reply_id=str(message.id), error=type(error).__name__)
             return None
         return deleted(message) if row is None else stored(row)
 
@@ -124,8 +124,8 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Re
 
 
 @asynccontextmanager
-async def open_reply_watch(database: Database, streams: TextStreams) -> AsyncGenerator[ReplyWatch]:
-    """What is followed in this process and spoken in others, whose events may be lost on their way."""
+async def open_reply_watch(database: Database, events: TextStreams) -> AsyncGenerator[ReplyWatch]:
+    """Watches replies that are followed in this process and generated in others, whose events may get lost."""
 
     def notify(id: UUID, _before: ReplyState | None) -> None:
         streams.nudge(id)
@@ -152,9 +152,7 @@ def stored(row: Message) -> Reply:
 
 def deleted(message: MessageRead) -> Reply:
     lost = message.model_copy(update={"status": MessageStatus.failed})
-    return Reply(
-        lost, MessageFailed(message=lost, code="conversation_deleted", detail="The conversation was deleted meanwhile.")
-    )
+    return Reply(lost, MessageFailed(message=lost, code="conversation_deleted", detail="The conversation was deleted."))
 
 
 def _ended(end: str) -> Progress:

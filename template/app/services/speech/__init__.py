@@ -1,1 +1,1 @@
-"""Speech: reading aloud and transcribing, by engines on this machine or providers on the network."""
+"""Provides speech: reads text aloud and transcribes, with engines on this machine or providers on the network."""

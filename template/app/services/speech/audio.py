@@ -1,4 +1,4 @@
-"""What an uploaded file really is, however it is named. These functions run in processes of their own."""
+"""Inspects and decodes uploaded audio, however the file is named. These functions run in processes of their own."""
 
 from array import array
 from collections.abc import Callable, Generator, Iterator
@@ -10,16 +10,16 @@ from typing import Any
 from app.core.errors import AppError
 
 SAMPLE_RATE = 16_000
-"""At which audio is looked at and listened to: 16 bits, one channel."""
+"""Sets the samples a second to which audio is decoded for inspection and transcription: 16 bits, one channel."""
 SILENCE = 100
-"""No sample of silence is louder, of 32,767."""
+"""Limits how loud a sample of silence is, of 32,767."""
 HIGHEST_RATE = 768_000
-"""No recorder has more; to come from a thousand times as many to ours takes a processor for minutes."""
+"""Limits the sample rate of a file. No recorder has more, and resampling a thousand times ours takes minutes."""
 TOLERANCE = 0.5
-"""Seconds that a header may promise too many."""
+"""Sets how many seconds more than there are a header may promise."""
 HEAD = 16
 UNKNOWN_BYTES = 0x7FFF_0000
-"""From here on it is no size."""
+"""Begins the sizes in a WAV header that only mean an unknown size."""
 
 _BEGINNINGS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "wav": ("wav", lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE"),
@@ -29,7 +29,7 @@ _BEGINNINGS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "m4a": ("mov", lambda head: head[4:8] == b"ftyp"),
     "mp3": ("mp3", lambda head: head[:3] == b"ID3" or (head[0] == 0xFF and head[1] & 0xE6 == 0xE2)),
 }
-"""Of each format, how the library calls it, and how a file of it begins."""
+"""Maps each format to its name in FFmpeg and to a check of the first bytes of a file."""
 
 
 _OPTIONS = {"protocol_whitelist": "file"}
@@ -50,12 +50,12 @@ class NothingSaid(BadAudio):
 @dataclass(frozen=True, slots=True)
 class Audio:
     format: str
-    """One of wav, mp3, m4a, webm, ogg and flac."""
+    """Names the format: one of wav, mp3, m4a, webm, ogg and flac."""
     seconds: float
 
 
 def inspect(path: Path, max_seconds: float) -> Audio:
-    """Decodes the whole file, so that what is passed on is sound, and no longer than it may be. Raises BadAudio."""
+    """Decodes the whole file to check that it is sound, audible and not longer than allowed. Raises BadAudio."""
     format = _format(path)
     samples, peak = 0, 0
     with _opened(path, format) as container:
@@ -67,14 +67,14 @@ def inspect(path: Path, max_seconds: float) -> Audio:
                 raise AudioTooLong(f"The audio is longer than {max_seconds:g} seconds.")
     seconds = samples / SAMPLE_RATE
     if seconds < promised * 0.98 - TOLERANCE or (format == "wav" and _lacks_bytes(path)):
-        raise BadAudio("The audio ends before its time: the file is not complete.")
+        raise BadAudio("The audio ends too early: the file is not complete.")
     if not samples or peak <= SILENCE:
         raise NothingSaid("Nothing can be heard in this audio.")
     return Audio(format, seconds)
 
 
 def decode(path: Path, format: str, into: Path) -> None:
-    """Writes the samples to a file."""
+    """Writes the samples of a file to another, at SAMPLE_RATE."""
     with _opened(path, format) as container, into.open("wb") as file:
         for chunk in _decoded(container):
             file.write(chunk.tobytes())
@@ -88,11 +88,11 @@ def _format(path: Path) -> str:
     for format, (_, begins) in _BEGINNINGS.items():
         if len(head) == HEAD and begins(head):
             return format
-    raise BadAudio(f"This is none of {', '.join(sorted(_BEGINNINGS))}, whatever the file is called.")
+    raise BadAudio(f"Unsupported audio format; use one of {', '.join(sorted(_BEGINNINGS))}.")
 
 
 def _open(path: Path, **options: Any) -> Any:
-    """Takes a title that is no UTF-8, too, which PyAV does by itself from version 19 on."""
+    """Opens a file even if its title is not UTF-8, which PyAV does by itself from version 19 on."""
     import av
 
     open_container: Any = av.open
@@ -102,7 +102,7 @@ def _open(path: Path, **options: Any) -> Any:
 
 @contextmanager
 def _opened(path: Path, format: str) -> Generator[Any]:
-    """As this format and no other: some that the library knows name other files, which it would open."""
+    """Opens the file as this format only: FFmpeg knows formats that refer to other files, which it would open."""
     from av.error import FFmpegError
 
     demuxer = _BEGINNINGS[format][0]
@@ -110,11 +110,11 @@ def _opened(path: Path, format: str) -> Generator[Any]:
         with _open(path, format=demuxer, options=_OPTIONS) as container:
             if not container.streams.audio:
                 raise BadAudio("There is no audio in this file.")
-            codec = container.streams.audio[0].codec_context  # None where nobody knows how to decode it
+            codec = container.streams.audio[0].codec_context  # None if FFmpeg has no decoder for it
             if codec and codec.sample_rate > HIGHEST_RATE:
                 raise BadAudio(f"The audio has more than {HIGHEST_RATE} samples a second.")
             yield container
-    except (FFmpegError, ValueError):  # the latter where the library makes no sense of what a header says
+    except (FFmpegError, ValueError):  # ValueError: PyAV rejects a value of a header
         raise BadAudio(f"The {format} file is damaged or not complete.") from None
 
 
@@ -128,21 +128,21 @@ def _decoded(container: Any) -> "Iterator[array[int]]":
 
 
 def _promised(container: Any, path: Path, format: str) -> float:
-    """How many seconds the file says it has, where it says so; 0 where the library guesses."""
+    """Returns the duration in seconds that the file states; 0 if FFmpeg would only guess it."""
     if format == "mp3" and not _counts_frames(path):
         return 0
     return (container.duration or 0) / 1_000_000
 
 
 def _lacks_bytes(path: Path) -> bool:
-    """Whether a WAV file says that it is larger; those that were written before their end was known say nonsense."""
+    """Returns whether a WAV file states a larger size than it has; one that was streamed states none, and passes."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8)[4:], "little")
     return size < UNKNOWN_BYTES and path.stat().st_size < size + 8
 
 
 def _counts_frames(path: Path) -> bool:
-    """Whether the first frame of an mp3, behind its tags, says how many there are."""
+    """Returns whether the first frame of an mp3, behind its tags, states the number of frames."""
     with path.open("rb") as file:
         head = file.read(10)
         tags = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))

@@ -1,4 +1,4 @@
-"""How speech fails. The sentences are for whoever asked, and quote no provider."""
+"""Defines how speech fails. The sentences are for clients, and quote no provider."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ log = structlog.stdlib.get_logger("app.speech")
 
 
 class SpeechFailure(AppError):
-    """Somebody who should speak or listen did not. `retry_after` is as the provider says it."""
+    """Means that a provider of speech failed. `retry_after` is the value of its Retry-After header."""
 
     status, code = 503, "speech_error"
     sentence = "The speech provider reported an error."
@@ -25,10 +25,10 @@ class SpeechFailure(AppError):
 
 
 class SpeechNotInstalled(SpeechFailure):
-    """Nobody is there to do it. The sentence is for whoever asked; `advice` tells the operator what to do."""
+    """Means that no provider is installed. The sentence is for clients; `advice` tells the operator what to do."""
 
     code = "speech_not_installed"
-    sentence = "This service has no speech."
+    sentence = "Speech is not installed on this service."
 
     def __init__(self, sentence: str = "", advice: str = "") -> None:
         super().__init__(sentence)
@@ -52,7 +52,7 @@ class SpeechOverloaded(SpeechFailure):
 
 class SpeechUnavailable(SpeechFailure):
     code = "speech_unavailable"
-    sentence = "The speech provider has trouble; try later."
+    sentence = "The speech provider is unavailable; try again later."
 
 
 class SpeechTimeout(SpeechFailure):
@@ -66,7 +66,7 @@ class SpeechDisconnected(SpeechFailure):
 
 
 def of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
-    """What an answer with this status says."""
+    """Returns the failure that an HTTP status of a provider stands for."""
     retry_after = headers.get("retry-after")
     match status:
         case 401 | 403:
@@ -82,7 +82,7 @@ def of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
 
 
 def logged(name: str, error: Exception, failure: AppError) -> AppError:
-    """The failure, of which an operator may know which error it was, but not what anybody said."""
+    """Logs a failure and returns it. The log has the type of the error, but not its text, which may quote a user."""
     if isinstance(failure, SpeechFailure):
         log.warning("speech failed", provider=name, code=failure.code, error=type(error).__name__)
     return failure

@@ -1,4 +1,4 @@
-"""Who speaks and who listens: those that the settings name."""
+"""Opens the providers of text to speech and speech to text that the settings name."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -24,14 +24,14 @@ FOLDER = Path(__file__).parent / "providers"
 
 @dataclass(frozen=True, slots=True)
 class Maybe(Generic[S]):
-    """Somebody, or why there is nobody: a sentence for whoever asks, and one that tells the operator what to do."""
+    """Holds a provider, or why there is none: `missing` is for clients, `advice` tells the operator what to do."""
 
     there: S | None
     missing: str = ""
     advice: str = ""
 
     def get(self) -> S:
-        """Raises SpeechNotInstalled."""
+        """Returns the provider. Raises SpeechNotInstalled."""
         if self.there is None:
             raise SpeechNotInstalled(self.missing)
         return self.there
@@ -39,7 +39,7 @@ class Maybe(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """What every request shares."""
+    """Holds the providers, and the worker processes for uploaded audio, which all requests share."""
 
     tts: Maybe[TTS]
     stt: Maybe[STT]
@@ -48,9 +48,9 @@ class Voices:
 
 @asynccontextmanager
 async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
-    """Raises SetupError when a provider that is named cannot be used; without one, it may be that nobody is there."""
+    """Opens both providers. Raises SetupError if one cannot be used; one that is not installed is no error."""
     async with (
-        # Whoever is read to does not wait for those who are listened to, which takes longer by far.
+        # Each has workers of its own: reading aloud must not wait for transcription, which takes longer by far.
         open_workers(settings.speech_processes) as speaking,
         open_workers(settings.speech_processes) as hearing,
         _opened(_tts(settings), settings, speaking) as tts,
@@ -59,8 +59,8 @@ async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
         yield Voices(tts, stt, hearing)
 
 
-async def diagnostics() -> list[str]:
-    """Who speaks and who listens, for the `doctor` command. No process is started for it."""
+async def look() -> list[str]:
+    """Returns what the `doctor` command says about the two providers. No process is started for it."""
     settings = read_settings(SpeechSettings)
     return [await _found(place, settings) for place in (_tts(settings), _stt(settings))]
 
@@ -75,7 +75,7 @@ async def _found(place: "_Place", settings: SpeechSettings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A setting, the provider that it names, and which function of the provider's module opens it."""
+    """Names a setting, its value (a provider), and the function of the provider's module that opens it."""
 
     setting: str
     provider: str
@@ -92,7 +92,7 @@ def _stt(settings: SpeechSettings) -> _Place:
 
 @asynccontextmanager
 async def _opened(place: _Place, settings: SpeechSettings, workers: Workers) -> AsyncGenerator[Maybe[Any]]:
-    """Raises SetupError."""
+    """Opens a provider, if it is installed. Raises SetupError."""
     open_it: Callable[..., AbstractAsyncContextManager[Any]] | None
     open_it = getattr(_module(place.setting, place.provider), place.opener, None)
     if open_it is None:
@@ -107,7 +107,7 @@ async def _opened(place: _Place, settings: SpeechSettings, workers: Workers) -> 
 
 
 def _module(setting: str, provider: str) -> Any:
-    """Imported when it is named, since a provider's client takes time and memory."""
+    """Imports a provider's module, only when it is named: its client takes time and memory. Raises SetupError."""
     known = sorted(module.name for module in iter_modules([str(FOLDER)]))
     if provider not in known:
         raise SetupError(f"{setting}={provider} cannot be used: name one of {', '.join(known)}.")

@@ -3,7 +3,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class RemoteSpeechSettings(BaseSettings):
-    """Of providers on the network."""
+    """Configures the providers on the network."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 

@@ -32,7 +32,7 @@ from app.services.speech.usage import Job, Meter, listening, reading
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """Audio as it arrives; its first bytes have arrived."""
+    """Streams audio as it is made; its first bytes are there already."""
 
     format: AudioFormat
     sample_rate: int
@@ -40,7 +40,7 @@ class Spoken:
 
 
 class SpeechService:
-    """What one person has read aloud and written down. No method holds a database connection meanwhile."""
+    """Reads aloud and transcribes for one user. No method holds a database connection while a provider works."""
 
     def __init__(self, settings: SpeechSettings, voices: Voices, meter: Meter, user_id: UUID) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class SpeechService:
 
     @asynccontextmanager
     async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[Spoken]:
-        """The text, read aloud until the context is left.
+        """Reads the text aloud until the context is left.
 
         Raises Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure, the last also while the audio is read.
         """
@@ -65,12 +65,12 @@ class SpeechService:
         ):
             first = await anext(audio, b"")
             if not first:
-                raise Invalid("There is nothing in this text that could be read aloud.")
+                raise Invalid("This text has nothing that can be read aloud.")
             async with aclosing(_after(first, audio)) as whole:
                 yield Spoken(format, tts.sample_rate, whole)
 
     async def transcribe(self, file: BinaryIO, language: str | None = None) -> TranscriptionRead:
-        """What is said in it. Raises BadAudio, Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure."""
+        """Transcribes an audio file. Raises BadAudio, Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure."""
         stt = self._voices.stt.get()
         async with self._meter.turn():
             with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ class SpeechService:
         try:
             audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
         except (TookTooLong, MemoryError):
-            raise BadAudio("The audio takes too much to be decoded.") from None
+            raise BadAudio("The audio takes too much time or memory to decode; send a shorter file.") from None
         most = listening(self._settings, stt.name, audio.seconds)
         async with self._meter.counted(most) as job:
             found = await stt.transcribe(path, audio, language)
@@ -95,14 +95,14 @@ class SpeechService:
         if most and len(data.text) > most:
             raise Invalid(f"A text has at most {most} characters.")
         if format not in _formats(tts):
-            raise Invalid(f"There is no {format} here; use {' or '.join(_formats(tts))}.")
+            raise Invalid(f"The format {format} is not available; use {' or '.join(_formats(tts))}.")
         if not slowest <= data.speed <= fastest:
             raise Invalid(f"The speed must be between {slowest:g} and {fastest:g}.")
 
     async def _read(
         self, tts: TTS, data: SynthesisCreate, format: AudioFormat, job: Job, renew: Renew
     ) -> AsyncGenerator[bytes]:
-        """Piece by piece; each is counted once its audio arrives."""
+        """Yields the audio of one piece of text after another; each is counted once its audio arrives."""
         made = AudioFormat.pcm if format is AudioFormat.wav else format
         begin, characters = wav_header(tts.sample_rate) if format is AudioFormat.wav else b"", 0
         for piece in pieces(data.text, tts.max_characters):
@@ -116,14 +116,14 @@ class SpeechService:
                         begin = b""
 
     async def _keep(self, path: Path, audio: Audio) -> None:
-        """If a setting says so."""
+        """Moves the file to `transcription_folder`, if that is set."""
         if self._settings.transcription_folder:
             folder = Path(self._settings.transcription_folder, str(self._user_id))
             await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
 
 
 async def read_voices(voices: Voices) -> VoicesRead:
-    """None where nobody is there who could read aloud. Raises SpeechFailure."""
+    """Lists the voices and formats; the lists are empty if no provider is installed. Raises SpeechFailure."""
     tts = voices.tts.there
     if tts is None:
         return VoicesRead(voices=[], formats=[], slowest=1, fastest=1)
@@ -133,7 +133,7 @@ async def read_voices(voices: Voices) -> VoicesRead:
 
 
 def _formats(tts: TTS) -> list[AudioFormat]:
-    """Whoever makes `pcm` makes `wav`, too."""
+    """Lists the formats of a provider. Where it makes `pcm`, `wav` is made of that."""
     more = [AudioFormat.wav] if AudioFormat.pcm in tts.formats else []
     return list(dict.fromkeys([*tts.formats, *more]))
 
@@ -155,10 +155,10 @@ def _put(path: Path, kept: Path) -> None:
 
 
 def _transcription(found: Transcript, audio: Audio) -> TranscriptionRead:
-    """Raises NothingSaid."""
+    """Converts a transcript for the response. Raises NothingSaid if it is empty."""
     text = storable(found.text).strip()
     if not text:
-        raise NothingSaid("Nobody says anything in this audio.")
+        raise NothingSaid("No speech was recognised in this audio.")
     segments = [SegmentRead.model_validate(_storable(segment)) for segment in found.segments or ()] or None
     return TranscriptionRead(text=text, language=found.language, duration=round(audio.seconds, 3), segments=segments)
 

@@ -1,4 +1,4 @@
-"""What the rest of the application knows of audio that is written down."""
+"""Defines the interface of speech to text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.services.speech.audio import Audio
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Seconds from the beginning, and what is said between them."""
+    """Holds what is said between two times, in seconds from the beginning."""
 
     start: float
     end: float
@@ -25,13 +25,13 @@ class Transcript:
 
 
 class STT(Protocol):
-    """Somebody who listens."""
+    """Transcribes audio; each provider implements it."""
 
     @property
     def name(self) -> str:
-        """`provider:model`, under which its use is counted."""
+        """Returns `provider:model`, under which usage is counted."""
         ...
 
     async def transcribe(self, path: Path, audio: Audio, language: str | None) -> Transcript:
-        """What is said in the file, which has been looked at. Raises Invalid and SpeechFailure."""
+        """Transcribes a file that `inspect` has checked. Raises Invalid and SpeechFailure."""
         ...

@@ -1,4 +1,4 @@
-"""What speech costs a person, and how much of it they may have."""
+"""Counts and limits what a user uses of speech."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +18,7 @@ from app.services.usage.budgets import Budget, Budgets
 from app.services.usage.metrics import count
 
 FEATURE = "speech"
-"""Under which its usage is counted."""
+"""Names the feature in usage records."""
 MILLION, HOUR = 1_000_000, 3_600
 
 
@@ -30,7 +30,7 @@ def daily(settings: SpeechSettings) -> tuple[Budget, ...]:
 
 
 def reading(settings: SpeechSettings, model: str, characters: int) -> UsageRecord:
-    """What it is to read so many characters aloud."""
+    """Returns the usage record of reading this many characters aloud."""
     price = settings.tts_dollars_per_million_characters
     return UsageRecord(model, 0, 0, _cost(model, price, Decimal(characters) / MILLION), characters=characters)
 
@@ -41,19 +41,19 @@ def listening(settings: SpeechSettings, model: str, seconds: float) -> UsageReco
 
 
 def _cost(model: str, price: Decimal | None, amount: Decimal) -> Decimal | None:
-    """US dollars; None where no setting says it."""
+    """Returns US dollars; None if the price is not set."""
     return Decimal(0) if model.startswith("offline:") else price and round(price * amount, 9)
 
 
 @dataclass(slots=True)
 class Job:
-    """Something under way, and what it has used so far."""
+    """Tracks what a request has used so far."""
 
     used: UsageRecord | None = None
 
 
 class Meter:
-    """One person's."""
+    """Limits and counts the speech of one user."""
 
     def __init__(self, database: Database, budgets: Budgets, slots: ConcurrencyLimit, user_id: UUID) -> None:
         self._database = database
@@ -62,12 +62,12 @@ class Meter:
         self._user_id = user_id
 
     def turn(self) -> AbstractAsyncContextManager[Renew]:
-        """One of so many at a time. Raises TooManyAtOnce."""
+        """Holds one of the user's `max_concurrent_speech` slots. Raises TooManyAtOnce."""
         return self._slots.acquire(str(self._user_id))
 
     @asynccontextmanager
     async def counted(self, most: UsageRecord) -> AsyncGenerator[Job]:
-        """What it may use is reserved before, and what it used is counted after, however it ends.
+        """Reserves what a job may use at most, and counts what it has used in the end, however it ends.
 
         Raises BudgetExhausted.
         """

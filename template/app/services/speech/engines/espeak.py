@@ -1,4 +1,4 @@
-"""espeak-ng, a library that speaks offline, once at a time. These functions run in processes of their own."""
+"""Speaks offline with espeak-ng, a library for one call at a time. These functions run in processes of their own."""
 
 import ctypes
 import os
@@ -11,9 +11,9 @@ from app.services.speech.tts import Voice
 
 WORDS_PER_MINUTE = 150
 TIMBRE = "+f2"
-"""Of the library's ways to sound, the one that is understood best."""
+"""Selects the library's voice variant that is understood best."""
 SEED = 1
-"""Of the noise in consonants. Else it is the second in which a process began, and now and then no word is heard."""
+"""Seeds the noise in consonants. By default the time of the start does, and now and then no word is understood."""
 _RETRIEVE, _UTF8, _DONT_EXIT = 1, 1, 0x8000
 _RATE = 1
 
@@ -48,7 +48,7 @@ def voices() -> Sequence[Voice]:
 
 
 def speak(text: str, voice: str, speed: float) -> bytes:
-    """Samples: 16 bits, one channel."""
+    """Returns samples of 16 bits, one channel."""
     library, _ = _library()
     said: list[bytes] = []
 
@@ -68,10 +68,10 @@ def speak(text: str, voice: str, speed: float) -> bytes:
 
 @cache
 def _library() -> tuple[Any, int]:
-    """Once for each process, with its sample rate."""
+    """Loads the library, once for each process. Returns it and its sample rate."""
     loader = import_module("espeakng_loader")
     library = ctypes.CDLL(loader.get_library_path())
-    # The library cuts a path that has more than some 140 characters.
+    # The library truncates a path of more than some 140 characters.
     whole: str = loader.get_data_path()
     data = min(whole, os.path.relpath(whole), key=len)
     rate: int = library.espeak_Initialize(_RETRIEVE + 1, 0, data.encode(), _DONT_EXIT)

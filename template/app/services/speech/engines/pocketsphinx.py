@@ -1,4 +1,4 @@
-"""pocketsphinx, a library that understands English offline. These functions run in processes of their own."""
+"""Transcribes English offline with pocketsphinx. These functions run in processes of their own."""
 
 from array import array
 from functools import cache
@@ -9,16 +9,16 @@ from typing import Any
 from app.services.speech.audio import SAMPLE_RATE
 
 WINDOW_SECONDS = 20
-"""What is listened to at a time."""
+"""Limits how much audio is transcribed at a time."""
 SEARCHED_SECONDS = 5
-"""At the end of a window, for the quietest place to cut."""
+"""Sets how much of the end of a window is searched for the quietest place to cut."""
 _FRAME = SAMPLE_RATE // 10
 _PAUSE = bytes(SAMPLE_RATE // 2)
-"""A quarter of a second of silence: the library knows words by what is around them."""
+"""Surrounds each window with a quarter of a second of silence: the library recognises words by their context."""
 
 
 def hear(samples: Path, start: int) -> tuple[str, int]:
-    """What is said from this sample on, for a while, and with which sample it goes on; the same at the end."""
+    """Transcribes from this sample on. Returns the text and the sample to go on with, which is `start` at the end."""
     window = _window(samples, start)
     end = start + len(window)
     if len(window) == WINDOW_SECONDS * SAMPLE_RATE:
@@ -39,7 +39,7 @@ def _window(samples: Path, start: int) -> "array[int]":
 
 
 def _quietest(window: "array[int]") -> int:
-    """The sample in the middle of the quietest tenth of a second."""
+    """Returns the sample in the middle of the quietest tenth of a second near the window's end."""
     frames = range(len(window) - SEARCHED_SECONDS * SAMPLE_RATE, len(window) - _FRAME + 1, _FRAME)
     quietest = min(frames, key=lambda frame: sum(map(abs, window[frame : frame + _FRAME])))
     return quietest + _FRAME // 2
@@ -47,5 +47,5 @@ def _quietest(window: "array[int]") -> int:
 
 @cache
 def _decoder() -> Any:
-    """Once for each process: its model takes some time to load. A little noise helps it with clean audio."""
+    """Loads the model, once for each process since it takes time. A little noise (dither) helps with clean audio."""
     return import_module("pocketsphinx").Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", dither=True, seed=1)

@@ -1,1 +1,1 @@
-"""Who can speak and listen: each module beside this one has `open_tts` and `open_stt`."""
+"""Holds the speech providers: each module beside this one has `open_tts` and `open_stt`."""

@@ -1,4 +1,4 @@
-"""The voices and ears of ElevenLabs, through its HTTP interface."""
+"""Reads aloud and transcribes with ElevenLabs, through its HTTP API."""
 
 import asyncio
 import json
@@ -58,12 +58,12 @@ class ElevenLabsTTS:
         self._client = client
 
     async def voices(self) -> Sequence[Voice]:
-        """At most a hundred."""
+        """Lists the voices of the account, at most a hundred."""
         try:
             answer = await self._client.get("/v2/voices", params={"page_size": 100})
             await _check(answer)
             return [Voice(voice["voice_id"], voice["name"]) for voice in answer.json()["voices"]]
-        # Whatever a library raises at what a provider sends.
+        # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
             raise logged(self.name, error, _failure(error)) from None
 
@@ -77,12 +77,12 @@ class ElevenLabsTTS:
                 await _check(answer, voice)
                 async for chunk in answer.aiter_bytes():
                     yield chunk
-        # Whatever a library raises at what a provider sends.
+        # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
             raise logged(self.name, error, _failure(error)) from None
 
     async def _usual_voice(self) -> str:
-        """The first of the account's, unless a setting names one."""
+        """Returns the voice that TTS_VOICE names, or else the first of the account."""
         if self._usual is None:
             voices = await self.voices()
             if not voices:
@@ -107,21 +107,21 @@ class ElevenLabsSTT:
                 answer = await self._client.post("/v1/speech-to-text", data=form, files=files)
                 await _check(answer)
                 return _transcript(answer.json())
-            # Whatever a library raises at what a provider sends.
+            # Broad, since a client may raise anything when a provider sends something unexpected.
             except Exception as error:
                 raise logged(self.name, error, _failure(error)) from None
 
 
 @asynccontextmanager
 async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
-    """Raises SetupError without a key."""
+    """Opens the provider. Raises SetupError without a key."""
     async with _client("TTS_PROVIDER") as client:
         yield ElevenLabsTTS(settings, client)
 
 
 @asynccontextmanager
 async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
-    """Raises SetupError without a key."""
+    """Opens the provider. Raises SetupError without a key."""
     async with _client("STT_PROVIDER") as client:
         yield ElevenLabsSTT(client)
 
@@ -138,7 +138,7 @@ def _client(setting: str) -> httpx2.AsyncClient:
 
 
 async def _check(answer: httpx2.Response, voice: str = "") -> None:
-    """Raises what an answer that is none says."""
+    """Raises the failure that an unsuccessful response stands for."""
     if answer.is_success:
         return
     match _reason(await answer.aread()):

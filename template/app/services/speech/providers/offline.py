@@ -1,4 +1,4 @@
-"""Without a provider and without a key: espeak-ng speaks, and pocketsphinx understands English."""
+"""Reads aloud with espeak-ng and transcribes English with pocketsphinx, without a key and offline."""
 
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
@@ -18,7 +18,7 @@ from app.services.speech.tts import TTS, NoSuchVoice, Voice
 
 USUAL_VOICE = "en-us"
 CHUNK_BYTES = 32_768
-"""So that what waits for a slow reader is not copied whole."""
+"""Limits a chunk, so that audio that waits for a slow reader is not copied whole."""
 
 
 class OfflineTTS:
@@ -27,7 +27,7 @@ class OfflineTTS:
     sample_rate = 22_050
     speeds = (0.55, 2.5)
     max_characters = 150
-    """So that the first words come soon, nobody keeps a worker for long, and little waits for a slow reader."""
+    """Keeps pieces short: the first words come soon, a worker is busy briefly, little waits for a slow reader."""
 
     def __init__(self, settings: SpeechSettings, workers: Workers) -> None:
         self._usual = settings.tts_voice or USUAL_VOICE
@@ -72,21 +72,19 @@ class OfflineSTT:
 
 @asynccontextmanager
 async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
-    """Raises SpeechNotInstalled."""
+    """Opens the provider. Raises SpeechNotInstalled."""
     if find_spec("espeakng_loader") is None:
-        raise SpeechNotInstalled("This service cannot read aloud.", _advice("Nobody reads aloud", "TTS_PROVIDER"))
+        raise SpeechNotInstalled("This service cannot read aloud.", _advice("Text to speech", "TTS_PROVIDER"))
     yield OfflineTTS(settings, workers)
 
 
 @asynccontextmanager
 async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
-    """Raises SpeechNotInstalled."""
+    """Opens the provider. Raises SpeechNotInstalled."""
     if find_spec("pocketsphinx") is None:
-        raise SpeechNotInstalled(
-            "This service cannot understand speech.", _advice("Nobody understands speech", "STT_PROVIDER")
-        )
+        raise SpeechNotInstalled("This service cannot understand speech.", _advice("Speech to text", "STT_PROVIDER"))
     yield OfflineSTT(workers)
 
 
 def _advice(lack: str, setting: str) -> str:
-    return f"{lack}: run `uv sync --extra speech-offline`, or name a provider in {setting}."
+    return f"{lack} is not installed: run `uv sync --extra speech-offline`, or name a provider in {setting}."

@@ -1,4 +1,4 @@
-"""OpenAI's voices and ears, through its own client."""
+"""Reads aloud and transcribes with OpenAI, through its own client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -29,13 +29,13 @@ from app.services.speech.tts import TTS, NoSuchVoice, Voice
 
 TTS_MODEL, STT_MODEL = "gpt-4o-mini-tts", "gpt-transcribe"
 WITH_SEGMENTS = {"whisper-1"}
-"""Models that say which words were said when."""
+"""Lists the models that return segments with their times."""
 VOICES = (
     *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
     *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
 )
 OWN_VOICE = "voice_"
-"""What the ids of voices of one's own begin with, which nobody lists."""
+"""Begins the ids of custom voices, which the API does not list."""
 
 
 class OpenAITTS:
@@ -65,7 +65,7 @@ class OpenAITTS:
             ) as answer:
                 async for chunk in answer.iter_bytes():
                     yield chunk
-        # Whatever a library raises at what a provider sends.
+        # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
             raise logged(self.name, error, _failure(error)) from None
 
@@ -84,24 +84,24 @@ class OpenAISTT:
         with await asyncio.to_thread(path.open, "rb") as file:
             try:
                 asked["file"] = f"audio.{audio.format}", file
-                create: Any = self._client.audio.transcriptions.create  # of whose types too little is known
+                create: Any = self._client.audio.transcriptions.create  # Any, since its types are only partly known
                 found = await create(**asked)
                 return _transcript(found.model_dump())
-            # Whatever a library raises at what a provider sends.
+            # Broad, since a client may raise anything when a provider sends something unexpected.
             except Exception as error:
                 raise logged(self.name, error, _failure(error)) from None
 
 
 @asynccontextmanager
 async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
-    """Raises SetupError without a key."""
+    """Opens the provider. Raises SetupError without a key."""
     async with _client("TTS_PROVIDER") as client:
         yield OpenAITTS(settings, client)
 
 
 @asynccontextmanager
 async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
-    """Raises SetupError without a key."""
+    """Opens the provider. Raises SetupError without a key."""
     async with _client("STT_PROVIDER") as client:
         yield OpenAISTT(client)
 
