@@ -1,4 +1,4 @@
-"""Writes what follows an update of Copier's. Doing it twice changes nothing."""
+"""Applies to a project the changes that Copier's update leaves to parley. Applying them twice changes nothing."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from parley.git import git, lines, merge
 
 
 def apply(project: Path, followed: Followed) -> list[str]:
-    """Returns the files that were written, or taken away."""
+    """Applies the changes. Returns the files that were written or deleted."""
     with TemporaryDirectory(prefix="merge-", ignore_cleanup_errors=True) as scratch:
         written = [change.path for change in followed.changes.values() if _apply(project, change, Path(scratch))]
     if unmerged := set(lines(project, "diff", "--name-only", "--diff-filter=U", "-z", "--relative")) & {*written}:
@@ -27,7 +27,7 @@ def _apply(project: Path, change: Change, scratch: Path) -> bool:
         return False
     if wanted is None:
         path.unlink()
-        with suppress(OSError):  # the first folder that is not empty
+        with suppress(OSError):  # stops at the first folder that is not empty
             for folder in _folders(project, path):
                 folder.rmdir()
     else:
@@ -39,7 +39,7 @@ def _wanted(content: bytes | None, change: Change, scratch: Path) -> bytes | Non
     if content in (change.text, change.plain):
         return change.text
     if content is None or change.text is None:
-        return content  # who has been here since then wanted it so
+        return content  # the user has deleted or edited it since the update, and keeps it so
     merged, conflicts = merge(scratch, content, change.plain or b"", change.text)
     return content if conflicts else merged
 
@@ -49,7 +49,7 @@ def _folders(project: Path, path: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """At once or not at all."""
+    """Writes the file atomically, and keeps its mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The command line: `uvx --from TEMPLATE parley COMMAND`, in the folder of a project."""
+"""Defines the command line: `uvx --from TEMPLATE parley COMMAND`, in the folder of a project."""
 
 import locale
 import subprocess
@@ -12,9 +12,9 @@ from parley.git import GitError
 
 
 def main() -> None:
-    """Runs a command. What a person can mend is one sentence on standard error, and exit status 1."""
+    """Runs a command. An error that the user can mend is one sentence on standard error, with exit status 1."""
     if locale.getencoding().lower() not in {"utf-8", "utf8"} and not sys.flags.utf8_mode:
-        # Copier reads what git says as the locale has it, which is UTF-8 in either case.
+        # Copier decodes git's output by the locale, although it is always UTF-8: start again in Python's UTF-8 mode.
         sys.exit(subprocess.call([sys.executable, "-X", "utf8", "-m", "parley", *sys.argv[1:]]))
     commands = typer.Typer(
         name="parley", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -26,7 +26,7 @@ def main() -> None:
     except ParleyError as error:
         _fail(str(error))
     except GitError as error:
-        _fail(f"Git refused: {error}.")
+        _fail(f"Git failed: {error}.")
     except typer.TyperException as error:
         _fail(error.format_message())
     except typer.Abort:

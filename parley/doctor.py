@@ -1,4 +1,4 @@
-"""What a project has to do with its template: its version, a newer one, and the files that differ."""
+"""Compares a project with its template: its version, a newer one, and the files that differ."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor() -> None:
-    """Say which version of the template this is, whether there is a newer one, and which of its files you edited."""
+    """Says which version of the template this is, whether there is a newer one, and which of its files you edited."""
     root = Path.cwd().resolve()
     origin = read_origin(root)
     with opened(origin) as template:

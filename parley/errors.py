@@ -1,2 +1,2 @@
 class ParleyError(Exception):
-    """Why a command ends with exit status 1: one sentence for the person who can act."""
+    """Ends a command with exit status 1 and one sentence for the person who can act."""

@@ -1,4 +1,4 @@
-"""The fields of a slice, as they are asked for: `title:str`, `due:date?`, `status:open|closed`."""
+"""Parses the fields of a slice from the command line: `title:str`, `due:date?`, `status:open|closed`."""
 
 import keyword
 import re
@@ -12,22 +12,22 @@ WORD = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 NAME_CHARACTERS = 30
 OF_TABLES = {"created_at", "id", "metadata", "registry", "user_id"}
 OF_FILES = {"date", "datetime", "float", "int", "sa", "self", "str", "bool"}
-"""What the files of a slice call something else, and what a field of that name would hide."""
+"""Names what the files of a slice use already, and what a field of that name would shadow."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of field is written. Values are Python that is JSON, too."""
+    """Describes how a kind of field is generated. Values are Python expressions for JSON values."""
 
     python: str
     first: str
     second: str
     wrong: tuple[str, ...]
-    """Values that are refused."""
+    """Lists values that the API must refuse."""
     column: str = ""
-    """What `mapped_column` is given, where the annotation does not say it all."""
+    """Holds the argument of `mapped_column`, where the annotation is not enough."""
     limited: str = ""
-    """The name of the type that a client's value has, where it may not be any that Python's type allows."""
+    """Names the type of a client's value, where not every value of the Python type is allowed."""
 
 
 KINDS = {
@@ -61,7 +61,7 @@ class Field:
     kind: Kind
     is_optional: bool = False
     choices: tuple[str, ...] = ()
-    """Of a field that has one of a few values: an enumeration of its own."""
+    """Lists the values of a field that has an enumeration of its own."""
 
     @property
     def annotation(self) -> str:
@@ -69,7 +69,7 @@ class Field:
 
     @property
     def accepted(self) -> str:
-        """The type of what a client sends."""
+        """Returns the type of the value that a client sends."""
         return self.kind.limited or self.kind.python
 
     @property
@@ -78,11 +78,11 @@ class Field:
 
 
 def read_fields(asked: list[str], thing: str) -> list[Field]:
-    """Reads what was asked for of a class. Raises ParleyError."""
+    """Parses the fields of a class from the command line. Raises ParleyError."""
     fields = [_read(each, thing) for each in asked]
     names = [field.name for field in fields]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ParleyError(f"There are two fields {twice[0]}: leave one out.")
+        raise ParleyError(f"The field {twice[0]} is given twice: leave one out.")
     return fields
 
 
@@ -90,10 +90,10 @@ def _read(asked: str, thing: str) -> Field:
     name, colon, kind = asked.removesuffix("?").partition(":")
     is_optional = asked.endswith("?")
     if not name:
-        raise ParleyError(f"{asked!r} has no name.")
+        raise ParleyError(f"The field {asked!r} has no name: write NAME:KIND.")
     if colon and not kind:
         kinds = ", ".join(KINDS)
-        raise ParleyError(f"{asked!r} does not say of which kind it is: write {name}, or one of {kinds} after it.")
+        raise ParleyError(f"The field {asked!r} has no kind: write {name} alone, or one of {kinds} after it.")
     _check_name(name)
     if "|" in kind:
         choices = tuple(kind.split("|"))
@@ -105,7 +105,7 @@ def _read(asked: str, thing: str) -> Field:
         return Field(name, Kind(enumeration, first, last, ('"none of them"',)), is_optional, choices)
     if (kind := kind or "str") not in KINDS:
         raise ParleyError(
-            f"{kind!r} is no kind of field: there is {', '.join(KINDS)}, and two or more choices such as open|closed."
+            f"{kind!r} is not a kind of field: use one of {', '.join(KINDS)}, or choices such as open|closed."
         )
     return Field(name, KINDS[kind], is_optional)
 
@@ -126,9 +126,9 @@ def _check_choices(name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_word(word: str, more: str = "") -> None:
-    """Raises ParleyError where it cannot be a name in Python, of a table and in a path. `more` ends the sentence."""
+    """Raises ParleyError for a word that cannot name a Python object, a table and a path. `more` ends the message."""
     if keyword.iskeyword(word):
-        raise ParleyError(f"{word!r} is a word of Python: choose another name.{more}")
+        raise ParleyError(f"{word!r} is a Python keyword: choose another name.{more}")
     if not WORD.fullmatch(word):
         example = "write lower-case words with _ between them: meeting_note."
         raise ParleyError(f"{word!r} cannot be a name here: {example}{more}")

@@ -1,4 +1,4 @@
-"""What a user wrote, in the places that an update has for it: computed from the project before, and two renders."""
+"""Computes how the user's edits follow an update, from the project before it and the old and the new render."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from parley.template import names as files_of
 from parley.tidy import Tidy
 
 OWN, TEST = "own_", "test_"
-"""Begin the names of a user's module that makes room for one of the template, and of one that pytest finds."""
+"""Prefixes the names of user modules that make room for one of the template, and of those that pytest finds."""
 SPECIAL = ("/__init__.py", "/conftest.py")
-"""Modules that are what they are called."""
+"""Lists modules that work by their names, and so cannot be renamed."""
 SLICES = ("app/api/v1/", "app/models/")
-"""Where a name stands for a path of the API, or a table, so that another file name would not help."""
+"""Lists folders where a module stands for a path of the API or a table: renaming the file would not help."""
 
 
 @dataclass
 class Change:
-    """What has to be done to a file after Copier has done its part."""
+    """Describes what has to be done to a file after Copier's update."""
 
     path: str
     text: bytes | None
-    """None: it goes."""
+    """Holds the content to write; None deletes the file."""
     plain: bytes | None
-    """What Copier leaves there; None: nothing."""
+    """Holds the content that Copier leaves there; None for no file."""
     conflicts: int = 0
 
 
@@ -38,17 +38,17 @@ class Change:
 class Followed:
     changes: dict[str, Change] = field(default_factory=dict[str, Change])
     moved: dict[str, str] = field(default_factory=dict[str, str])
-    """Where all files that moved were, and are now."""
+    """Maps the old path of each file that moved to its new one."""
     own: set[str] = field(default_factory=set[str])
-    """Files, where they are now, that the user wrote or edited."""
+    """Holds the new paths of the files that the user wrote or edited."""
     edited: set[str] = field(default_factory=set[str])
-    """Those of them with something of the user's."""
+    """Holds the old paths of moved files, or of moved parts, that have something of the user's."""
     notes: list[str] = field(default_factory=list[str])
-    """What is left to do, a sentence each."""
+    """Lists what is left for the user to do, a sentence each."""
     blocked: list[str] = field(default_factory=list[str])
-    """Files of the user with names that the template needs."""
+    """Lists the user's files whose names the template needs."""
     members: list[str] = field(default_factory=list[str])
-    """Methods and attributes that have another name."""
+    """Lists the old names of renamed methods and attributes."""
 
     @property
     def conflicts(self) -> list[str]:
@@ -57,7 +57,7 @@ class Followed:
 
 @dataclass(frozen=True)
 class Sides:
-    """The project as it was committed, with the files of it that git keeps, and the renders before and after."""
+    """Holds the folders of the project as it was committed and of both renders, and the files that git tracks."""
 
     before: Path
     kept: frozenset[str]
@@ -76,7 +76,7 @@ class Sides:
 
 
 def follow(sides: Sides, moves: Moves) -> Followed:
-    """Returns what is to be done for what the user wrote."""
+    """Returns what has to be done after Copier's update, so that the user's edits follow what moved."""
     return _Following(sides, moves).followed()
 
 
@@ -126,15 +126,13 @@ class _Following:
         return leaving(module_of(path), mine, base, self._moves.names)
 
     def _names_beside(self) -> Iterator[tuple[str, str]]:
-        """Yields what the user added beside a part, which goes with it, before and after."""
+        """Yields the old and the new name of what the user added beside a part, which moves with it."""
         for path, found in self._leaving.items():
             for name, part in found.beside.items():
                 yield f"{module_of(path)}.{name}", f"{found.parts[part].rpartition('.')[0]}.{name}"
 
     def _make_room(self, moves: Moves) -> Iterator[tuple[str, str]]:
-        """Yields the user's modules with names that the template needs, and names for them. Of other files Copier makes
-        conflicts.
-        """
+        """Yields user modules whose names the template needs, with new names. Other such files conflict in Copier."""
         coming = self._in_new - self._in_old
         folders = {folder for path in coming for folder in parents(path)}
         for path in sorted(path for path in self._own if path.endswith(".py")):
@@ -156,7 +154,7 @@ class _Following:
             room = f"{room.removesuffix('.py')}_.py"
         return room
 
-    # What the template renders, and the user edited
+    # Files of the template that the user edited
 
     def _follow_edit(self, path: str) -> None:
         there = self._moves.path(path)
@@ -166,7 +164,7 @@ class _Following:
         plain = self._merged(path) if there == path else theirs
         mine, base = (self._rewritten(side, path, there) for side in (self._sides.mine(path), self._sides.base(path)))
         if (mine, base, there) == (self._sides.mine(path), self._sides.base(path), path):
-            return  # nothing in it has another name: Copier does the rest
+            return  # nothing in it was renamed: Copier does the rest
         text, conflicts = self._merge(mine, base, theirs, self._elsewhere(path, there), there)
         if there != path:
             self._result.edited.add(path)
@@ -174,7 +172,7 @@ class _Following:
             self._result.changes[there] = Change(there, text, plain, conflicts)
 
     def _elsewhere(self, path: str, there: str) -> set[str]:
-        """Returns the parts of a module, by their new names, that do not go where the rest of it goes."""
+        """Returns the parts of a module, by their new names, that do not move to where the rest of it moves."""
         found = self._leaving[path]
         gone = {name for name, now in found.parts.items() if self._file_of(now) != there}
         beside = {name for name, part in found.beside.items() if part in gone}
@@ -198,12 +196,12 @@ class _Following:
         return (self._tidied(text.encode(), path) if is_tidy else text.encode()), conflicts
 
     def _merged(self, path: str) -> bytes:
-        """Returns what Copier makes of a file that both have changed, and that stays."""
+        """Returns Copier's merge of a file that both sides have changed, and that did not move."""
         sides = self._sides
         return merge(sides.scratch, sides.mine(path), sides.base(path), sides.theirs(path))[0]
 
     def _rewritten(self, content: bytes, path: str, there: str) -> bytes:
-        """Returns a file with the new names."""
+        """Returns a file with the new names in it."""
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
@@ -224,7 +222,7 @@ class _Following:
         return self._tidy.tidied(content, path)
 
     def _file_of(self, dotted: str) -> str:
-        """Returns the file of the new render that has a name; "" where none has."""
+        """Returns the file of the new render that a dotted name is in; "" if there is none."""
         module = dotted.rpartition(".")[0]
         while module:
             path = module.replace(".", "/")
@@ -237,7 +235,7 @@ class _Following:
     def _is_member(self, dotted: str) -> bool:
         return not self._names.is_module(dotted.rpartition(".")[0])
 
-    # Parts of a module that go to another one
+    # Parts of a module that move to another one
 
     def _follow_parts(self, path: str, found: Leaving) -> None:
         rest = self._moves.path(path)
@@ -260,7 +258,7 @@ class _Following:
         text = (change.text if change else plain) or b""
         done = put(self._sides.scratch, text.decode(), now, edit)
         if done is None:
-            self._result.notes.append(f"{there}: your edit of {name} in {path} has no place there; git still has it.")
+            self._result.notes.append(f"{there}: your edit of {name} in {path} does not fit; git still has it.")
             return
         merged, conflicts = done[0].encode(), done[1]
         merged = merged if conflicts else self._tidied(merged, there)
@@ -271,7 +269,7 @@ class _Following:
         is_edited = path in self._in_old and path in self._sides.kept
         return self._merged(path) if is_edited else self._sides.theirs(path)
 
-    # The user's own files, and what the user took away
+    # The user's own files, and files that the user deleted
 
     def _follow_own(self, path: str) -> None:
         if path in self._result.blocked or path.endswith(".lock"):
@@ -288,14 +286,14 @@ class _Following:
         self._result.changes[there] = Change(there, text, None)
 
     def _room_made(self, path: str, mine: bytes) -> Change:
-        """What the template has where a user's file was, which Copier makes a conflict of."""
+        """Returns the change that puts the template's file where a user's file was, instead of Copier's conflict."""
         if path not in self._in_new:
             return Change(path, None, mine)
         theirs = self._sides.theirs(path)
         return Change(path, theirs, merge(self._sides.scratch, mine, b"", theirs)[0])
 
     def _take_away_what_moved(self) -> None:
-        """Copier leaves it where a rule of the new version matches the old path."""
+        """Deletes moved files at their old paths, where Copier leaves them if a new rule excludes the path."""
         for path in self._rendered:
             there = self._moves.path(path)
             if there == path or there not in self._in_new:
@@ -305,7 +303,7 @@ class _Following:
                 self._result.changes[path] = Change(path, None, self._sides.mine(path))
 
     def _take_away_what_was_deleted(self) -> None:
-        """What the user deleted stays deleted where it has moved."""
+        """Keeps files deleted that the user had deleted and that the template has moved."""
         deleted = self._in_old - self._sides.kept
         brought = {self._file_of(name) for name in self._moves.names.values()}
         for path in sorted(self._in_new - self._in_old - self._sides.kept - brought):

@@ -1,4 +1,4 @@
-"""Git, whose output is UTF-8 whatever the locale says."""
+"""Runs git, whose output is UTF-8 whatever the locale says."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from pathlib import Path
 from parley.errors import ParleyError
 
 MARKER = "<<<<<<< before updating"
-"""Begins what both sides of an update changed; Copier writes the same."""
+"""Begins a conflict in a file, where both sides changed the same lines; Copier writes the same marker."""
 
 
 _FATAL = re.compile(r"(?m)^fatal: (.+?)\.?$")
 
 
 class GitError(Exception):
-    """Git refused; the message is why."""
+    """Means that git failed; the message is git's reason."""
 
 
 def git(folder: Path, *arguments: str, **variables: str) -> str:
-    """Returns what it printed. Raises GitError."""
+    """Runs git in a folder, with these environment variables. Returns its output. Raises GitError."""
     done = _run(folder, arguments, variables)
     if done.returncode != 0:
         said = _decoded(done.stderr).strip()
@@ -31,14 +31,14 @@ def git(folder: Path, *arguments: str, **variables: str) -> str:
 
 
 def lines(folder: Path, *arguments: str) -> list[str]:
-    """Returns what it printed for `-z`. Raises GitError."""
+    """Runs git with `-z` among the arguments. Returns the entries of its output. Raises GitError."""
     return [line for line in git(folder, *arguments).split("\0") if line]
 
 
 def merge(folder: Path, mine: bytes, base: bytes, theirs: bytes) -> tuple[bytes, int]:
-    """Merges both changes of a text. Returns the text and how often both changed the same lines.
+    """Merges two changes of a text. Returns the text and the number of conflicts.
 
-    `folder` is scratch space. What is no text is `mine`, and a conflict.
+    `folder` is scratch space. Of binary files, `mine` is kept, with one conflict.
     """
     paths = [folder / name for name in ("mine", "base", "theirs")]
     for path, text in zip(paths, (mine, base, theirs), strict=True):
@@ -49,7 +49,7 @@ def merge(folder: Path, mine: bytes, base: bytes, theirs: bytes) -> tuple[bytes,
 
 
 def check_out(folder: Path, commit: str, into: Path) -> None:
-    """Writes the files of a folder, as they were in a commit, elsewhere. Raises GitError."""
+    """Writes the files of a folder, as they were in a commit, to another one. Raises GitError."""
     tree = f"{commit}:{git(folder, 'rev-parse', '--show-prefix').strip()}"
     index = {"GIT_INDEX_FILE": str(into.parent / f"{into.name}.index")}
     top = Path(git(folder, "rev-parse", "--show-toplevel").strip())
@@ -61,7 +61,7 @@ def _run(
     folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     if not (command := shutil.which("git")):
-        raise ParleyError("Git is not installed: install it first, the template is followed with it.")
+        raise ParleyError("Git is not installed, and this command needs it: install it first.")
     environment = {**os.environ, "LC_ALL": "C", **(variables or {})}
     quoted = ("-c", "core.quotePath=false")
     return subprocess.run([command, *quoted, *arguments], cwd=folder, env=environment, capture_output=True, check=False)
@@ -72,17 +72,17 @@ def _decoded(text: bytes) -> str:
 
 
 def check_tree(folder: Path) -> None:
-    """Raises ParleyError unless every file of the folder is as it was committed, so that git can bring it back."""
+    """Raises ParleyError unless every file of the folder is committed as it is, so that git can restore it."""
     check_repository(folder)
     _check_conflicts(folder)
     if changed := [line[3:] for line in lines(folder, "status", "--porcelain", "-z", "--no-renames", "--", ".")]:
         raise ParleyError(f"Not committed yet: {few(changed)}. Commit or stash that first.")
     if not lines(folder, "ls-files", "-z", "--", "."):
-        raise ParleyError(f"Git keeps no file of {folder}, perhaps because it is ignored: add and commit them first.")
+        raise ParleyError(f"Git tracks no file of {folder}, perhaps because it is ignored: add and commit them first.")
 
 
 def check_repository(folder: Path) -> None:
-    """Raises ParleyError outside a repository, and in one without a commit."""
+    """Raises ParleyError outside a repository, or in one without a commit."""
     try:
         git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     except GitError:
@@ -98,10 +98,10 @@ def _check_conflicts(folder: Path) -> None:
 
 
 def marked_files(folder: Path) -> list[str]:
-    """Lists the files with lines that an update writes where both sides changed something."""
+    """Lists the files with conflict markers of an update."""
     try:
         return lines(folder, "grep", "--untracked", "--name-only", "-z", "-e", f"^{MARKER}", "--", ".")
-    except GitError:  # how it says that there is none
+    except GitError:  # git grep fails if it finds nothing
         return []
 
 

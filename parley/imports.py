@@ -1,4 +1,4 @@
-"""Imports that lead nowhere, found without running anything."""
+"""Finds imports of what does not exist, without running anything."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ def _parsed(path: Path) -> ast.Module | None:
     try:
         return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return None  # what it has to say itself
+        return None  # Python itself reports that
 
 
 def _imports(node: ast.AST) -> list[str]:
@@ -36,7 +36,7 @@ def _imports(node: ast.AST) -> list[str]:
 
 
 def _is_there(folder: Path, dotted: str) -> bool:
-    """Returns whether it is a module, or may be something within one."""
+    """Returns whether a dotted name is a module, or may be something in one."""
     path = folder / dotted.replace(".", "/")
     if path.is_dir() or path.with_name(f"{path.name}.py").is_file():
         return True

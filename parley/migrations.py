@@ -1,4 +1,4 @@
-"""Revision files of a project, read without its packages."""
+"""Reads the revision files of a project without importing its packages."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ VERSIONS = "alembic/versions"
 
 
 def dependents(project: Path, gone: Iterable[str]) -> list[tuple[str, str]]:
-    """Lists the revision files that could not be read any more without these, each with what it depends on."""
+    """Lists the revision files that depend on a revision of the files in `gone`, each with that revision."""
     found = {path.relative_to(project).as_posix(): path for path in (project / VERSIONS).glob("*/*.py")}
     revisions = {name: dict(_literals(path)) for name, path in found.items()}
     lost = {revisions.pop(name).get("revision") for name in gone if name in revisions}

@@ -1,4 +1,4 @@
-"""Merges both changes of a Python module: its imports as a set of names, the rest as lines."""
+"""Merges two changes of a Python module: its imports as a set of names, the rest as lines."""
 
 import ast
 import builtins
@@ -16,7 +16,7 @@ HELD = "# The imports of this module.\n"
 
 
 class Texts(NamedTuple):
-    """A module as the user has it, as it was rendered, and as it is rendered now."""
+    """Holds a module as the user has it, as it was rendered, and as it is rendered now."""
 
     mine: str
     base: str
@@ -24,9 +24,9 @@ class Texts(NamedTuple):
 
 
 def merge_modules(scratch: Path, sides: Texts, whole: str) -> tuple[str, int]:
-    """Returns the module, and how often both changed the same lines. Imports are no conflict.
+    """Merges a module. Returns it and the number of conflicts; imports never conflict.
 
-    `whole` is the user's module before parts of it went elsewhere, perhaps with all that used an import.
+    `whole` is the user's module before parts of it moved elsewhere, perhaps with the last use of an import.
     """
     merged, conflicts = _merge(scratch, sides)
     if conflicts:
@@ -35,7 +35,7 @@ def merge_modules(scratch: Path, sides: Texts, whole: str) -> tuple[str, int]:
             if others < conflicts:
                 merged, conflicts = text.replace(HELD, _without_imports(sides.theirs)[1], 1), others
         except SyntaxError:
-            pass  # what cannot be read is merged by lines alone
+            pass  # what cannot be parsed is merged by lines alone
     if conflicts:
         return merged, conflicts
     try:
@@ -45,7 +45,7 @@ def merge_modules(scratch: Path, sides: Texts, whole: str) -> tuple[str, int]:
 
 
 def without_unused(text: str, mine: str, whole: str) -> str:
-    """Takes away the imports whose last use has gone elsewhere."""
+    """Removes the imports whose last use has moved elsewhere."""
     unused = (_used(ast.parse(whole)) - _used(ast.parse(mine))) - _used(ast.parse(text))
     known, context = imported(text), CodemodContext()
     for name in unused & known.keys():
@@ -63,7 +63,7 @@ def _merge(scratch: Path, sides: Texts) -> tuple[str, int]:
 
 
 def _without_imports(text: str) -> tuple[str, str]:
-    """Returns a module with one line in place of its first imports, and these. Raises SyntaxError."""
+    """Returns a module with a placeholder for its first block of imports, and that block. Raises SyntaxError."""
     lines = text.splitlines(keepends=True)
     body = ast.parse(text).body
     first = next((index for index, node in enumerate(body) if isinstance(node, ast.Import | ast.ImportFrom)), None)
@@ -78,15 +78,15 @@ def _without_imports(text: str) -> tuple[str, str]:
 
 
 def _stripped(lines: list[str]) -> list[str]:
-    """Leaves out the empty lines at the beginning."""
+    """Drops the empty lines at the beginning."""
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     return lines[first:]
 
 
 def with_imports(text: str, other: str, whole: str = "") -> str:
-    """Returns a module that imports what it uses without having it, as another one does. Raises SyntaxError.
+    """Adds the imports that a module lacks, as the module `other` has them. Raises SyntaxError.
 
-    What `whole` imports for its own sake, without using it, is imported too.
+    Adds also those imports of `other` that `whole` does not use, such as re-exports.
     """
     known, tree = imported(other), ast.parse(text)
     missing = (_used(tree) | (known.keys() - _used(ast.parse(whole)) if whole else set())) - _bound(tree)

@@ -1,4 +1,4 @@
-"""What a release calls, or keeps, elsewhere than the one before: files, folders, and names in Python modules."""
+"""Reads what a release moves or renames: files, folders, and names in Python modules."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from parley.errors import ParleyError
 from parley.git import git
 
 LIST = "moves.yml"
-"""In the template's repository: releases, each with `files` and `names`."""
+"""Names the file in the template's repository that lists `files`, `names` and `gone` for each release."""
 SIMILARITY = "--find-renames=70%"
 SMALLEST = 100
-"""Bytes of a file that is looked for under another path: many that are smaller are alike."""
+"""Sets how many bytes a file needs for git to find its new path: many smaller ones are alike."""
 
 
 @dataclass(frozen=True)
 class Moves:
-    """`files` has paths of a project; one that ends with "/" is a folder, with what users put there.
+    """Maps old paths and names to new ones.
 
-    `names` has dotted names. The first part is the module, as it was called before. `gone` has paths of what a project
-    no longer needs.
+    `files` has paths of a project; one that ends with "/" is a folder, with what users put there. `names` has dotted
+    names, which begin with the old name of the module. `gone` has paths of what a project no longer needs.
     """
 
     files: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -30,7 +30,7 @@ class Moves:
     gone: frozenset[str] = frozenset()
 
     def path(self, path: str) -> str:
-        """Returns where a file is now."""
+        """Returns the new path of a file."""
         if path in self.files:
             return self.files[path]
         for folder in parents(path):
@@ -39,7 +39,7 @@ class Moves:
         return path
 
     def then(self, later: "Moves") -> "Moves":
-        """Returns both as one."""
+        """Returns these moves and later ones, combined."""
         earlier = Moves({new: old for old, new in self.files.items()})
         files = {old: later.path(new) for old, new in self.files.items()}
         files |= {earlier.path(old): new for old, new in later.files.items() if old not in files}
@@ -52,21 +52,21 @@ class Moves:
 
 
 def parents(path: str) -> Iterator[str]:
-    """Yields the folders that a path is in, the nearest first, each with "/" at its end."""
+    """Yields the folders that a path is in, the innermost first, each with "/" at its end."""
     while "/" in path.rstrip("/"):
         path = path.rstrip("/").rpartition("/")[0] + "/"
         yield path
 
 
 def module_of(path: str) -> str:
-    """Returns the dotted name of a Python file, or of a folder; "" for any other."""
+    """Returns the dotted name of a Python file, or of a folder; "" for any other file."""
     if path.endswith(("/__init__.py", "/")):
         return path.removesuffix("__init__.py").rstrip("/").replace("/", ".")
     return path.removesuffix(".py").replace("/", ".") if path.endswith(".py") else ""
 
 
 def _in_module(dotted: str, moves: Moves) -> str:
-    """Returns a name under what its module is called now."""
+    """Returns a dotted name with the new name of its module."""
     module, _, rest = dotted.rpartition(".")
     while module:
         for path in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
@@ -78,7 +78,7 @@ def _in_module(dotted: str, moves: Moves) -> str:
 
 
 def read_moves(text: str, known: str = "") -> Moves:
-    """Returns what a list has, release after release, that an earlier one of it has not. Raises ParleyError."""
+    """Combines the moves of all releases in a list, but for those in `known`, an older list. Raises ParleyError."""
     earlier = {pair for moves in _listed(known) for pair in (*moves.files.items(), *moves.names.items())}
     found = Moves()
     for moves in _listed(text):
@@ -106,7 +106,7 @@ def _moves(entry: Mapping[str, Any]) -> Moves:
 
 
 def found_by_git(old: Path, new: Path, listed: Moves) -> Moves:
-    """Adds the files that look the same under another path, where neither path is in the list."""
+    """Adds to the listed moves the renames of files that git detects, where neither path is listed."""
     taken = {listed.path(path) for path in listed.files}
     found: dict[str, str] = {}
     for before, after in _renames(old, new):
@@ -117,7 +117,7 @@ def found_by_git(old: Path, new: Path, listed: Moves) -> Moves:
 
 
 def _renames(old: Path, new: Path) -> Iterator[tuple[str, str]]:
-    """Between two folders side by side."""
+    """Yields the old and new paths of files that git sees as renamed between two folders side by side."""
     scratch = old.parent / f"{old.name}-to-{new.name}.git"
     git(old.parent, "init", "--quiet", "--bare", str(scratch))
     trees = [_tree(scratch, folder) for folder in (old, new)]

@@ -1,4 +1,4 @@
-"""Write the beginning of something of your own, in the style of the project."""
+"""Generates code in the style of the project, to begin something of your own with."""
 
 import shlex
 import shutil
@@ -18,17 +18,17 @@ from parley.slices import Slice, plural
 
 COMMAND = ("uv", "run", "python", "-m", "app.cli")
 
-app = typer.Typer(name="new", help="Write the beginning of something of your own.", no_args_is_help=True)
+app = typer.Typer(name="new", help="Generate code to begin something of your own with.", no_args_is_help=True)
 
 
 @app.callback()
 def new() -> None:
-    """Keeps `slice` a word of the command while it is the only one."""
+    """Makes Typer treat `slice` as a subcommand while it is the only one."""
 
 
 @app.command("slice")
 def write_slice(
-    name: Annotated[str, typer.Argument(help="What one of them is called, in lower case: note, meeting_note.")],
+    name: Annotated[str, typer.Argument(help="The name of one, in lower case: note, meeting_note.")],
     fields: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,14 +37,12 @@ def write_slice(
             "text, int, float, bool, date, datetime, uuid, or choices; with ? it may be null.",
         ),
     ] = None,
-    several: Annotated[
-        str, typer.Option("--plural", metavar="NAME", help="What several are called, where that is not regular.")
-    ] = "",
+    several: Annotated[str, typer.Option("--plural", metavar="NAME", help="The plural, where it is not regular.")] = "",
     migrate: Annotated[bool, typer.Option("--migrate", help="Write its migration and apply it, too.")] = False,
 ) -> None:
-    """Write a resource that belongs to its owner: table, schemas, repository, service, paths and tests.
+    """Writes a resource whose rows belong to users: table, schemas, repository, service, paths and tests.
 
-    Without fields it has a title.
+    Without fields it gets a `title`.
     """
     project = Path.cwd().resolve()
     slug = _slug(project)
@@ -66,18 +64,18 @@ def write_slice(
 
 
 def _slug(project: Path) -> str:
-    """Returns the name of the project's command. Raises ParleyError where there is no project."""
+    """Returns the name of the project's command. Raises ParleyError if the folder is not a project."""
     try:
         described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         described = {}
     if not (project / "app" / "models").is_dir() or "name" not in described.get("project", {}):
-        raise ParleyError(f"{project} is no project of the template: run this in the project's own folder.")
+        raise ParleyError(f"{project} is not a project of this template: run this in the project's own folder.")
     return described["project"]["name"]
 
 
 def _check_imports(project: Path, made: Slice) -> None:
-    """Raises ParleyError where the project is of a release whose modules are elsewhere."""
+    """Raises ParleyError if the new files import what the project's release of the template does not have."""
     for lacking in unresolved(project, made.files.values(), ("app", "tests")):
         raise ParleyError(
             f"{lacking} This project is of another release of the template than this command: update it first, or name "
@@ -86,7 +84,7 @@ def _check_imports(project: Path, made: Slice) -> None:
 
 
 def _run(project: Path, *command: str) -> str:
-    """Returns what a command of the project said. Raises ParleyError with what it had to object."""
+    """Runs a command of the project and returns its output. Raises ParleyError with the last line of its errors."""
     if not (uv := shutil.which(COMMAND[0])):
         raise ParleyError("uv is not installed, and --migrate runs the project with it: leave --migrate out.")
     done = subprocess.run(
@@ -119,6 +117,6 @@ def _say_what_is_next(made: Slice, command: str, *, is_migrated: bool) -> None:
         f'{command} db revision "add {made.words}"': "once its model is as you want it",
         f"{command} db upgrade": "make its table",
     }
-    steps = {**({} if is_migrated else migrations), f"uv run pytest {made.files['tests']}": "see that all is well"}
+    steps = {**({} if is_migrated else migrations), f"uv run pytest {made.files['tests']}": "run its tests"}
     width = max(map(len, steps))
     typer.echo("\n".join(["Next:", *(f"  {step:<{width}}  {why}" for step, why in steps.items())]))

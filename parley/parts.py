@@ -1,4 +1,4 @@
-"""Parts of an edited module that an update puts into other ones, or calls otherwise."""
+"""Moves the user's edits of functions, classes and constants that an update moves or renames."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,16 @@ from parley.pieces import Piece, pieces, used, without
 
 @dataclass(frozen=True)
 class Leaving:
-    """Parts of a module that have an entry in the list of moves."""
+    """Lists the parts of a module that have an entry in the list of moves."""
 
     parts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The dotted name that each has now. Those of a class are `Class.member`."""
+    """Maps each part to its new dotted name. Members of a class are `Class.member`."""
     beside: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What the user added to the module for the sake of one of them alone: the one, by name."""
+    """Maps what the user added to the module, and only one of the parts uses, to that part."""
 
 
 def leaving(module: str, mine: str, base: str, names: Mapping[str, str]) -> Leaving:
-    """Returns nothing of what cannot be read as Python."""
+    """Finds the parts of a module that move; none if it cannot be parsed."""
     try:
         here, before = pieces(mine), pieces(base)
     except SyntaxError:
@@ -43,14 +43,14 @@ def _added(
 
 @dataclass(frozen=True)
 class Edit:
-    """A part of a module, in which all names are new already: as the user has it, and as it was rendered."""
+    """Holds a part of a module, with all names new already: as the user has it, and as it was rendered."""
 
     name: str
     mine: str
     base: str
     beside: str
     module: str
-    """The whole module of the user."""
+    """Holds the whole module of the user."""
 
     @classmethod
     def of(cls, mine: str, base: str, name: str, beside: list[str]) -> "Edit":
@@ -64,7 +64,7 @@ def _cut(text: str, name: str) -> str:
 
 
 def put(scratch: Path, text: str, name: str, edit: Edit) -> tuple[str, int] | None:
-    """Merges an edit into the module that has the part now. Returns None where it has no such part."""
+    """Merges an edit into the part's new module. Returns it and the number of conflicts; None without such a part."""
     try:
         aim = pieces(text).get(name)
     except SyntaxError:
@@ -80,5 +80,5 @@ def put(scratch: Path, text: str, name: str, edit: Edit) -> tuple[str, int] | No
 
 
 def left(text: str, gone: set[str]) -> str:
-    """Returns a module without some of its parts."""
+    """Returns a module without the parts in `gone`."""
     return without(text, [piece for name, piece in pieces(text).items() if name in gone]) if gone else text

@@ -1,4 +1,4 @@
-"""Parts of a Python module that go to another one, each with the comments above it and the text below it."""
+"""Cuts a Python module into its definitions, each with the comments above it and the text below it."""
 
 import ast
 import textwrap
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 class Piece:
     first: int
     last: int
-    """The lines of it, from 0, the last one not included."""
+    """Ends the lines of the piece, which count from 0; this one is not part of it."""
 
     def cut(self, text: str) -> str:
         return "".join(text.splitlines(keepends=True)[self.first : self.last])
 
 
 def pieces(text: str) -> Mapping[str, Piece]:
-    """Returns what a module defines, by name; of a class also `Class.member`. Raises SyntaxError."""
+    """Returns the definitions of a module by name, and of classes also `Class.member`. Raises SyntaxError."""
     found: dict[str, Piece] = {}
     lines = text.splitlines(keepends=True)
     tree = ast.parse(text)
@@ -86,7 +86,7 @@ def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def used(text: str) -> set[str]:
-    """Returns the names that a part of a module uses; none when it cannot be read."""
+    """Returns the names that a part of a module uses; none if it cannot be parsed."""
     try:
         tree = ast.parse(textwrap.dedent(text))
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""What an update would do to this project, found by rendering its template aside, in the old version and in the new."""
+"""Computes what an update would do to this project, by rendering the old and the new version of its template."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _SETTING = re.compile(r"(?m)^#?([A-Z][A-Z0-9_]*)=")
 
 @dataclass(frozen=True)
 class Plan:
-    """Names of files and settings, by what would become of them."""
+    """Lists files and settings by what the update would do to them."""
 
     changed: Sequence[str]
     added: Sequence[str]
@@ -51,16 +51,16 @@ class Plan:
 
 
 def features_of(configuration: Mapping[str, Any]) -> list[str]:
-    """Those that a version of the template offers."""
+    """Lists the features that a version of the template offers."""
     choices: dict[str, str] = configuration.get("features", {}).get("choices", {})
     return list(choices.values())
 
 
 def switched(origin: Origin, offered: Sequence[str], on: Sequence[str], off: Sequence[str]) -> Answers:
-    """The answers with these features on and off. Raises ParleyError when that cannot be."""
+    """Returns the answers with features switched; none if none are. Raises ParleyError if that is impossible."""
     for feature in [*on, *off]:
         if feature not in offered and not (feature in off and feature in origin.features):
-            raise ParleyError(f"There is no feature {feature}; there is {', '.join(offered) or 'none'}.")
+            raise ParleyError(f"There is no feature {feature}; available: {', '.join(offered) or 'none'}.")
         if feature in on and feature in off:
             raise ParleyError(f"{feature} cannot be switched both on and off.")
         if (feature in origin.features) == (feature in on):
@@ -70,7 +70,7 @@ def switched(origin: Origin, offered: Sequence[str], on: Sequence[str], off: Seq
 
 
 def compare(project: Path, origin: Origin, template: Template, version: str, changes: Answers) -> tuple[Plan, Followed]:
-    """Returns what would become of the project, and what follows Copier. Raises ParleyError."""
+    """Returns what would happen to the project, and the changes to apply after Copier's. Raises ParleyError."""
     old = template.render(origin.version, origin.answers)
     _check_answers(origin, read_origin(old), template.name(origin.version))
     known = {name: value for name, value in origin.answers.items() if name in template.configuration(version)}
@@ -82,7 +82,7 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
     _check_kept_by_git(project, names(old) | names(new))
     answers = read_origin(new).answers
     _check_kept(wanted, answers, template.name(version))
-    # As Copier does: what the new version leaves out by a rule of its own is not taken away.
+    # As in Copier: files that the new version excludes by a rule are not deleted.
     kept = template.render(origin.version, origin.answers, exclude=template.configuration(version).get("_exclude", []))
     gone = names(kept) - names(new)
     followed = followed_moves(project, _kept(project), (old, new), template.moves(origin.version, version))
@@ -98,7 +98,7 @@ def compare(project: Path, origin: Origin, template: Template, version: str, cha
 
 
 def _completed(template: Template, version: str, answers: Answers) -> tuple[Path, Answers]:
-    """Returns a project and its answers: these, and the features that they need in this version."""
+    """Renders a project. Returns it and its answers: these, and the features that they need in this version."""
     try:
         return template.render(version, answers), answers
     except ParleyError:
@@ -110,7 +110,7 @@ def _completed(template: Template, version: str, answers: Answers) -> tuple[Path
 
 
 def _are_kept(answers: Answers, understood: Answers) -> bool:
-    """Whether each is as it was, or has more in its list."""
+    """Returns whether each answer is the same, or a list with more in it."""
     found = ((value, understood.get(name)) for name, value in answers.items())
     return all(
         set(value) <= set(now) if isinstance(value, list) and isinstance(now, list) else value == now
@@ -119,7 +119,7 @@ def _are_kept(answers: Answers, understood: Answers) -> bool:
 
 
 def _check_answers(recorded: Origin, understood: Origin, version: str) -> None:
-    """Copier would take the default for what it cannot read, and files that came with the answer would be lost."""
+    """Raises ParleyError for answers that Copier would replace by defaults, which would lose files of theirs."""
     for name, value in recorded.answers.items():
         if name not in understood.answers:
             raise ParleyError(f"{ANSWERS_FILE} answers {name}, which version {version} does not ask.")
@@ -136,7 +136,7 @@ def _check_answers(recorded: Origin, understood: Origin, version: str) -> None:
 
 
 def _check_kept_by_git(project: Path, of_template: set[str]) -> None:
-    """What is in no commit, Copier takes for deleted and git cannot bring back."""
+    """Raises ParleyError for files that git does not track: Copier takes them for deleted, git cannot restore them."""
     there = {name for name in of_template if (project / name).is_file()}
     if loose := sorted(there.difference(lines(project, "ls-files", "-z", "--", "."))):
         raise ParleyError(
@@ -146,7 +146,7 @@ def _check_kept_by_git(project: Path, of_template: set[str]) -> None:
 
 
 def _check_migrations(project: Path, gone: set[str]) -> None:
-    """Without the revision that another depends on, no `db` command would work."""
+    """Raises ParleyError if a revision depends on one that goes: no `db` command would work any more."""
     for needing, needed in dependents(project, gone):
         raise ParleyError(
             f"{needing} depends on the migration {needed}, which would go with its feature: "
@@ -169,7 +169,7 @@ class _Renders:
     new: Path
 
     def changes(self, name: str) -> bool:
-        """Whether the template does, and the user did not do the same."""
+        """Returns whether the template changes a file, and the user did not change it in the same way."""
         return not _same(self.old / name, self.new / name) and not _same(self.project / name, self.new / name)
 
     def edited(self, name: str) -> bool:
@@ -216,13 +216,13 @@ def _conflicts(renders: _Renders, changed: Iterable[str]) -> Iterator[str]:
 
 
 def _kept(project: Path) -> list[str]:
-    """Lists the plain files of the project that git keeps."""
+    """Lists the plain files of the project that git tracks."""
     found = (name for name in lines(project, "ls-files", "-z", "--", ".") if not (project / name).is_symlink())
     return [name for name in found if (project / name).is_file()]
 
 
 def followed_moves(before: Path, kept: Iterable[str], renders: tuple[Path, Path], listed: Moves) -> Followed:
-    """Returns what is to be done for what moved. `before` is the project as it was, of which git keeps these files."""
+    """Returns what has to be done for what moved. `before` is the project as it was; git tracks the files `kept`."""
     old, new = renders
     return follow(Sides(before, frozenset(kept), old, new, old.parent), found_by_git(old, new, listed))
 

@@ -1,4 +1,4 @@
-"""Python modules that follow what moved: their imports, what they use of them, and names in their texts."""
+"""Rewrites Python modules for what moved: imports, uses of what they import, and names in strings and comments."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ from parley.names import Names
 
 
 class NotPython(Exception):
-    """A file ends with .py, and has another syntax."""
+    """Means that a file ends with .py but cannot be parsed as Python."""
 
 
 @dataclass
 class Rewritten:
     text: str
     notes: list[str] = field(default_factory=list[str])
-    """What could not be followed, a sentence each."""
+    """Lists what could not be rewritten, a sentence each."""
 
 
 def rewrite(text: str, path: str, names: Names) -> Rewritten:
-    """Returns a module as it has to be after the update. `path` is where it was before. Raises NotPython."""
+    """Returns a module as the update needs it. `path` is its path before the update. Raises NotPython."""
     moves = names.of(module_of(path)) != module_of(path)
     if not names.concern(text) and not (moves and "from ." in text):
         return Rewritten(text)
@@ -45,7 +45,7 @@ def rewrite(text: str, path: str, names: Names) -> Rewritten:
 
 
 class _Plan:
-    """What becomes of each import and of each use of what it brings."""
+    """Plans the changes of each import and of each use of an imported name."""
 
     def __init__(self, wrapper: MetadataWrapper, path: str, names: Names) -> None:
         self._names = names
@@ -70,7 +70,7 @@ class _Plan:
             self._rename_definitions(top)
 
     def _is_at_top(self, node: cst.ImportFrom) -> bool:
-        """Returns whether its line can go without leaving a block empty."""
+        """Returns whether an import can be removed without leaving a block empty."""
         return isinstance(self._parents[self._parents[node]], cst.Module)
 
     def _is_local(self, node: cst.Name) -> bool:
@@ -143,7 +143,7 @@ class _Plan:
             self.statements[node] = [node.with_changes(names=aliases)]
 
     def _follow_dotted(self, node: cst.Import, root: str) -> None:
-        """Rewrites `app.core.events.Log`, where `import app.core.events` brought it."""
+        """Rewrites uses such as `app.core.events.Log` after `import app.core.events`."""
         for access in self._accesses(node, root):
             top: cst.CSTNode = access
             while isinstance(parent := self._parents[top], cst.Attribute) and parent.value is top:
@@ -158,9 +158,9 @@ class _Plan:
                         break
 
     def _follow_attributes(self, node: cst.CSTNode, local: str, module: str) -> bool:
-        """Rewrites `events.MemoryEvents`, where `from app.core import events` brought it.
+        """Rewrites uses such as `events.MemoryEvents` after `from app.core import events`.
 
-        Returns whether the module has no use left.
+        Returns whether no use of the module is left.
         """
         split = self._names.split_from(module)
         stays = self._names.of(module)
@@ -180,7 +180,7 @@ class _Plan:
         return bool(accesses) and all(isinstance(self.replaced.get(self._parents[use]), cst.Name) for use in accesses)
 
     def _rename_uses(self, node: cst.CSTNode, name: str, new_name: str) -> bool:
-        """Returns False where the new name means something else in this module, or an annotation in quotes has it."""
+        """Renames an import's uses. Returns False if the new name is taken, or a quoted annotation uses the old one."""
         if new_name in self._bound:
             return False
         accesses = self._accesses(node, name)
@@ -200,7 +200,7 @@ class _Plan:
                     self.replaced[used] = cst.Name(now)
 
     def _accesses(self, node: cst.CSTNode, name: str) -> list[cst.CSTNode]:
-        """Returns where a name is used that this import brought, and in which form."""
+        """Returns the nodes that use a name which this import binds, each reduced to the first name in it."""
         found: list[cst.CSTNode] = []
         for scope in self._scopes:
             for assignment in scope.assignments:
@@ -262,7 +262,7 @@ def _walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
 
 
 def _first(node: cst.CSTNode) -> cst.CSTNode:
-    """Returns the name that a dotted one begins with."""
+    """Returns the first name of a dotted one."""
     while isinstance(node, cst.Attribute):
         node = node.value
     return node

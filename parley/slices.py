@@ -1,4 +1,4 @@
-"""The files of a slice: a resource that belongs to its owner, from its table to its tests."""
+"""Writes the files of a slice: a resource whose rows belong to users, from its table to its tests."""
 
 import keyword
 import re
@@ -20,10 +20,10 @@ FILES = {
     "tests": "tests/integration/test_{things}.py",
     "owned": "tests/owned/{things}.py",
 }
-"""What is imported is there before what imports it, so that a server that reloads meanwhile ends up whole."""
+"""Lists the files with imported ones first, so that a server that reloads meanwhile still finds all imports."""
 
 SCOPES = {"info", "read"}
-"""Of API keys, besides the tags of paths."""
+"""Lists the scopes of API keys besides the tags of paths."""
 
 PARTS = ("Create", "Read", "Repository", "Service", "Update")
 _TABLE = re.compile(r"""(?m)^\s+__tablename__ = ["'](\w+)["']""")
@@ -46,25 +46,25 @@ _TEXT = Environment(
 
 @dataclass(frozen=True)
 class Slice:
-    """What one and what several of it are called, in lower case, and its fields."""
+    """Describes a slice: its singular and its plural in lower case, and its fields."""
 
     thing: str
     things: str
     fields: list[Field]
 
     def __post_init__(self) -> None:
-        """Raises ParleyError where a name would get into the way of another."""
+        """Raises ParleyError if a name would clash with another."""
         check_word(self.thing)
         check_word(self.things, " It is the plural, which --plural changes.")
         if self.thing == self.things:
-            raise ParleyError("One and several need different names: choose another --plural.")
+            raise ParleyError("The singular and the plural must differ: choose another --plural.")
         if self.path in SCOPES:
             raise ParleyError(f"{self.path} is a scope of API keys already: choose another --plural.")
         enumerations = [field.kind.python for field in self.fields if field.choices]
         made = [*(f"{camel(self.thing)}{part}" for part in ("", *PARTS)), camel(self.things), *enumerations]
         for name in made:
             if name in _classes() or keyword.iskeyword(name) or made.count(name) > 1:
-                raise ParleyError(f"There is something called {name} already: choose another name.")
+                raise ParleyError(f"The name {name} is taken already: choose another name.")
 
     @property
     def path(self) -> str:
@@ -76,11 +76,11 @@ class Slice:
 
     @property
     def files(self) -> dict[str, str]:
-        """The path of each of its files."""
+        """Returns the path of each of its files, by kind."""
         return {kind: path.format(thing=self.thing, things=self.things) for kind, path in FILES.items()}
 
     def check_free(self, project: Path) -> None:
-        """Raises ParleyError where the project has something of this name."""
+        """Raises ParleyError if the project has a file or a table of this name."""
         for path in map(project.joinpath, self.files.values()):
             if path.exists() or path.with_suffix("").exists():
                 raise ParleyError(f"{path.relative_to(project)} is there already: choose another name.")
@@ -111,7 +111,7 @@ class Slice:
 
 
 def _classes() -> set[str]:
-    """Names the classes that the texts use, but for those that are called after the slice."""
+    """Names the classes that the templates use, but for those that are named after the slice."""
     texts = (_OF_JINJA.sub(">", path.read_text(encoding="utf-8")) for path in _TEXTS.iterdir())
     return {name for text in texts for name in _CLASS.findall(text)}
 
@@ -121,11 +121,9 @@ def _literal(values: dict[str, str]) -> str:
 
 
 def plural(name: str) -> str:
-    """Returns what several of it are called, where that is regular. Raises ParleyError for what looks like several."""
+    """Returns the regular plural of a name. Raises ParleyError for a name that looks like a plural."""
     if re.search(r"[^siu]s$", name):
-        raise ParleyError(
-            f"{name!r} looks like several of them: name one, or say with --plural what several are called."
-        )
+        raise ParleyError(f"{name!r} looks like a plural: give the singular, or the plural of this name with --plural.")
     if re.search(r"[^aeiou]y$", name):
         return f"{name[:-1]}ies"
     return f"{name}es" if re.search(r"(s|x|z|ch|sh)$", name) else f"{name}s"

@@ -1,4 +1,4 @@
-"""The template that this project was made from: its releases, and what it renders."""
+"""Reads the template that this project was made from: its releases, and what it renders."""
 
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -29,7 +29,7 @@ Answers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Origin:
-    """What a project remembers of its template."""
+    """Holds what a project's answers file records of its template."""
 
     source: str
     version: str
@@ -38,7 +38,7 @@ class Origin:
 
     @property
     def address(self) -> str:
-        """As git understands it."""
+        """Returns the source as an address that git understands."""
         for alias, address in _ALIASES.items():
             if self.source.startswith(alias):
                 return address + self.source.removeprefix(alias)
@@ -51,7 +51,7 @@ class Origin:
 
 
 def read_origin(folder: Path) -> Origin:
-    """Raises ParleyError when nobody can tell which template it was, or in which version."""
+    """Reads a project's answers file. Raises ParleyError if it does not name the template, or its version."""
     path = folder / ANSWERS_FILE
     text, recorded = _load(path)
     source, version = recorded.get("_src_path"), recorded.get("_commit")
@@ -85,13 +85,13 @@ def _checksum(text: str) -> str:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Of a release or a commit after it, so that it can be compared; empty for any other."""
+    """Returns the numbers of a release, or of a commit after it, for comparisons; () for any other version."""
     found = _RELEASE.match(version)
     return tuple(int(number) for number in found.groups()) if found else ()
 
 
 def called(version: str) -> str:
-    """Give words for a version of a template that is not at hand; `Template.name` knows more."""
+    """Describes a version of a template that is not at hand; `Template.name` knows more."""
     return f"{'commit' if _COMMIT.match(version) else 'version'} {version}"
 
 
@@ -101,7 +101,7 @@ def newest(releases: Sequence[str]) -> str | None:
 
 @contextmanager
 def opened(origin: Origin) -> Generator["Template"]:
-    """A copy of the template's repository, gone afterwards. Raises ParleyError when it cannot be reached."""
+    """Clones the template's repository, and deletes the clone at the end. Raises ParleyError if it is unreachable."""
     with TemporaryDirectory(prefix="template-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch).resolve() / "template"
         try:
@@ -115,7 +115,7 @@ def opened(origin: Origin) -> Generator["Template"]:
 
 
 class Template:
-    """Its history, and projects rendered from it beside the clone."""
+    """Reads the template's history from a clone, and renders projects beside that."""
 
     def __init__(self, origin: Origin, folder: Path) -> None:
         self._origin = origin
@@ -126,7 +126,7 @@ class Template:
         return [tag for tag in git(self._folder, "tag").split() if numbers(tag)]
 
     def commit(self, version: str) -> str:
-        """Raises ParleyError when the template does not know it."""
+        """Returns the commit of a version. Raises ParleyError if the template does not have it."""
         try:
             name = version + "^{commit}"
             return git(self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", name).strip()
@@ -137,7 +137,7 @@ class Template:
             ) from None
 
     def find(self, version: str | None) -> str:
-        """The release of this name, else the newest; before the first, the newest commit. Raises ParleyError."""
+        """Returns the release of this name; without one the newest, or else the newest commit. Raises ParleyError."""
         releases = self.releases
         if version in (None, NEWEST):
             return newest(releases) or git(self._folder, "describe", "--tags", "--always", "HEAD").strip()
@@ -147,29 +147,29 @@ class Template:
         if not releases:
             raise ParleyError(f"{self._origin.source} has no releases: leave --to out to go to its newest commit.")
         known = few(sorted(releases, key=numbers, reverse=True))
-        raise ParleyError(f"There is no release {version} of {self._origin.source}; there is {known}.")
+        raise ParleyError(f"There is no release {version} of {self._origin.source}; available: {known}.")
 
     def number(self, version: str) -> str:
-        """Give the number of a release, or the one that a commit without a tag has in its pyproject.toml, else ""."""
+        """Returns the number of a release, or the one in the pyproject.toml of a commit without a tag, else ""."""
         if numbers(version):
             return version
         found = _NUMBER.search(self.read(version, "pyproject.toml"))
         return found[1] if found else ""
 
     def name(self, version: str) -> str:
-        """Give words for a version: its tag, or the number of a commit that has none, and which it is."""
+        """Describes a version: by its tag, or by the number in its pyproject.toml and its commit."""
         number = self.number(version)
         return f"{number} (commit {version})" if number not in {"", version} else version
 
     def is_older(self, version: str, than: str) -> bool:
-        """Whether going there would go back."""
+        """Returns whether a version comes before another one, by number or else by history."""
         if numbers(version) and numbers(than) and numbers(version) != numbers(than):
             return numbers(version) < numbers(than)
         one, other = self.commit(version), self.commit(than)
         return one != other and one == git(self._folder, "merge-base", one, other).strip()
 
     def read(self, version: str, path: str) -> str:
-        """A file of the template itself; empty when it has none of that name."""
+        """Returns a file of the template itself; "" if it has none of that name."""
         try:
             return git(self._folder, "show", f"{self.commit(version)}:{path}")
         except GitError:
@@ -183,9 +183,9 @@ class Template:
         return yaml.safe_load(self.read(version, "copier.yml")) or {}
 
     def render(self, version: str, answers: Answers, exclude: Sequence[str] = (), *, completes: bool = False) -> Path:
-        """A project without the user's work, in a folder of its own. Raises ParleyError when an answer is not valid.
+        """Renders a project, without the user's work, to a new folder. Raises ParleyError if an answer is not valid.
 
-        `completes`: as Copier takes recorded answers in an update, with the default for one that is not valid any more.
+        `completes` treats answers as Copier does in an update: one that is not valid any more becomes the default.
         """
         folder = Path(self._folder.parent, f"rendered-{len(list(self._folder.parent.iterdir()))}")
         if completes:
@@ -195,7 +195,7 @@ class Template:
             copier.run_copy(
                 str(self._folder),
                 folder,
-                # README has the source, and this is a copy.
+                # The README must name the template's source, not this clone.
                 data={**({} if completes else answers), "template_source": self._origin.source},
                 vcs_ref=self.commit(version),
                 exclude=exclude,
@@ -208,7 +208,7 @@ class Template:
 
 @contextmanager
 def plain_errors(what: str) -> Generator[None]:
-    """What Copier refuses, as a ParleyError."""
+    """Turns errors of Copier into a ParleyError that begins with `what`."""
     try:
         yield
     except (CopierError, OSError, TypeError, ValueError) as error:
@@ -216,7 +216,7 @@ def plain_errors(what: str) -> Generator[None]:
 
 
 def names(folder: Path) -> set[str]:
-    """The files of a rendered project, but for its record of the answers."""
+    """Lists the files of a rendered project, but for its answers file."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     return found - {ANSWERS_FILE}
 

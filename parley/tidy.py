@@ -1,4 +1,4 @@
-"""Import order and line breaks of what is rewritten, by the project's own rules."""
+"""Sorts imports and breaks lines of rewritten modules, by the project's own rules."""
 
 import subprocess
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from ruff import find_ruff_bin
 
 class Tidy:
     def __init__(self, folder: Path, packages: Iterable[str], *options: str, rules: str = "I") -> None:
-        """`folder` has the project's pyproject.toml. `packages` are its own, as yet without some modules.
+        """Takes the `folder` of the project's pyproject.toml, and its own `packages`, which may lack modules yet.
 
-        `rules` are those of Ruff whose faults are mended, as `--select` takes them: `F401` is an unused import.
+        `rules` of Ruff are fixed, in the form of `--select`: `F401` is an unused import.
         """
         own = ", ".join(f"'{package}'" for package in sorted(packages))
         self._folder = folder
@@ -20,7 +20,7 @@ class Tidy:
         self._ruff = find_ruff_bin()
 
     def tidied(self, content: bytes, path: str) -> bytes:
-        """Returns a module with its imports sorted and its lines broken; as it is where that is impossible."""
+        """Returns a module with its imports sorted and its lines broken; unchanged if that is impossible."""
         for command in (self._mended, ("format",)):
             told = (*command, *self._options, "--quiet", "--no-cache", f"--stdin-filename={path}", "-")
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Follow the template: to a newer release of it, or to another set of features."""
+"""Updates a project to a newer release of its template, or to another set of features."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ from parley.plan import compare, features_of, followed_moves, switched
 from parley.template import ANSWERS_FILE, NEWEST, Answers, Origin, Template, numbers, opened, plain_errors, read_origin
 
 BACK = ("git restore --source=HEAD --staged --worktree -- .", "git clean --force -d -- .")
-"""What takes an update back. Restored first, .gitignore tells the second what is not to be touched."""
+"""Undoes an update. The first command restores .gitignore, so that the second spares what that ignores."""
 
 _NOTES = re.compile(r"^## \[([^\]]+)\].*?(?=^## \[|^\[[^\]]+\]:|\Z)", re.MULTILINE | re.DOTALL)
 _BY_HAND = re.compile(r"^### By hand\n+(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
@@ -33,14 +33,14 @@ app = typer.Typer()
 def update(
     to: Annotated[str | None, typer.Option(metavar="VERSION", help="A release of the template, or `latest`.")] = None,
     on: Annotated[list[str] | None, typer.Option("--with", metavar="FEATURE", help="Switch a feature on.")] = None,
-    off: Annotated[list[str] | None, typer.Option("--without", metavar="FEATURE", help="Switch one off.")] = None,
+    off: Annotated[list[str] | None, typer.Option("--without", metavar="FEATURE", help="Switch a feature off.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Bring what the template has improved into this project; what you wrote stays.
+    """Brings the template's improvements into this project; what you wrote stays.
 
     Without options it goes to the newest release, or to the newest commit where the template has no tags. With --with
-    or --without alone, it stays where it is and switches features. What would happen is shown first, and nothing is
-    done before you agree.
+    or --without alone, it stays at its version and switches features. What would happen is shown first, and nothing
+    is done before you agree.
     """
     root = Path.cwd().resolve()
     check_tree(root)
@@ -73,7 +73,7 @@ def update(
 
 @app.command()
 def finish() -> None:
-    """Bring your edits to where an update by `copier update` has moved files, and rename what your own files import.
+    """Moves your edits to where `copier update` has moved files, and renames what your own files import.
 
     It may be run before the update is committed or afterwards, and again: what is done already is left as it is.
     """
@@ -91,15 +91,15 @@ def finish() -> None:
         written = apply(root, followed)
     names = [f"  {name}" for name in written]
     typer.echo(
-        "\n".join(["Brought to where it is now:", *names])
+        "\n".join(["Updated these files:", *names])
         if names
-        else "All is as it should be: what you wrote is where the template has it now."
+        else "All files are up to date: what you wrote is where the template has it now."
     )
     _say_what_is_left(root, followed)
 
 
 def _before(root: Path, now: Origin) -> str:
-    """Returns the last commit whose answers are not those of the project as it is. Raises ParleyError."""
+    """Returns the last commit with other answers than the project has now. Raises ParleyError."""
     for commit in ["HEAD", *git(root, "log", "--format=%H", "--", ANSWERS_FILE).split()]:
         for candidate in (commit, f"{commit}^"):
             try:
@@ -108,7 +108,7 @@ def _before(root: Path, now: Origin) -> str:
                 continue
             if text.split() != (root / ANSWERS_FILE).read_text(encoding="utf-8").split():
                 return git(root, "rev-parse", candidate).strip()
-    raise ParleyError("This project is as it was made: there is no update to finish.")
+    raise ParleyError("This project was never updated: there is no update to finish.")
 
 
 def _is_plain(path: Path) -> bool:
@@ -117,7 +117,7 @@ def _is_plain(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Step:
-    """From where an update goes to where, in words."""
+    """Describes an update: from which version to which, and which features it switches."""
 
     old: str
     new: str
@@ -133,7 +133,7 @@ class _Step:
 
     @property
     def title(self) -> str:
-        """Of the commit."""
+        """Returns the title of the update's commit."""
         return f"{'Update the template to' if self.moves else 'Stay at'} {self.new}{self.switches}"
 
 
@@ -147,7 +147,7 @@ def _no_more(to: str | None) -> str:
 
 
 def _choose(origin: Origin, template: Template, to: str | None, on: list[str], off: list[str]) -> tuple[str, Answers]:
-    """The version to go to, and the answers to change. Raises ParleyError."""
+    """Returns the version to go to, and the answers to change. Raises ParleyError."""
     template.commit(origin.version)
     version = template.find(to) if to or not (on or off) else origin.version
     if template.is_older(version, origin.version):
@@ -177,7 +177,7 @@ def _is_wanted(yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ParleyError(
-            "Nothing was changed: there is no terminal to ask at. Run it again with --yes to go on without."
+            "Nothing was changed: there is no terminal to ask at. Run it again with --yes to update without a question."
         )
     return typer.confirm("Update?")
 
@@ -193,7 +193,7 @@ def _half_way(root: Path) -> Generator[None]:
     try:
         yield
     except BaseException:
-        typer.echo(f"The update did not come to its end. Take it back, in {root}: {' && '.join(BACK)}", err=True)
+        typer.echo(f"The update did not finish. Undo it, in {root}: {' && '.join(BACK)}", err=True)
         raise
 
 
@@ -203,14 +203,14 @@ def _say_what_is_next(root: Path, origin: Origin, step: _Step, notes: Iterator[s
     if conflicts := marked_files(root):
         typer.echo("Settle the conflicts between <<<<<<< and >>>>>>> first, in " + ", ".join(conflicts))
     for note in notes:
-        typer.echo(f"By hand, says the template:\n{note}")
+        typer.echo(f"To do by hand:\n{note}")
     typer.echo(
         "Next:\n"
         "  git status                     look at what came and went\n"
         "  git diff HEAD                  look at what changed\n"
         "  uv sync                        install what it needs\n"
         f"  {command + ' db upgrade':<31}bring the database up to date\n"
-        "  uv run pytest                  see that all is well\n"
+        "  uv run pytest                  run the tests\n"
         f"  git add . && git commit -m '{step.title}'"
     )
 
@@ -218,7 +218,7 @@ def _say_what_is_next(root: Path, origin: Origin, step: _Step, notes: Iterator[s
 def _say_what_is_left(root: Path, followed: Followed) -> None:
     if followed.members:
         typer.echo(
-            "Methods and attributes that have another name cannot be followed; `uv run pyright` names where you use "
+            "Uses of renamed methods and attributes are left as they are; `uv run pyright` names where you use "
             f"{', '.join(followed.members)}."
         )
     left = [*followed.notes, *unresolved(root, followed.own, ("app", "tests"))]
@@ -227,7 +227,7 @@ def _say_what_is_left(root: Path, followed: Followed) -> None:
 
 
 def by_hand(changelog: str, old: str, new: str) -> Iterator[str]:
-    """What the releases after the old version, up to the new, say that nobody does for you."""
+    """Yields what users have to do by hand, by the changelog of the releases after the old version up to the new."""
     for entry in reversed(list(_NOTES.finditer(changelog))):
         if numbers(old) < numbers(entry[1]) <= numbers(new):
             for found in _BY_HAND.finditer(entry[0]):

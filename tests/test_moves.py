@@ -136,7 +136,7 @@ def test_doing_it_again_changes_nothing(project: Moving) -> None:
     project.update()
     done = project.files()
     for message in ("", "updated"):
-        assert "All is as it should be" in project.parley("finish").stdout
+        assert "All files are up to date" in project.parley("finish").stdout
         assert project.files() == done
         if message:
             commit(project.folder, message)

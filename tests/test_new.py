@@ -18,23 +18,23 @@ def asked(name: str, *fields: str, several: str = "") -> Slice:
 @pytest.mark.parametrize(
     ("name", "several", "sentence"),
     [
-        ("class", "", "'class' is a word of Python: choose another name."),
-        ("a", "", "'as' is a word of Python: choose another name. It is the plural, which --plural changes."),
+        ("class", "", "'class' is a Python keyword: choose another name."),
+        ("a", "", "'as' is a Python keyword: choose another name. It is the plural, which --plural changes."),
         (
             "tickets",
             "",
-            "'tickets' looks like several of them: name one, or say with --plural what several are called.",
+            "'tickets' looks like a plural: give the singular, or the plural of this name with --plural.",
         ),
-        ("none", "", "There is something called None already: choose another name."),
-        ("page", "", "There is something called Page already"),
-        ("cursor", "", "There is something called Cursor already"),
-        ("database", "", "There is something called Database already"),
-        ("current_user", "", "There is something called CurrentUser already"),
-        ("probe", "limit", "There is something called Limit already"),
+        ("none", "", "The name None is taken already: choose another name."),
+        ("page", "", "The name Page is taken already"),
+        ("cursor", "", "The name Cursor is taken already"),
+        ("database", "", "The name Database is taken already"),
+        ("current_user", "", "The name CurrentUser is taken already"),
+        ("probe", "limit", "The name Limit is taken already"),
         ("Note", "", "'Note' cannot be a name here"),
         ("../note", "", "'../note' cannot be a name here"),
         ("n" * 31, "", f"'{'n' * 31}' is too long: a name has at most 30 characters."),
-        ("probe", "probe", "One and several need different names: choose another --plural."),
+        ("probe", "probe", "The singular and the plural must differ: choose another --plural."),
         ("lecture", "read", "read is a scope of API keys already: choose another --plural."),
         ("user", "", "app/models/user.py is there already"),
         ("refresh_token", "", "There is a table refresh_tokens already: choose another name, or another --plural."),
@@ -50,25 +50,25 @@ def test_a_name_that_is_refused(name: str, several: str, sentence: str, default_
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        (["class:str"], "'class' is a word of Python"),
+        (["class:str"], "'class' is a Python keyword"),
         (["Title:str"], "'Title' cannot be a name here"),
         (
             ["title:string"],
-            "'string' is no kind of field: there is str, text, int, float, bool, date, datetime, uuid, and two",
+            "'string' is not a kind of field: use one of str, text, int, float, bool, date, datetime, uuid, or",
         ),
-        (["due:date:str"], "'date:str' is no kind of field"),
+        (["due:date:str"], "'date:str' is not a kind of field"),
         (["date:date"], "A field cannot be called date, which means something else already"),
         (["id:uuid"], "A field cannot be called id,"),
         (["metadata:text"], "A field cannot be called metadata,"),
         (["json:str"], "A field cannot be called json,"),
-        (["title:str", "title:text"], "There are two fields title: leave one out."),
+        (["title:str", "title:text"], "The field title is given twice: leave one out."),
         (["status:open|Closed"], "'Closed' cannot be a name here"),
         (["status:open|"], "'status:open|' has an empty choice."),
-        (["title:"], "'title:' does not say of which kind it is: write title, or one of str, text, int, float, bool,"),
-        ([":str"], "':str' has no name."),
+        (["title:"], "The field 'title:' has no kind: write title alone, or one of str, text, int, float, bool,"),
+        ([":str"], "The field ':str' has no name: write NAME:KIND."),
         (
             ["status:open"],
-            "'open' is no kind of field: there is str, text, int, float, bool, date, datetime, uuid, and two",
+            "'open' is not a kind of field: use one of str, text, int, float, bool, date, datetime, uuid, or",
         ),
         (["status:open|title"], "'title' cannot be a choice of status"),
         (["status:open|open"], "Two choices of status are the same: leave one out."),
@@ -120,7 +120,7 @@ def test_a_project_whose_modules_are_elsewhere_gets_nothing(render: Render) -> N
 
 def test_elsewhere_there_is_no_project(tmp_path: Path) -> None:
     assert Made(tmp_path).fail("new", "slice", "ticket") == (
-        f"{tmp_path} is no project of the template: run this in the project's own folder."
+        f"{tmp_path} is not a project of this template: run this in the project's own folder."
     )
 
 

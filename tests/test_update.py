@@ -69,7 +69,7 @@ def test_what_both_wrote_is_there_afterwards(made: Made) -> None:
         "New settings, explained in .env.example:\n  NEW_SETTING\n",
         "Settings that are gone:\n  OLD_SETTING\n",
         "or that this version completes:\n  speed = 3\n",
-        "By hand, says the template:\n- Oil the wheel.\n",
+        "To do by hand:\n- Oil the wheel.\n",
         "uv sync",
         "uv run my-bot db upgrade",
         "What is new: CHANGELOG.md in ",
@@ -166,7 +166,7 @@ def test_without_git_there_is_no_way_back(made: Made, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message=begun")
     (tmp_path / ".gitignore").write_text("*\n")
-    assert made.fail("update").startswith(f"Git keeps no file of {made.folder}, perhaps because it is ignored")
+    assert made.fail("update").startswith(f"Git tracks no file of {made.folder}, perhaps because it is ignored")
     shutil.move(tmp_path / "moved", made.folder / ".git")
     assert state(made) == before
     (tmp_path / "empty").mkdir()
@@ -214,9 +214,9 @@ def test_no_record_of_the_answers(made: Made) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--to", "9.9.9"], "There is no release 9.9.9 of {template}; there is v0.3.0, v0.2.0, v0.1.0."),
-        (["--to", "--yes"], "There is no release --yes of {template}; there is v0.3.0, v0.2.0, v0.1.0."),
-        (["--with", "horn"], "There is no feature horn; there is bell, wheel."),
+        (["--to", "9.9.9"], "There is no release 9.9.9 of {template}; available: v0.3.0, v0.2.0, v0.1.0."),
+        (["--to", "--yes"], "There is no release --yes of {template}; available: v0.3.0, v0.2.0, v0.1.0."),
+        (["--with", "horn"], "There is no feature horn; available: bell, wheel."),
         (["--with", "bell"], "bell is on already."),
         (["--without", "wheel"], "wheel is off already."),
         (["--with", "wheel", "--without", "wheel"], "wheel cannot be switched both on and off."),
@@ -260,7 +260,7 @@ def test_a_template_without_tags_is_called_by_its_numbers_and_commits(
     assert said.startswith(
         f"{bare} has no tags, and so no releases: this goes to its newest commit.\nFrom {old} to {new} "
     )
-    assert f"\nThe project is at {new}.\nBy hand, says the template:\n- Oil the wheel.\n" in said
+    assert f"\nThe project is at {new}.\nTo do by hand:\n- Oil the wheel.\n" in said
     assert f"git commit -m 'Update the template to {new}'\n" in said
     assert guide(made) == [*NEWEST]
     commit(made.folder)
@@ -328,9 +328,7 @@ def test_killed_half_way_it_is_taken_back(made: Made, tmp_path: Path, word: str)
 def test_interrupted_half_way_it_says_so(made: Made, tmp_path: Path) -> None:
     done = made.apart("update", "--yes", PATH=deadly(tmp_path / "deadly", "apply", signal.SIGINT))
     assert done.returncode == 130
-    assert done.stdout.endswith(
-        f"The update did not come to its end. Take it back, in {made.folder}: {' && '.join(BACK)}\n"
-    )
+    assert done.stdout.endswith(f"The update did not finish. Undo it, in {made.folder}: {' && '.join(BACK)}\n")
 
 
 def within_a_larger_repository(made: Made) -> None:

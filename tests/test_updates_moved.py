@@ -146,7 +146,7 @@ def test_what_was_written_follows(version: str, lived: str, begin: Begin, proofs
     expect_moved(life)
     life.check_files()
     life.check_databases()
-    assert "All is as it should be" in parley("finish", cwd=life.folder).stdout
+    assert "All files are up to date" in parley("finish", cwd=life.folder).stdout
     kind = hashlib.sha256(b"moved").hexdigest()[:8]
     proofs.of(f"{kind}-{life.code()}", f"{lived} of {version}", lambda: life.check_tests(*AFFECTED, OWN_TEST))
 
