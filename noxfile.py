@@ -1,4 +1,4 @@
-"""What developers run: `uvx nox --list` names the sessions. Only Python and uv are needed."""
+"""Defines what developers run: `uvx nox --list` lists the sessions. Only Python and uv are needed."""
 
 import argparse
 import os
@@ -18,12 +18,12 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "typecheck", "tests"]
 APART = ("deep", "docs", "environments", "faults", "fresh", "load", "updates", "variants")
-"""Tests that the session `tests` leaves to others."""
+"""Lists the marks of tests that the session `tests` leaves to other sessions."""
 IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 IN_ORDER = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=load", "--maxschedchunk=1")
-"""One more than there are processors, since a project's suite waits now and then for processes and for other proofs."""
+"""Starts one process more than there are processors, since suites wait now and then for processes and each other."""
 OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
-"""What tells uv to work in a session's environment. Tests run `demo` inside another session."""
+"""Lists variables that make uv use a session's environment. Tests run `demo` inside another session."""
 COMMAND = ("uv", "run", "python", "-m", "app.cli")
 FUZZER, FUZZER_PASSWORD = "fuzzer@example.com", "a long enough phrase"
 FUZZ_CHECKS = (
@@ -45,7 +45,7 @@ FUZZ_SETTINGS = {
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Render a project, prepare it and serve it until Ctrl-C. Takes `-- --port N`."""
+    """Renders a project, prepares it and serves it until Ctrl-C. Takes `-- --port N`."""
     port = _free_port(session)
     session.install("copier")
     with _rendered(session) as project, session.chdir(project):
@@ -57,9 +57,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the template's quick tests, then a fresh default project as its README says, with its own tests.
+    """Runs the template's quick tests, then a fresh default project as its README says, with its own tests.
 
-    Takes pytest's arguments, which leave the fresh project out; `-- -m fresh` is that alone.
+    Takes pytest's arguments; with any, the fresh project is left out, and `-- -m fresh` runs it alone.
     """
     parser = argparse.ArgumentParser(prog="uvx nox -s tests --", add_help=False)
     parser.add_argument("-m", dest="marked", help="of the quick tests, those with these marks; or `fresh`")
@@ -75,14 +75,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """Plant defects, which the checks of projects must find, and run the other slow tests. Takes pytest's arguments."""
+    """Plants defects that the checks of projects must find, and runs the other slow tests. Takes pytest's arguments."""
     with _installed(session):
         session.run("pytest", "-m", "deep and not (faults or load or updates)", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
 def variants(session: nox.Session) -> None:
-    """Render variants and run each one's own checks and tests: `-- [NAME …]`, `-- --random N`, `-- --list [--json]`."""
+    """Renders variants and runs the checks and tests of each: `-- [NAME …]`, `-- --random N`, `-- --list [--json]`."""
     asked = _asked_variants(session)
     if asked.list:
         session.install("--group", "dev", silent=True)
@@ -99,9 +99,9 @@ def variants(session: nox.Session) -> None:
 
 @nox.session
 def load(session: nox.Session) -> None:
-    """Serve the largest variant and hold many chats with it at once.
+    """Serves the largest variant and holds many chats with it at once.
 
-    Takes `-- --quick`, which does the least of it, `-- --full`, which does the most, and pytest's arguments.
+    Takes `-- --quick` for the least load, `-- --full` for the most, and pytest's arguments.
     """
     with _installed(session):
         session.run("pytest", *_marked(session, "load"))
@@ -109,7 +109,7 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, stop and pause servers of the largest variant in the middle of many replies.
+    """Kills servers of the largest variant in the middle of many replies; also stops and pauses them.
 
     Takes `-- --quick`, which kills only, and pytest's arguments.
     """
@@ -120,7 +120,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def updates(session: nox.Session) -> None:
-    """Take lived-in projects from every release to the template as it stands, and further.
+    """Updates projects with edits and data from every release to the template as it is, and further.
 
     Takes `-- --quick`, which updates the default project from the newest release, and pytest's arguments.
     """
@@ -131,28 +131,28 @@ def updates(session: nox.Session) -> None:
 
 @nox.session
 def environments(session: nox.Session) -> None:
-    """Run a default project's tests with each extra alone and with the lowest versions, and it without its tools."""
+    """Runs a default project's tests with each extra alone and with the lowest versions, and it without dev tools."""
     with _installed(session):
         session.run("pytest", "-v", "-m", "environments", "--durations=0", "--durations-min=1", *session.posargs)
 
 
 @nox.session
 def deep(session: nox.Session) -> None:
-    """Prove all of the template, but for the parts that this tree has passed: `-- [PART …]`, `-- --list [--json]`."""
+    """Runs all checks, but for the parts that this tree has passed: `-- [PART …]`, `-- --list [--json]`."""
     session.install("nox", "uv", silent=True)
     session.run("python", "scripts/deep.py", *session.posargs)
 
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """Check what a release needs, then make its commit and its tag: `-- 1.2.0`."""
+    """Checks what a release needs, then makes its commit and its tag: `-- 1.2.0`."""
     session.install("pyyaml")
     session.run("python", "scripts/release.py", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, layers and dependencies, here and in a default project, with the tests that are laid over it."""
+    """Checks style, layers and dependencies, here and in a default project with the tests of tests/laid_over."""
     with _installed(session) as project:
         session.run("ruff", "check")
         session.run("ruff", "format", "--check")
@@ -167,7 +167,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check types, here and in a default project, with the tests that are laid over it."""
+    """Checks types, here and in a default project with the tests of tests/laid_over."""
     with _installed(session) as project:
         session.run("pyright")
         session.run("python", "tests/overlay.py", str(project))
@@ -177,7 +177,7 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Type what the manual and the guide for agents say, and build the manual into site/. `-- --serve` serves it."""
+    """Runs what the manual and the agents' guide say, and builds the manual into site/. `-- --serve` serves it."""
     parser = argparse.ArgumentParser(prog="uvx nox -s docs --")
     parser.add_argument("--serve", action="store_true")
     if parser.parse_args(session.posargs).serve:
@@ -187,12 +187,12 @@ def docs(session: nox.Session) -> None:
         session.run("pytest", "-m", "docs", *IN_PARALLEL)
     session.run("uvx", "zensical", "build", "--strict", "--clean", external=True)
     if raw := [page.name for page in Path("site").rglob("*.html") if "```" in page.read_text(encoding="utf-8")]:
-        session.error(f"A fence is shown as it is written: {', '.join(raw)}")
+        session.error(f"A code fence is not rendered in {', '.join(raw)}")
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Try what schemathesis makes up on a served project. Takes `-- --seconds N`; 600 unless told."""
+    """Sends requests that schemathesis generates to a served project. Takes `-- --seconds N`; the default is 600."""
     seconds = _seconds(session)
     session.install("--group", "dev", "schemathesis")
     tests = str(Path("tests").resolve())
@@ -207,7 +207,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure a default project on PostgreSQL beside the least that can do the same; writes docs/benchmarks.json."""
+    """Measures a default project on PostgreSQL beside a minimal application; writes docs/benchmarks.json."""
     with _installed(session):
         session.install("matplotlib")
         session.run("python", "tests/bench.py")
@@ -215,7 +215,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look a default project's dependencies up among known vulnerabilities. Needs the internet."""
+    """Checks a default project's dependencies for known vulnerabilities. Needs the internet."""
     session.install("copier", "pip-audit")
     with _rendered(session) as project, session.chdir(project):
         _in_project(session, "uv", "export", "--quiet", "--no-hashes", "--no-emit-project", "--output-file=pins.txt")
@@ -231,9 +231,9 @@ def audit(session: nox.Session) -> None:
 
 @contextmanager
 def _installed(session: nox.Session) -> Iterator[Path]:
-    """Install what the template's tests and every variant need, without a lock that would name an index.
+    """Installs what the template's tests and every variant need, without a lock, which would name a package index.
 
-    Gives a default project.
+    Yields a default project.
     """
     session.install("--group", "dev")
     with _rendered(session, "largest") as largest:
@@ -245,7 +245,7 @@ def _installed(session: nox.Session) -> Iterator[Path]:
 
 @contextmanager
 def _rendered(session: nox.Session, variant: str = "") -> Iterator[Path]:
-    """A project in a scratch folder; not below this one, whose .gitignore would hide it from the linters."""
+    """Renders a project to a scratch folder; not below this one, whose .gitignore would hide it from linters."""
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         settings, answers = Path(scratch, "settings.yml"), Path(scratch, "answers.yml")
         project = Path(scratch, "my-bot").resolve()
@@ -258,22 +258,22 @@ def _rendered(session: nox.Session, variant: str = "") -> Iterator[Path]:
 
 
 def _marked(session: nox.Session, marker: str) -> tuple[str, ...]:
-    """The tests of a session, or with `--quick` those that every change is put to; and pytest's arguments."""
+    """Returns pytest's arguments for a session's tests, or with `--quick` for those that every change must pass."""
     rest = [argument for argument in session.posargs if argument != "--quick"]
     return ("-m", marker if rest == session.posargs else f"{marker} and not deep", *rest)
 
 
 def _in_project(session: nox.Session, *command: str) -> None:
-    """Run in the project's own environment rather than the session's."""
+    """Runs a command in the project's own environment instead of the session's."""
     session.run(*command, external=True, env=dict.fromkeys(OF_A_SESSION))
 
 
 def _asked_variants(session: nox.Session) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="uvx nox -s variants --")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a variant; without any, all of them")
-    parser.add_argument("--random", type=int, metavar="N", help="so many that chance chose, without their suites")
-    parser.add_argument("--seed", type=int, default=0, help="of that chance")
-    parser.add_argument("--list", action="store_true", help="only say which there are")
+    parser.add_argument("--random", type=int, metavar="N", help="this many with random answers, without their suites")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of these answers")
+    parser.add_argument("--list", action="store_true", help="only list the variants")
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args(session.posargs)
 
@@ -319,7 +319,7 @@ def _wait_until_up(session: nox.Session, server: subprocess.Popen[bytes], port: 
 
 
 def _what_to_try(project: Path, port: int) -> str:
-    """The README's own lines, for the port that is served."""
+    """Returns the commands of the README, with the port that is served."""
     readme = (project / "README.md").read_text(encoding="utf-8")
     [lines] = re.findall(r"## Chat with it\n.*?```sh\n(.*?)```", readme, re.DOTALL)[:1]
     lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
@@ -335,7 +335,7 @@ def _seconds(session: nox.Session) -> int:
 
 @contextmanager
 def _served(session: nox.Session, project: Path) -> Iterator[str]:
-    """The address of a project with one superuser, no limits and cheap hashes. It must end in good order."""
+    """Serves a project with a superuser, no limits and cheap hashes; yields its address. It must exit with status 0."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

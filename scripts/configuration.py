@@ -1,4 +1,4 @@
-"""Write the manual's page about settings from a rendered project: `python scripts/configuration.py PROJECT`.
+"""Writes the manual's page about settings from a rendered project: `python scripts/configuration.py PROJECT`.
 
 The project needs every feature and provider, and its packages must be installed. The page goes to standard output.
 """
@@ -24,14 +24,14 @@ Where an answer decides a default (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`
 """
 TABLE = "| setting | value | default | meaning |\n|---|---|---|---|"
 SECRET = re.compile(r"_(API_KEY|ACCESS_KEY|TOKEN|TOKEN_BEDROCK|PASSWORD)\Z")
-"""How the names of secrets end that only a provider's own client, or Compose, reads."""
+"""Matches how the names of secrets end that have no field, since only a provider's client or Compose reads them."""
 WORDS = {"bool": "true or false", "SecretStr": "secret text", "URL": "address", "str": "text"}
 NUMBERS = {"int": "whole number", "float": "number", "Decimal": "number"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A setting of `.env.example`, with the comment that is its own."""
+    """Holds a setting of `.env.example`, with the comment right above it."""
 
     name: str
     default: str
@@ -39,7 +39,7 @@ class Line:
 
 
 def sections(example: str) -> Iterator[tuple[str, list[Line]]]:
-    """Give the titles, each with its settings. A comment holds for the setting right below it, and no other."""
+    """Yields the titles, each with its settings. A comment belongs to the setting right below it, and no other."""
     title, lines, comment = "Secrets", list[Line](), list[str]()
     for text in example.splitlines()[2:]:
         if found := re.match(r"# --- (.*)", text):
@@ -50,11 +50,11 @@ def sections(example: str) -> Iterator[tuple[str, list[Line]]]:
             comment = []
         else:
             comment = [*comment, text[2:]] if text.startswith("# ") else []
-    # The last one is for the settings that users write themselves.
+    # The last section is left out: it is for the settings that users add themselves.
 
 
 def fields(project: Path) -> dict[str, Any]:
-    """Of the settings of the base and of every feature, by the name of the variable."""
+    """Returns the fields of the settings of the base and of every feature, by the name of the variable."""
     sys.path.insert(0, str(project))
     for module in walk_packages(import_module("app").__path__, "app."):
         if module.name not in {"app.asgi", "app.cli.__main__"}:
@@ -65,7 +65,7 @@ def fields(project: Path) -> dict[str, Any]:
 
 
 def value(field: Any) -> str:
-    """What may be written, in words."""
+    """Describes in words what values a setting may have."""
     kind, told = _plain(field.annotation, list(field.metadata))
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
@@ -77,7 +77,7 @@ def value(field: Any) -> str:
 
 
 def _plain(kind: Any, told: list[Any]) -> tuple[Any, list[Any]]:
-    """Without what may be left out, and with all that is said of it."""
+    """Returns a type without `None` and `Annotated`, and all of its metadata."""
     if get_origin(kind) in {Union, UnionType}:
         [kind] = [part for part in get_args(kind) if part is not type(None)]
     if get_origin(kind) is Annotated:
@@ -103,7 +103,7 @@ def page(project: Path) -> str:
 
 
 def row(line: Line, field: Any) -> str:
-    """Write a setting's row. Raises ValueError where no comment says what the setting is."""
+    """Returns a setting's row of the table. Raises ValueError where no comment explains the setting."""
     if not line.meaning:
         raise ValueError(f"{line.name} has no comment of its own in .env.example.")
     shown = line.default if field is None or not field.is_required() else ""

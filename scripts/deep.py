@@ -1,7 +1,7 @@
-"""Prove all of the template, part by part: `uvx nox -s deep [-- PART …]`, `-- --list`, `-- --list --json`.
+"""Runs all checks of the template, part by part: `uvx nox -s deep [-- PART …]`, `-- --list`, `-- --list --json`.
 
-Each part that passes leaves a record (see records.py), and is left out from then on while the tree stays as it is,
-unless it is named. So the parts may be proven on different days, and one that was stopped is begun again.
+Each part that passes leaves a record (see records.py), and is skipped from then on while the tree stays as it is,
+unless it is named. So the parts may be run on different days, and one that was interrupted is run again.
 """
 
 import json
@@ -42,7 +42,7 @@ def parts(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def missing(root: Path) -> list[str]:
-    """Names the parts of which this tree has no record."""
+    """Names the parts that this tree has no record of."""
     return [part for part in parts(root) if not records.place(root, part).is_file()]
 
 
@@ -65,14 +65,14 @@ def prove(root: Path, part: str) -> bool:
 
 
 def forget_failures(proofs: Path) -> None:
-    """Takes away what failed before, so that it is tried again; what passed holds for the same code."""
+    """Deletes the results of tests that failed before, so that they run again; what passed holds for the same code."""
     for path in proofs.glob("*"):
         if path.suffix != ".lock" and json.loads(path.read_text(encoding="utf-8"))["failure"]:
             path.unlink()
 
 
 def table(root: Path) -> str:
-    """Says of each part whether this tree has passed it, and when."""
+    """Describes for each part whether this tree has passed it, and when."""
     width = max(map(len, parts(root)))
     lines = [f"The tree {records.fingerprint(root)}:"]
     for part in parts(root):
@@ -87,14 +87,14 @@ def table(root: Path) -> str:
 
 
 def said(root: Path, part: str) -> str:
-    """Says what a part runs."""
+    """Returns the command of a part, in short."""
     return shlex.join(parts(root)[part]).replace(shlex.join(NOX), "nox -s")
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog="uvx nox -s deep --", description="Prove all of the template, part by part.")
+    parser = ArgumentParser(prog="uvx nox -s deep --", description="Run all checks of the template, part by part.")
     parser.add_argument("parts", nargs="*", metavar="PART", help="a part; without any, those that are not passed yet")
-    parser.add_argument("--list", action="store_true", help="only say which there are, and which have passed")
+    parser.add_argument("--list", action="store_true", help="only list the parts, and which have passed")
     parser.add_argument("--json", action="store_true", help="for programs: their names alone")
     asked = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The releases of the template, as its history tells them."""
+"""Finds the releases of the template in its git history."""
 
 import re
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 VERSION = re.compile(r'(?m)^version = "([^"]+)"$')
 FINAL = re.compile(r"\d+\.\d+\.\d+\Z")
 ANSWERED = ("copier.yml", "extensions", "template")
-"""What a project is made from."""
+"""Lists the paths that a project is made from."""
 
 
 class ReleaseError(Exception):
-    """Why there is no release: one sentence."""
+    """Says in one sentence why there is no release."""
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -22,7 +22,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def show(root: Path, commit: str, path: str) -> str:
-    """Empty when the commit has no such file."""
+    """Returns the text of a file in a commit; "" when the commit has no such file."""
     listed = git(root, "ls-tree", "--name-only", commit, "--", path)
     return git(root, "show", f"{commit}:{path}") if listed else ""
 
@@ -32,7 +32,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def releases(root: Path) -> dict[str, str]:
-    """The commit of each release, oldest first: the first whose pyproject.toml has the version. Tags are not needed.
+    """Maps each release, oldest first, to the first commit whose pyproject.toml has its version. Needs no tags.
 
     Raises ReleaseError when the history is cut off before a release that the changelog names.
     """

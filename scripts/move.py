@@ -1,7 +1,7 @@
-"""Move files and parts of the template as moves.yml says under Unreleased: `python scripts/move.py`.
+"""Moves files and parts of the template as moves.yml says under Unreleased: `python scripts/move.py`.
 
-What imports or names them follows: in template/ all files but released migrations, outside of it copier.yml and the
-manual. Run it once, in a clean tree, look at `git diff`, and mend by hand what it names.
+It also changes what imports or names them: in template/ all files but released migrations, outside of it copier.yml
+and the manual. Run it once, in a clean tree, look at `git diff`, and mend by hand what it prints.
 """
 
 import sys
@@ -27,7 +27,7 @@ BESIDE = ("copier.yml", "docs/*.md", "docs/decisions/*.md")
 
 
 def move(root: Path, moves: Moves) -> list[str]:
-    """Returns what is left to do by hand, a sentence each."""
+    """Moves everything. Returns what is left to do by hand, a sentence each."""
     template = root / "template"
     texts = dict(_texts(template))
     names = Names(moves, texts, lambda path: _imports(texts[path]))
@@ -56,7 +56,7 @@ def _changed(text: str, done: Rewritten, tidy: Tidy) -> str:
 
 
 def _move_parts(template: Path, moves: Moves, names: Names, tidy: Tidy) -> None:
-    """Takes parts out of modules that are where they have to be, and in which all names are new."""
+    """Moves parts to other modules, after all files have been moved and all names in them are new."""
     origins = dict.fromkeys(old.rpartition(".")[0] for old in moves.names)
     for origin in filter(names.is_module, origins):
         module = names.of(origin)
@@ -77,7 +77,7 @@ def _move_parts(template: Path, moves: Moves, names: Names, tidy: Tidy) -> None:
 
 
 def _all_imports(text: str, homes: Mapping[str, str]) -> str:
-    """Returns a module that imports what another one imports and has."""
+    """Returns a module with further imports: of each of these names from its module."""
     return "\n".join([text, *(f"from {module} import {name}" for name, module in homes.items())])
 
 

@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["pexpect>=4.9", "pyte>=0.8.2", "rich>=15.0.0"]
 # ///
-"""Draw docs/images/tour.svg from a real session: `uv run scripts/picture.py`, at the top of the repository.
+"""Draws docs/images/tour.svg from a real session: `uv run scripts/picture.py`, at the top of the repository.
 
-Questions are answered in a terminal, the project that comes of it is served, and talked with in another one. Of the
-files that Copier names as it writes them, one line of dots is left.
+Copier's questions are answered in a terminal, the project is served in another one, and the first chats with it. The
+files that Copier lists as it writes them are shortened to a line of dots.
 """
 
 import os
@@ -33,13 +33,13 @@ SERVE = ["run", "my-bot", "dev", "--port=8123"]
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code, monospace", "ui-monospace, monospace"
 )
-"""Without a font that would be fetched from a server of others."""
+"""Leaves out the web font, which would be fetched from another server."""
 NAMES = {"brown": "yellow", "default": ""}
-"""What pyte calls a colour, as rich does."""
+"""Translates names of colours from pyte to rich."""
 
 
 class Terminal:
-    """A shell, and all that its screen has shown."""
+    """Runs a shell, and keeps all that its screen has shown."""
 
     def __init__(self, folder: Path) -> None:
         self._screen = pyte.Screen(COLUMNS, ROWS)
@@ -58,7 +58,7 @@ class Terminal:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """In another terminal, at the same place."""
+        """Serves the project in another terminal, in the same folder."""
         server = pexpect.spawn("uv", SERVE, cwd=f"{self._shell.cwd}/my-bot", env=self._shell.env, encoding="utf-8")
         server.expect_exact("startup complete", timeout=SECONDS)
         yield
@@ -77,7 +77,7 @@ class Terminal:
 
 
 def _uv() -> dict[str, str]:
-    """Where uv finds its packages, although the home is another."""
+    """Returns variables that let uv find its packages, although HOME is another folder."""
     cache = subprocess.run(("uv", "cache", "dir"), capture_output=True, text=True, check=True).stdout.strip()
     return {"UV_CACHE_DIR": cache, "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))}
 
@@ -103,7 +103,7 @@ def _style(character: Char) -> str:
 
 
 def shortened(lines: list[Text]) -> list[Text]:
-    """Without the files that Copier names."""
+    """Returns the lines, with those of the files that Copier lists replaced by dots."""
     found: list[Text] = []
     for line in lines:
         if not re.match(r"\s+(create|identical) ", line.plain):

@@ -1,8 +1,8 @@
-"""Keep which parts of the deep proof a tree has passed: a file for each, in the user's cache.
+"""Records which parts of the session `deep` a tree has passed: a file for each, in the user's cache.
 
-Its name has a hash of what the part reads: of the tree, without CHANGELOG.md and the version, so that the commit of a
-release has the records of what it releases, and without the tests of other parts, so that to mend one of those does
-not undo what has passed. PARLEY_RECORDS names another place than ~/.cache/parley.
+A file's name has a hash of what the part reads: of the tree, without CHANGELOG.md and the version, so that the commit
+of a release has the records of what it releases, and without the tests of other parts, so that a change of one of
+those keeps this record valid. PARLEY_RECORDS names another place than ~/.cache/parley.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 LEFT_OUT = "CHANGELOG.md"
 KEEPING = frozenset({"scripts/deep.py", "scripts/records.py", "scripts/release.py"})
-"""Which begin parts, keep records and ask for them. What passes does not hang on them; the part `tests` proves them."""
+"""Lists scripts that run parts and read records, on which no other part depends; the part `tests` tests them."""
 MARKS = {
     "environments": "environments",
     "faults": "faults",
@@ -27,14 +27,14 @@ MARKS = {
     "updates": "updates",
     "variants": "variants",
 }
-"""The mark of the tests that such a part runs, if it runs any. Any other part reads all test modules."""
+"""Maps the beginning of a part's name to the mark of the tests that it runs, if any. Other parts read all tests."""
 _VERSION = re.compile(rb'(?m)^version = ".*"$')
 _IMPORTED = re.compile(r"(?m)^(?:from|import) (test_\w+)")
 
 
 @dataclass(frozen=True)
 class Record:
-    """Says when a part passed, how long it took, and how fast the machine was (see `seconds_of_a_loop`)."""
+    """Holds when a part passed, how long it took, and how fast the machine was (see `seconds_of_a_loop`)."""
 
     part: str
     passed_at: str
@@ -43,7 +43,7 @@ class Record:
 
 
 def fingerprint(root: Path, part: str = "") -> str:
-    """Hashes the name and the content of every file that git tracks or would, as far as a part reads it."""
+    """Hashes the name and the content of every file that git tracks or would track, as far as a part reads it."""
     command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout
     names = set(os.fsdecode(listed).split("\0")[:-1]) - {LEFT_OUT}
@@ -72,7 +72,7 @@ def folder() -> Path:
 
 
 def place(root: Path, part: str) -> Path:
-    """Names the file that says that this tree has passed the part."""
+    """Names the file that records that this tree has passed the part."""
     return folder() / f"{part}-{fingerprint(root, part)}.json"
 
 
@@ -82,7 +82,7 @@ def read(path: Path) -> Record | None:
 
 
 def write(path: Path, part: str, seconds: float, loop_seconds: float) -> Record:
-    """Writes that a part passed."""
+    """Writes the record of a part that passed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = Record(part, now, round(seconds), round(loop_seconds, 2))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Make a release of the template: `uvx nox -s release -- 1.2.0`.
+"""Makes a release of the template: `uvx nox -s release -- 1.2.0`.
 
 Everything is checked before anything is written. Then the changelog and the version are changed, committed and tagged.
 """
@@ -20,7 +20,7 @@ sys.path.append(str(ROOT))  # parley is not installed here
 from parley.moves import LIST, Moves, read_moves
 
 SECTIONS = ("In a project", "Settings", "Dependencies", "By hand")
-"""What the entry of a release says to people who update; "Nothing." where there is nothing to say."""
+"""Lists the sections that a release's entry needs for people who update; an empty one says "Nothing."."""
 
 NOTHING_YET = "".join(f"### {title}\n\nNothing.\n\n" for title in SECTIONS)
 
@@ -33,7 +33,7 @@ _DEPENDENCY = re.compile(r'(?m)^    "([a-z0-9-]+)[\[>][^"]*",$')
 
 
 def problems(root: Path, version: str, unproven: Sequence[str] = ()) -> Iterator[str]:
-    """Says what stands in the way of this release, a sentence each. `unproven` names parts of the deep proof."""
+    """Yields what prevents this release, a sentence each. `unproven` names the parts that `deep` has not passed."""
     if not FINAL.match(version):
         yield f"{version!r} is not a version such as 1.2.0."
         return
@@ -46,12 +46,12 @@ def problems(root: Path, version: str, unproven: Sequence[str] = ()) -> Iterator
     if git(root, "tag", "--list", f"v{version}"):
         yield f"There is a tag v{version} already."
     if unproven:
-        yield f"This tree has not passed {', '.join(unproven)}: `uvx nox -s deep` does what is missing."
+        yield f"This tree has not passed {', '.join(unproven)}: `uvx nox -s deep` runs what is missing."
     yield from problems_of_entry(root, earlier[newest] if newest else None)
     for release, commit in earlier.items():
         yield from (f"{path} is not as it was released in {release}." for path in changed_migrations(root, commit))
         lost = (*lost_answers(root, commit), *lost_paths(root, commit))
-        yield from (f"{what}, which {release} has." for what in lost)
+        yield from (f"{what}, compared with {release}." for what in lost)
 
 
 def problems_of_entry(root: Path, newest: str | None) -> Iterator[str]:
@@ -63,7 +63,7 @@ def problems_of_entry(root: Path, newest: str | None) -> Iterator[str]:
         for title, path, name in (("Settings", SETTINGS, _SETTING), ("Dependencies", DEPENDENCIES, _DEPENDENCY)):
             moved = {*name.findall(show(root, newest, path))} ^ {*name.findall(read(root, path))}
             for unsaid in sorted(moved - set(re.findall(r"[\w-]+", entry.get(title, "")))):
-                yield f'{unsaid} came or went, and "### {title}" of CHANGELOG.md does not name it.'
+                yield f'{unsaid} was added or removed, but "### {title}" of CHANGELOG.md does not name it.'
 
 
 def unreleased(changelog: str) -> str:
@@ -77,7 +77,7 @@ def sections(entry: str) -> dict[str, str]:
 
 
 def changed_migrations(root: Path, commit: str) -> list[str]:
-    """Files that databases have run already: another text under the same name would never be run."""
+    """Lists migrations that changed since the commit: databases have run them already, and never run them again."""
     there = git(root, "ls-tree", "-r", "-z", commit, "--", MIGRATIONS).split("\0")[:-1]
     released = {path: line.split()[2] for line, _, path in (entry.partition("\t") for entry in there)}
     return sorted(path for path, blob in released.items() if blob != _blob(root, path))
@@ -88,7 +88,7 @@ def _blob(root: Path, path: str) -> str:
 
 
 def lost_answers(root: Path, commit: str) -> Iterator[str]:
-    """Questions and choices that projects have answered with, and that no longer mean the same."""
+    """Yields the questions and choices that projects may have answered with, and that changed or are gone."""
     before, now = yaml.safe_load(show(root, commit, "copier.yml")), yaml.safe_load(read(root, "copier.yml"))
     for name, question in before.items():
         if name.startswith("_"):
@@ -102,7 +102,7 @@ def lost_answers(root: Path, commit: str) -> Iterator[str]:
 
 
 def lost_paths(root: Path, commit: str) -> Iterator[str]:
-    """Files that projects have, and may have edited: an update would take them away, unless they moved or are to go."""
+    """Yields files that an update would delete in projects, where they may be edited, but for those in moves.yml."""
     before = _paths(git(root, "ls-tree", "-r", "-z", "--name-only", commit, "--", TEMPLATE))
     now = _paths(git(root, "ls-files", "-z", "--", TEMPLATE))
     moves = moved_since(root, commit)
@@ -115,7 +115,7 @@ def moved_since(root: Path, commit: str) -> Moves:
 
 
 def _paths(listed: str) -> set[str]:
-    """As a project has them."""
+    """Returns the paths as a project has them."""
     return {path.removeprefix(f"{TEMPLATE}/").removesuffix(".jinja") for path in listed.split("\0") if path}
 
 
@@ -133,7 +133,7 @@ def choices(question: dict[str, Any]) -> list[str]:
 
 
 def make(root: Path, version: str, unproven: Sequence[str] = ()) -> None:
-    """Raises ReleaseError, with every reason, before anything is written."""
+    """Makes the release's commit and tag. Raises ReleaseError, with every reason, before anything is written."""
     if found := list(problems(root, version, unproven)):
         raise ReleaseError("\n".join(found))
     today = datetime.now(UTC).date().isoformat()

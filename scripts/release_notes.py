@@ -1,4 +1,4 @@
-"""Print the changelog's entry of a tag: `python3 scripts/release_notes.py v1.2.0`. Needs nothing but Python."""
+"""Prints the changelog's entry of a tag: `python3 scripts/release_notes.py v1.2.0`. Needs nothing but Python."""
 
 import re
 import sys
@@ -9,11 +9,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class NoNotes(Exception):
-    """Why this tag is no release: one sentence."""
+    """Says in one sentence why this tag is no release."""
 
 
 def notes(root: Path, tag: str) -> str:
-    """Raises NoNotes."""
+    """Returns the changelog's entry of a tag. Raises NoNotes."""
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     if tag != f"v{version}":
         raise NoNotes(f"The tag is {tag}, but pyproject.toml has the version {version}.")

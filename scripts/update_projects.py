@@ -1,4 +1,4 @@
-"""Update many projects, and push one branch for each: `uvx --from . python scripts/update_projects.py ADDRESS…`
+"""Updates many projects, and pushes a branch for each: `uvx --from . python scripts/update_projects.py ADDRESS…`
 
 Runs where git may push, such as a CI job. A project that is up to date, or has the branch already, is left alone.
 A conflict is pushed with its markers, so that whoever looks at the branch settles it there.
@@ -13,12 +13,12 @@ import yaml
 
 
 def run(folder: Path, *command: str) -> str:
-    """What it printed. Raises CalledProcessError."""
+    """Runs a command and returns its output. Raises CalledProcessError."""
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def update(address: str, scratch: Path) -> str:
-    """What became of a project, in a few words."""
+    """Updates a project and returns the result in a few words."""
     run(scratch, "git", "clone", "--quiet", "--", address, "project")
     folder = scratch / "project"
     before = version(folder)
@@ -47,7 +47,7 @@ def push(folder: Path, branch: str, title: str, conflicts: list[str]) -> str:
 
 
 def main(addresses: list[str]) -> int:
-    """1 when a project could not be updated; the others are, whatever becomes of one."""
+    """Updates all projects, also when one fails. Returns 1 if one could not be updated."""
     failed = 0
     for address in addresses:
         with tempfile.TemporaryDirectory() as scratch:

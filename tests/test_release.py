@@ -54,13 +54,13 @@ def test_a_history_that_was_cut_off_is_a_sentence(released: Path, tmp_path_facto
     [
         (("CHANGELOG.md", "### By hand", "### By foot"), 'lacks "### By hand"'),
         (("CHANGELOG.md", "### Settings\n\nNothing.", "### Settings\n"), 'lacks "### Settings"'),
-        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'NEW came or went, and "### Settings"'),
-        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'OLD came or went, and "### Settings"'),
-        ((release.DEPENDENCIES, "fastapi>=1", "starlette>=1"), 'fastapi came or went, and "### Dependencies"'),
+        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'NEW was added or removed, but "### Settings"'),
+        ((release.SETTINGS, "#OLD=1", "#NEW=1"), 'OLD was added or removed, but "### Settings"'),
+        ((release.DEPENDENCIES, "fastapi>=1", "starlette>=1"), 'fastapi was added or removed, but "### Dependencies"'),
         ((f"{release.MIGRATIONS}/base/base_0001_start.py", "= 1", "= 2"), "is not as it was released in 0.1.0."),
-        (("copier.yml", "name:", "title:"), "The question name is gone, which 0.1.0 has."),
-        (("copier.yml", "name: {type: str}", "name: {type: int}"), "The question name is of another kind, which 0.1.0"),
-        (("copier.yml", ", Two: two", ""), "kind no longer has the choice two, which 0.1.0 has."),
+        (("copier.yml", "name:", "title:"), "The question name is gone, compared with 0.1.0."),
+        (("copier.yml", "name: {type: str}", "name: {type: int}"), "The question name is of another kind, compared"),
+        (("copier.yml", ", Two: two", ""), "kind no longer has the choice two, compared with 0.1.0."),
     ],
 )
 def test_what_breaks_projects_is_refused(released: Path, edit: tuple[str, str, str], sentence: str) -> None:
@@ -92,7 +92,7 @@ def test_a_file_that_projects_have_stays_where_it_is(released: Path) -> None:
     commit(released)
     there = release.releases(released)["0.1.0"]
     assert list(release.lost_paths(released, there)) == ["The file compose.yaml is gone"]
-    with pytest.raises(release.ReleaseError, match=r"The file compose\.yaml is gone, which 0\.1\.0 has\."):
+    with pytest.raises(release.ReleaseError, match=r"The file compose\.yaml is gone, compared with 0\.1\.0\."):
         release.make(released, "0.2.0")
 
 
