@@ -10,7 +10,7 @@ from parley.moves import Moves, module_of, parents
 class Names:
     """Translates dotted names and paths. What did not exist before the update is left as it is.
 
-    So the name of a module that became a package of that name is translated only once, however often a text is.
+    So the name of a module that became a package of that name is not translated a second time.
     """
 
     def __init__(self, moves: Moves, before: Iterable[str], imports: Callable[[str], Mapping[str, str]]) -> None:

@@ -34,7 +34,7 @@ from app.services.usage.metrics import count
 FEATURE = "chat"
 """Names the feature in usage records."""
 FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
-"""Sets the seconds between two writes of texts; the second applies if a text is lost with its process otherwise."""
+"""Sets the seconds between two writes of texts; the second value, if only this process has them until then."""
 
 T = TypeVar("T")
 PromptLoader = Callable[[], Awaitable[Prompt]]

@@ -19,7 +19,7 @@ TOLERANCE = 0.5
 """Sets how many seconds more than there are a header may promise."""
 HEAD = 16
 UNKNOWN_BYTES = 0x7FFF_0000
-"""Begins the sizes in a WAV header that only mean an unknown size."""
+"""Marks from where on a size in a WAV header only means that the size was unknown."""
 
 _BEGINNINGS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
     "wav": ("wav", lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE"),

@@ -24,7 +24,7 @@ class NoSuchVoice(Invalid):
     code = "no_such_voice"
 
     def __init__(self, voice: str) -> None:
-        super().__init__(f"There is no voice {voice}; GET /speech/voices lists all voices.")
+        super().__init__(f"There is no voice {voice}; GET /speech/voices lists the voices.")
 
 
 class TTS(Protocol):
