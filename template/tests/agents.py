@@ -1,4 +1,4 @@
-"""What tests of agents share: paths, requests, and models that do what a test wants."""
+"""Provides what tests of agents share: paths, requests, and scripted models."""
 
 import asyncio
 import json
@@ -20,13 +20,13 @@ Play = Callable[[Prompt], Reply | Awaitable[Reply]]
 
 
 async def tool_ids(client: httpx2.AsyncClient, *names: str) -> list[str]:
-    """Of these tools, in this order."""
+    """Returns the ids of these tools, in this order."""
     found = {tool["name"]: tool["id"] for tool in (await client.get(TOOLS, params={"limit": 100})).json()["items"]}
     return [found[name] for name in names]
 
 
 async def agent(client: httpx2.AsyncClient, *tools: str, **more: Any) -> dict[str, Any]:
-    """A new one that may use these tools."""
+    """Creates an agent that may use these tools."""
     body = {"name": "Helper", "model_name": "demo", "tool_ids": await tool_ids(client, *tools), **more}
     answer = await client.post(AGENTS, json=body)
     assert answer.status_code == 201, answer.text
@@ -34,7 +34,7 @@ async def agent(client: httpx2.AsyncClient, *tools: str, **more: Any) -> dict[st
 
 
 async def asking(client: httpx2.AsyncClient, tool: str, **more: Any) -> dict[str, Any]:
-    """An agent that must ask before it uses this tool."""
+    """Creates an agent that must ask for approval before it uses this tool."""
     [id] = await tool_ids(client, tool)
     return await agent(client, tool, tool_policies={id: "ask"}, **more)
 
@@ -47,7 +47,7 @@ async def execute(client: httpx2.AsyncClient, agent_id: str, input: str = "go", 
 
 
 async def events(client: httpx2.AsyncClient, execution_id: str, after: int | None = None) -> list[Event]:
-    """All of them, to the end."""
+    """Returns all events of an execution after the one with the sequence `after`, up to its last one."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     answer = await client.get(f"{EXECUTIONS}/{execution_id}/events", headers=headers)
     assert answer.status_code == 200, answer.text
@@ -55,7 +55,7 @@ async def events(client: httpx2.AsyncClient, execution_id: str, after: int | Non
 
 
 def stored(told: Sequence[Event]) -> list[Event]:
-    """Without what is only said live."""
+    """Leaves out the events that are only streamed and never stored."""
     return [event for event in told if event.type != "model.delta"]
 
 
@@ -70,7 +70,7 @@ async def read(client: httpx2.AsyncClient, execution_id: str) -> dict[str, Any]:
 
 
 async def reached(client: httpx2.AsyncClient, execution_id: str, *statuses: str) -> dict[str, Any]:
-    """The execution, once it has one of these."""
+    """Waits until the execution has one of these statuses, and returns it."""
     async with asyncio.timeout(20):
         while (execution := await read(client, execution_id))["status"] not in statuses:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -78,7 +78,7 @@ async def reached(client: httpx2.AsyncClient, execution_id: str, *statuses: str)
 
 
 async def ended(client: httpx2.AsyncClient, execution_id: str) -> dict[str, Any]:
-    """The execution, after its last event: to follow it costs less than to ask again and again."""
+    """Waits for an execution's last event, which costs less than polling, and returns the execution."""
     async with asyncio.timeout(20):
         await events(client, execution_id)
     execution = await read(client, execution_id)
@@ -92,23 +92,23 @@ async def answer(client: httpx2.AsyncClient, execution_id: str, approved: bool, 
 
 
 def calls(*made: tuple[str, Mapping[str, Any]], text: str = "") -> AssistantMessage:
-    """What a model says that calls tools."""
+    """Makes an assistant message that calls tools, each given as its name and its arguments."""
     named = [ToolCall(f"id-{number}", name, json.dumps(told)) for number, (name, told) in enumerate(made)]
     return AssistantMessage(text, named)
 
 
 def returned(prompt: Prompt) -> list[str]:
-    """What the model was told by tools so far."""
+    """Lists the tool results that the prompt holds so far."""
     return [entry.content for entry in prompt.messages if isinstance(entry, ToolResult)]
 
 
 class Played:
-    """A model that answers as the test plays it. Each answer costs 10 tokens in and 5 out."""
+    """Replaces the model gateway with answers that the test scripts; each answer uses 10 input and 5 output tokens."""
 
     models: Sequence[str] = ("demo",)
 
     def __init__(self, *plays: Play | Reply) -> None:
-        """One for each request, the last one for all that follow."""
+        """Takes one answer for each request; the last one answers all requests that follow."""
         self.plays = list(plays)
         self.prompts: list[Prompt] = []
 
@@ -140,7 +140,7 @@ class PlayedStream:
 
 
 class Thinking:
-    """A play that thinks until it may go on."""
+    """Answers a model request only once the test sets `go_on`; sets `begun` when it is asked."""
 
     def __init__(self, then: Reply = "done") -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
@@ -153,20 +153,20 @@ class Thinking:
 
 
 def play(app: FastAPI, *plays: Play | Reply) -> Played:
-    """From now on this is the model of the application."""
+    """Replaces the model of the application with these scripted answers from now on."""
     model = Played(*plays)
     app.state.worker.dependencies.ai = model
     return model
 
 
 async def team(client: httpx2.AsyncClient, *tools: str) -> dict[str, Any]:
-    """An agent that delegates to another with these tools."""
+    """Creates an agent that delegates to another, which may use these tools."""
     helper = await agent(client, *tools, name="The Helper!")
     return await agent(client, name="Chief", subagent_ids=[helper["id"]])
 
 
 def by_role(chief: Any, helper: Any) -> Any:
-    """A model that answers one way for the agent that delegates, and another way for the one that it asks."""
+    """Makes a model that answers with `chief` for the agent that delegates and with `helper` for its subagent."""
 
     async def answer(prompt: Prompt) -> Any:
         play = chief if any(tool.name == "ask_the_helper" for tool in prompt.tools) else helper

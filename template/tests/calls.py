@@ -1,4 +1,4 @@
-"""How tests call tools."""
+"""Provides helpers with which tests call tools."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from app.services.processes.process_pool import Workers
 from tests.conftest import SECRET_KEY
 
 NO_DATABASE = Database(Settings(secret_key=SecretStr(SECRET_KEY)))
-"""Nothing connects to it."""
+"""Stands in for a database where a test needs none: it never connects."""
 WORKERS = Workers(2)
 
 
@@ -27,7 +27,7 @@ async def call(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -
 
 
 async def refused(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -> str:
-    """The sentence with which it is."""
+    """Calls a tool that refuses, and returns the sentence of its ToolError."""
     with pytest.raises(ToolError) as caught:
         await call(tool, to, **arguments)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""What tests of chat share: paths, requests, and models that do what a test wants."""
+"""Provides what tests of chat share: paths, requests, and scripted models."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -38,19 +38,19 @@ async def messages(client: httpx2.AsyncClient, conversation_id: str, **query: An
 
 
 async def all_messages(client: httpx2.AsyncClient) -> list[dict[str, Any]]:
-    """Of the one conversation that there is, in order."""
+    """Returns the messages of the only conversation that exists, in order."""
     [conversation] = (await client.get(CONVERSATIONS)).json()["items"]
     return (await messages(client, conversation["id"]))["items"]
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """For what another process does, of which nothing here tells."""
+    """Polls until the condition holds; for changes by another process, which sends no signal to the test."""
     while not await condition():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
 async def stored(client: httpx2.AsyncClient, count: int) -> list[dict[str, Any]]:
-    """The messages of the one conversation that there is, once there are so many."""
+    """Waits until the only conversation has at least `count` messages, and returns them."""
 
     async def enough() -> bool:
         return len(await all_messages(client)) >= count
@@ -61,7 +61,7 @@ async def stored(client: httpx2.AsyncClient, count: int) -> list[dict[str, Any]]
 
 @dataclass
 class Said:
-    """What is said in an answer that costs nothing."""
+    """Streams a scripted reply that costs nothing."""
 
     pieces: AsyncGenerator[str]
     message: AssistantMessage
@@ -72,7 +72,7 @@ class Said:
 
 
 class Scripted:
-    """A model that says what the test wants and remembers what it was told."""
+    """Replaces the model gateway: streams the given pieces, and keeps the messages of each prompt in `heard`."""
 
     models: Sequence[str] = ("demo",)
     code: str | None = None
@@ -99,7 +99,7 @@ class Scripted:
 
 
 class Endless(Scripted):
-    """Says something, then thinks until it may go on and say the rest."""
+    """Streams its first piece, then waits until the test sets `go_on`, and streams the rest."""
 
     def __init__(self, first: str = "so far", *rest: str) -> None:
         super().__init__(*rest)

@@ -1,7 +1,7 @@
-"""Each test has a migrated database of its own, on SQLite and, where a server is reachable, on PostgreSQL.
+"""Gives each test a migrated database of its own, on SQLite and, where a server is reachable, on PostgreSQL.
 
-TEST_DATABASE_URL names that server; databases are made beside the one it names and dropped afterwards.
-With REQUIRE_SERVICES=1 an unreachable server is an error.
+TEST_DATABASE_URL names that server; databases are created beside the one it names and dropped afterwards. With
+REQUIRE_SERVICES=1 an unreachable server is an error.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SERVER = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 SECRET_KEY = "only-for-tests-0123456789-abcdefgh"
 MAILBOX = TemporaryDirectory(prefix="mailbox-")
-"""Of the processes that tests start."""
+"""Holds the e-mails of the processes that tests start."""
 UNLIMITED = {
     "requests_per_minute": 0,
     "login_attempts_per_minute": 0,
@@ -48,7 +48,7 @@ UNLIMITED = {
 }
 PASSWORD = "correct horse battery staple"
 OF_LIFESPANS = ("ai_", "database_", "mailbox_", "redis_", "smtp_")
-"""How the names of settings begin that are read when an application starts, and not when it is made."""
+"""Lists prefixes of settings that are read when an application starts, and not when it is created."""
 
 
 async def _execute(statement: str) -> None:
@@ -68,7 +68,7 @@ async def _empty(url: str) -> None:
 
 
 async def end_other_connections(url: str) -> None:
-    """As an administrator or a restart of PostgreSQL does."""
+    """Ends all other connections to the database, as an administrator or a restart of PostgreSQL does."""
     connection = await asyncpg.connect(url)
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -95,7 +95,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: to look through it again and again for garbage took a third of the time."""
+    """Excludes imported modules from garbage collection: scanning them again and again took a third of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 50)  # providers are imported later, and are large
@@ -103,7 +103,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _only_the_settings_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has exported must not decide what a test sees."""
+    """Removes settings that a developer has exported, so that they do not decide what a test sees."""
     for name in os.environ:
         is_setting = name.lower() in Settings.model_fields or name.startswith(("OTEL_", "SENTRY_", "TELEMETRY_"))
         if is_setting or name.endswith(("_API_KEY", "_BASE_URL")):
@@ -116,7 +116,7 @@ def anyio_backend() -> str:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """For a process that is started by a test: nothing of the developer's own settings."""
+    """Returns environment variables for a process that a test starts, without the developer's own settings."""
     keep = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
@@ -160,10 +160,10 @@ def migrated_database(migrated_file: Path) -> Generator[str]:
 
 @pytest.fixture(params=BACKENDS)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
-    """The address of a migrated, empty database that is this test's alone.
+    """Yields the address of a migrated, empty database that only this test uses.
 
-    On PostgreSQL the next test gets it again, emptied, since to drop one takes a second: a test that changes tables and
-    not only rows uses `empty_database_url`.
+    On PostgreSQL the next test gets it again, emptied, since dropping a database takes a second: a test that changes
+    tables and not only rows uses `empty_database_url`.
     """
     if request.param == "sqlite":
         path = tmp_path / "app.db"
@@ -180,7 +180,7 @@ MakeSettings = Callable[..., Settings]
 
 @pytest.fixture
 def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
-    """Settings for this test's database and mailbox, with cheap hashes and a model that does not pause."""
+    """Makes settings for this test's database and mailbox, with cheap hashes and a demo model without delays."""
 
     def make(**values: Any) -> Settings:
         fast: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32, "demo_model_delay": 0}
@@ -208,12 +208,12 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 
 _idle: list[tuple[dict[str, Any], FastAPI]] = []
-"""Applications that no test uses, each with the settings that it was made from."""
+"""Holds applications that no test uses at the moment, each with the settings that it was created from."""
 
 
 @asynccontextmanager
 async def running(settings: Settings, *, is_server: bool = False) -> AsyncGenerator[FastAPI]:
-    """One that starts and ends, but may be made of the routes of one before it: they take longer than most tests."""
+    """Starts and stops an application; reuses an idle one of equal settings, since creating routes is slow."""
     configure_logging(settings)
     made_from = {name: value for name, value in settings if not name.startswith(OF_LIFESPANS)}
     app = _taken(made_from) or create_app(settings)
@@ -245,7 +245,7 @@ def bound(address: str = "127.0.0.1") -> socket.socket:
 
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncGenerator[str]:
-    """An application that is open already, on a port: its address."""
+    """Serves an application whose lifespan is running already on a free port, and yields its address."""
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
     with bound() as listener:
         serving = asyncio.create_task(server.serve([listener]))
@@ -259,7 +259,7 @@ def client_for(app: FastAPI, **headers: str) -> httpx2.AsyncClient:
 
 
 async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWORD) -> dict[str, Any]:
-    """Answers the tokens."""
+    """Returns the tokens."""
     answer = await client.post("/api/v1/auth/login", data={"username": email, "password": password})
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -270,14 +270,14 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def sign_in(client: httpx2.AsyncClient, email: str) -> dict[str, str]:
-    """Registers, logs in and answers the header that proves it."""
+    """Registers, logs in and returns the Authorization header."""
     await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
     return bearer((await log_in(client, email))["access_token"])
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Nobody in particular."""
+    """Yields a client that is not signed in."""
     async with client_for(app) as client:
         yield client
 
@@ -286,7 +286,7 @@ async def client(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
 async def alice(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
     async with client_for(app) as client:
         client.headers.update(await sign_in(client, "alice@example.com"))
-        await app.state.outbox.drain()  # her first letter is no part of what a test counts
+        await app.state.outbox.settle()  # the e-mail of her registration is no part of what a test counts
         yield client
 
 
@@ -299,7 +299,7 @@ async def bob(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
 
 @pytest.fixture(params=BACKENDS)
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
-    """The address of a database without tables that is this test's alone."""
+    """Yields the address of a database without tables that only this test uses."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/empty.db"
         return

@@ -1,4 +1,4 @@
-"""What requests ask the database for, and how much it reads to answer."""
+"""Counts the statements that requests send to the database, and how many rows it reads to answer them."""
 
 import asyncio
 import json
@@ -19,16 +19,16 @@ from structlog.contextvars import get_contextvars
 from app.core.database import Database
 
 FEW = 200
-"""Rows that one statement may look at."""
+"""Limits how many rows one statement may read."""
 
 OF_A_ROW = 120
-"""Instructions that SQLite needs to answer with one."""
+"""Allows this many SQLite instructions for each row that is read."""
 Executed = tuple[str, Any]
 
 
 @contextmanager
 def listening(app: FastAPI, **listeners: Callable[..., None]) -> Iterator[None]:
-    """To what happens to the engine meanwhile, by the names of SQLAlchemy's events."""
+    """Registers listeners for events of the engine meanwhile; their keywords are the names of SQLAlchemy's events."""
     engine = app.state.database.engine.sync_engine
     for name, listener in listeners.items():
         event.listen(engine, name, listener)
@@ -41,7 +41,7 @@ def listening(app: FastAPI, **listeners: Callable[..., None]) -> Iterator[None]:
 
 @contextmanager
 def statements(app: FastAPI) -> Iterator[list[str]]:
-    """Those that requests cost meanwhile, without what the process does by itself every second."""
+    """Collects the statements of requests meanwhile, without those that the process sends by itself every second."""
     found: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -54,11 +54,11 @@ def statements(app: FastAPI) -> Iterator[list[str]]:
 
 @dataclass
 class Cost:
-    """Of one request, whatever else the process does."""
+    """Counts what one request costs, whatever else the process does."""
 
     statements: list[str] = field(default_factory=list[str])
     connections: int = 0
-    """The most that it had at once."""
+    """Counts the most connections that the request held at once."""
     held: int = 0
 
 
@@ -94,7 +94,7 @@ def counting(app: FastAPI, cost: Cost, request_id: str) -> Iterator[None]:
 
 @contextmanager
 def executed(app: FastAPI, about: str) -> Iterator[list[Executed]]:
-    """The statements that have this in them, with their values; no more than one of a text."""
+    """Collects the statements that contain `about`, with their values; only the last of those with equal text."""
     found: dict[str, Any] = {}
 
     def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, many: bool) -> None:
@@ -108,14 +108,14 @@ def executed(app: FastAPI, about: str) -> Iterator[list[Executed]]:
 
 
 async def assert_little_is_read(database: Database, found: Sequence[Executed]) -> None:
-    """By the plans of these statements, on PostgreSQL those that hold for all values."""
+    """Asserts that the plans of these statements read few rows; on PostgreSQL it checks their generic plans."""
     assert found
     for statement, values in found:
         assert await explained(database, statement, values) == [], statement
 
 
 async def explained(database: Database, statement: str, values: Any) -> list[str]:
-    """What is wrong with how the database finds what it is asked for."""
+    """Lists the steps of the plan that read too many rows; on SQLite, the instructions if they are too many."""
     if database.url.get_backend_name() == "postgresql":
         return [str(step) for step in await _planned(database, statement, values) if looked_at(step) > FEW]
     instructions = await asyncio.to_thread(_run, str(database.url.database), statement, values)
@@ -123,7 +123,7 @@ async def explained(database: Database, statement: str, values: Any) -> list[str
 
 
 def _run(file: str, statement: str, values: Sequence[Any]) -> int:
-    """How many instructions SQLite needs for it. Nothing is changed."""
+    """Returns how many instructions SQLite needs for the statement, and rolls its changes back."""
     ticks = 0
 
     def tick() -> None:
@@ -152,7 +152,7 @@ async def _planned(database: Database, statement: str, values: Sequence[Any]) ->
 
 @asynccontextmanager
 async def _transaction(database: Database) -> AsyncGenerator[Any]:
-    """One that is rolled back."""
+    """Opens a transaction that is rolled back."""
     url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(url)
     transaction = connection.transaction()

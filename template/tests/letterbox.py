@@ -1,4 +1,4 @@
-"""A real SMTP server on loopback that keeps what it gets, and what a person does with a letter."""
+"""Provides a real SMTP server on loopback that keeps what it receives, and helpers that read e-mails."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ class Mailbox:
 
 @asynccontextmanager
 async def mailbox(refusals: int = 0, *, smtputf8: bool = False) -> AsyncGenerator[Mailbox]:
-    """Refuses the first few for the moment."""
+    """Runs the SMTP server; it answers the first `refusals` e-mails with a temporary error."""
     box = Mailbox(refusals)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: SMTP(box, enable_SMTPUTF8=smtputf8), "127.0.0.1", 0)
@@ -55,13 +55,13 @@ def parsed(content: bytes) -> EmailMessage:
 
 
 def addresses(content: bytes, header: str) -> list[str]:
-    """Of a header, as the standard library reads it."""
+    """Returns the addresses in a header, as the standard library parses it."""
     read = HeaderParser(policy=policy.default).parsestr(content.decode())
     return [address.addr_spec for address in read[header].addresses]
 
 
 def kept(folder: Path) -> list[EmailMessage]:
-    """What is in a folder, oldest first."""
+    """Lists the e-mails in a folder, oldest first."""
     return [parsed(path.read_bytes()) for path in sorted(folder.glob("*.eml"))]
 
 

@@ -1,4 +1,4 @@
-"""Somebody who reads aloud and listens as a test wants, and remembers what it was asked."""
+"""Provides scripted engines for speech synthesis and transcription that keep the requests they receive."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -23,7 +23,7 @@ class Reader:
 
     def __init__(self, *chunks: bytes | asyncio.Event | AppError) -> None:
         self.chunks = chunks
-        """Of each piece; an event is waited for, and an error raised."""
+        """Lists the chunks of each piece of text; an event is waited for, and an error is raised."""
         self.asked: list[tuple[str, str | None, AudioFormat, float]] = []
 
     async def voices(self) -> Sequence[Voice]:

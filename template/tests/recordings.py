@@ -1,4 +1,4 @@
-"""Audio that tests upload: a tone, in every format."""
+"""Makes the audio that tests upload: a tone, in every format."""
 
 import io
 import math
@@ -17,7 +17,7 @@ CODECS = {
     "ogg": ("ogg", "libopus", 48_000),
     "flac": ("flac", "flac", RATE),
 }
-"""Of each format, its container, its codec and the rate that it wants."""
+"""Maps each format to its container, its codec and the sample rate that the codec needs."""
 
 
 @cache
@@ -36,7 +36,7 @@ def recording(format: str, seconds: float = 2, bit_rate: int = 0) -> bytes:
 
 
 def tone(seconds: float, loudness: int = 8_000) -> bytes:
-    """Samples of one second, again and again."""
+    """Returns PCM samples, those of one second repeated."""
     second = array("h", (round(loudness * math.sin(n * 440 * math.tau / RATE)) for n in range(RATE))).tobytes()
     whole, rest = divmod(round(seconds * RATE), RATE)
     return second * whole + second[: rest * 2]

@@ -1,4 +1,4 @@
-"""A WebSocket of the application in the process of the test, and one of a served application."""
+"""Opens WebSockets of the application, in the process of the test or on a server process."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ HOSTILE = [
     '{"type":' * 10_000,
     '{"type": "echo", "times": %s}' % ("9" * 5_000),
 ]
-"""What is a frame of no socket."""
+"""Lists texts that are no valid frame of any socket."""
 WRONG: list[Any] = [
     None,
     True,
@@ -55,7 +55,7 @@ WRONG: list[Any] = [
 
 
 class Socket:
-    """What the application sends waits here until the test takes it, or does not, like a reader that is slow."""
+    """Keeps what the application sends until the test reads it, which may be late, as with a slow client."""
 
     def __init__(self, *, room: int = 0) -> None:
         self.sent: asyncio.Queue[Message] = asyncio.Queue(room)
@@ -75,7 +75,7 @@ class Socket:
         await self.inbox.put({"type": "websocket.disconnect", "code": code, "reason": ""})
 
     async def message(self) -> Message:
-        """The next thing that happens, in the words of ASGI."""
+        """Returns the next ASGI message of the application."""
         async with asyncio.timeout(SECONDS):
             return await self.sent.get()
 
@@ -85,21 +85,21 @@ class Socket:
         return json.loads(message["text"])
 
     async def until_ref(self, ref: str) -> list[dict[str, Any]]:
-        """All frames up to the one with this name."""
+        """Returns all frames up to the one with this `ref`."""
         frames = [await self.frame()]
         while frames[-1].get("ref") != ref:
             frames.append(await self.frame())
         return frames
 
     async def until(self, *types: str) -> list[dict[str, Any]]:
-        """All frames up to one of such a type."""
+        """Returns all frames up to the first of one of these types."""
         frames = [await self.frame()]
         while frames[-1]["type"] not in types:
             frames.append(await self.frame())
         return frames
 
     async def closed(self) -> tuple[int, str]:
-        """The code and the reason that it is closed with; frames before that are skipped."""
+        """Returns the close code and the reason; skips the frames before the close."""
         while (message := await self.message())["type"] != "websocket.close":
             pass
         return message.get("code", 1000), message.get("reason", "")
@@ -109,7 +109,7 @@ class Socket:
 async def opening(
     app: ASGIApp, path: str, *, subprotocols: Sequence[str] = (), query: str = "", room: int = 0, **headers: str
 ) -> AsyncGenerator[Socket]:
-    """Before it has been accepted. Afterwards the application has ended without an exception."""
+    """Yields a socket that is not accepted yet; afterwards the application must end without an exception."""
     socket = Socket(room=room)
     scope = {
         "type": "websocket",
@@ -136,14 +136,14 @@ async def opening(
 
 @asynccontextmanager
 async def connected(app: ASGIApp, path: str, client: httpx2.AsyncClient, **more: Any) -> AsyncGenerator[Socket]:
-    """Opened with the token of the client."""
+    """Opens a socket with the client's token."""
     async with opening(app, path, subprotocols=("bearer", token_of(client)), **more) as socket:
         assert await socket.message() == {"type": "websocket.accept", "subprotocol": "bearer", "headers": []}
         yield socket
 
 
 def spoiled(frames: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each without one of its fields, with a wrong value in one, and with one more."""
+    """Yields each frame without one of its fields, with a wrong value in one, and with an unknown one."""
     for frame in frames:
         for name in frame:
             yield {other: value for other, value in frame.items() if other != name}
@@ -153,7 +153,7 @@ def spoiled(frames: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def served(url: str, path: str, client: httpx2.AsyncClient, **options: Any) -> connect:
-    """On a server process."""
+    """Connects to a server process with the client's token."""
     address = url.replace("http://", "ws://") + path
     return connect(address, subprotocols=["bearer", token_of(client)], compression=None, **options)  # pyright: ignore
 
@@ -163,7 +163,7 @@ def token_of(client: httpx2.AsyncClient) -> str:
 
 
 async def close_code(connection: ClientConnection) -> int | None:
-    """That the server closes it with; what comes before is skipped."""
+    """Returns the close code of the server; skips the frames before it."""
     with suppress(ConnectionClosed):
         async with asyncio.timeout(SECONDS):
             while True:

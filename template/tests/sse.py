@@ -21,13 +21,13 @@ def parse(lines: Iterable[str]) -> Event:
 
 
 def parse_all(text: str) -> list[Event]:
-    """Comments are left out, as a client does."""
+    """Leaves comments out, as a client does."""
     blocks = [block.split("\n") for block in text.split("\n\n") if block and not block.startswith(":")]
     return [parse(block) for block in blocks]
 
 
 async def arriving(response: httpx2.Response) -> AsyncIterator[Event]:
-    """Events of a stream that is still open."""
+    """Yields the events of a stream that is still open."""
     lines: list[str] = []
     async for line in response.aiter_lines():
         if line and not line.startswith(":"):

@@ -30,7 +30,7 @@ async def cancelled(client: httpx2.AsyncClient) -> str:
 
 
 async def asked(client: httpx2.AsyncClient) -> dict[str, Any]:
-    """One that waits for an answer."""
+    """Creates an execution that waits for an approval."""
     return await reached(client, (await execute(client, (await asking(client, "calculate"))["id"]))["id"], "waiting")
 
 
@@ -60,7 +60,7 @@ APPROVED = {"tool_call_id": "call_1", "approved": True}
 WRITES = [("post", "/api/v1/agents", {"name": "Another", "model_name": "demo"})]
 OF_NOBODY = {"tools"}
 READS = {"/api/v1/agents": 3, "/api/v1/agents/{agent_id}": 3}
-"""Agents, what they may use, and to whom they delegate."""
+"""Allows one statement each for agents, the tools they may use, and the agents to which they delegate."""
 SOCKETS = {"/api/v1/agents/{agent_id}/ws": talk, "/api/v1/executions/{execution_id}/ws": follow}
 CASES = {
     "/api/v1/agents/{agent_id}": Case(own_agent, {"patch": {"name": "Mine now"}}),

@@ -27,4 +27,4 @@ WRITES = [
     ("post", "/api/v1/auth/password/change", {"current_password": PASSWORD, "new_password": "another long phrase"}),
 ]
 READS = {"/api/v1/users/me/export": 40}
-"""A statement for each table."""
+"""Allows one statement for each table."""

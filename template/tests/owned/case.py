@@ -1,13 +1,13 @@
-"""What the modules beside this one may say, each of its own feature; write yours there, and updates leave it alone.
+"""Describes the constants that each module beside this one may define; write your own module, updates leave it alone.
 
-`CASES`: of each path with an id, how somebody comes to own what it names, for else another might see it.
-`SOCKETS`: of each WebSocket, how somebody comes to its path, and to frames that name what they own.
-`SHARED`: paths whose ids belong to nobody, and which everybody who is signed in may ask for.
-`WRITES`: what somebody writes at a path without an id, as `("post", "/api/v1/…", body)`.
-`SPENDING`: paths whose GET costs something, and which an API key may not ask for with `read` alone.
-`PUBLIC`: what may be asked without a token, as `("get", "/api/v1/…")`.
-`READS`: how many statements a path may cost whoever reads it, besides the one that tells who asks; else two.
-`OF_NOBODY`: tables that hold nothing of a person, and so are in no export.
+`CASES`: for each path with an id, how a user creates what the id names; tests check that others get 404 for it.
+`SOCKETS`: for each WebSocket, a function that returns its path and frames that name what the user owns.
+`SHARED`: paths whose ids belong to no user, and which every signed-in user may request.
+`WRITES`: requests without an id in their path that write something, as `("post", "/api/v1/…", body)`.
+`SPENDING`: paths whose GET costs something, and which an API key with the scope `read` alone may not request.
+`PUBLIC`: what may be requested without a token, as `("get", "/api/v1/…")`.
+`READS`: how many statements a GET may cost for any caller, besides the one that authenticates; otherwise two.
+`OF_NOBODY`: tables that hold no personal data, and so are in no export.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -22,18 +22,18 @@ import httpx2
 
 @dataclass(frozen=True)
 class Case:
-    """How somebody comes to own what a path with an id names."""
+    """Describes how a user comes to own what a path with an id names."""
 
     make: Callable[[httpx2.AsyncClient], Awaitable[str]]
-    """The path with the id of something that was made for this."""
+    """Creates something for the user of the client, and returns the path with its id."""
     bodies: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What each method that takes a body is sent."""
+    """Maps each method that takes a body to the body that tests send."""
     may_be_missing: bool = False
-    """What does it may not be installed: then whoever owns it is told so."""
+    """Allows 503 for the owner, since the optional package that does the work may not be installed."""
 
 
 def said(name: str) -> Iterator[Any]:
-    """By every module that says something under this name."""
+    """Yields the value of this name from every module that defines it."""
     for found in iter_modules([str(Path(__file__).parent)]):
         module = import_module(f"tests.owned.{found.name}")
         if hasattr(module, name):

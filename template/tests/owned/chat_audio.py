@@ -1,4 +1,4 @@
-"""Of conversations with speech."""
+"""Describes the paths of spoken messages and replies."""
 
 import httpx2
 
