@@ -1,4 +1,4 @@
-"""One's own account. Export and deletion are tried on every table there is, also those that are added later."""
+"""Tests accounts; export and deletion are tried on every table that exists, including those that are added later."""
 
 import json
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def value(column: sa.Column[Any]) -> Any:
 
 
 async def fill(session: AsyncSession, user_id: UUID) -> dict[str, dict[str, Any]]:
-    """A row in every table that hangs on the user, and what is in it."""
+    """Inserts a row of the user into every personal table, and returns the values by table."""
     rows: dict[str, dict[str, Any]] = {"users": {"id": user_id}}
     for table in personal_tables()[1:]:
         await add(session, table, rows)
@@ -52,7 +52,7 @@ async def fill(session: AsyncSession, user_id: UUID) -> dict[str, dict[str, Any]
 
 
 async def add(session: AsyncSession, table: sa.Table, rows: dict[str, dict[str, Any]]) -> None:
-    """A row, and those of nobody that it refers to."""
+    """Inserts a row, after the rows without an owner that it refers to."""
     row = {column.name: value(column) for column in table.columns}
     for key in table.foreign_keys:
         target = key.column.table
@@ -122,7 +122,7 @@ async def test_a_long_export_is_read_in_pieces(alice: httpx2.AsyncClient, monkey
 async def test_deletion_leaves_nothing_in_any_table_and_everything_of_others(
     app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, database: Database
 ) -> None:
-    await app.state.outbox.drain()  # their letters have rows, too
+    await app.state.outbox.settle()  # the e-mails of their registrations have rows, too
     async with database.write() as session:
         await fill(session, await user_id(alice))
         await fill(session, await user_id(bob))

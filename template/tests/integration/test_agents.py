@@ -1,4 +1,4 @@
-"""Agents as people configure them."""
+"""Tests how users configure agents."""
 
 from typing import Any
 from uuid import uuid4
@@ -54,7 +54,7 @@ async def test_reading_costs_the_same_queries_however_much_there_is(
     with statements(app) as counted_more:
         answer = await alice.get(path.format(id=many["id"]))
     assert answer.status_code == 200
-    assert len(counted_more) == len(counted) == 4, counted_more  # who is calling, agents, tools, subagents
+    assert len(counted_more) == len(counted) == 4, counted_more  # authentication, agents, tools, subagents
 
 
 async def test_only_what_is_sent_changes(alice: httpx2.AsyncClient) -> None:

@@ -22,7 +22,7 @@ def database(app: FastAPI) -> Database:
 
 @pytest.fixture
 def notes(app: FastAPI) -> str:
-    """A path of the project's own, which needs the scope `notes`."""
+    """Adds a route of the project's own, which needs the scope `notes`, and returns its path."""
     app.state.scopes = {*app.state.scopes, "notes"}
     app.add_api_route("/notes", note, methods=["GET", "POST"], tags=["notes"])
     return "/notes"

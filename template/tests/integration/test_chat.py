@@ -140,7 +140,7 @@ async def test_a_message_costs_few_statements_however_long_the_conversation(
         await alice.post(SEND, json={"content": "more", "conversation_id": id})
     with statements(app) as found:
         await alice.post(SEND, json={"content": "last", "conversation_id": id})
-    # who is calling; account, lock, history, reservation, balance, two messages, conversation;
+    # authentication; account, lock, history, reservation, balance, two messages, conversation;
     # account, settle, release, usage
     assert len(found) == 12, found
 
@@ -156,7 +156,7 @@ async def test_a_model_may_be_asked_for_if_it_is_allowed(alice: httpx2.AsyncClie
     reply = (await alice.post(SEND, json={"content": "What is up?", "model": "demo"})).json()
     assert reply["usage"] == {
         "model": "demo",
-        "input_tokens": 8,  # with the instructions
+        "input_tokens": 8,  # including the instructions
         "output_tokens": len(reply["content"].split()),
         "cost": "0",
     }

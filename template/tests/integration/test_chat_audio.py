@@ -1,4 +1,4 @@
-"""A voice for conversations: messages that are spoken, and replies that are read aloud (chat and speech)."""
+"""Tests speech in conversations: messages that are spoken, and replies that are read aloud."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Replies that end otherwise than by themselves."""
+"""Tests replies that fail, are interrupted or are stopped."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -48,7 +48,7 @@ async def test_no_connection_is_held_while_the_model_speaks(alice: httpx2.AsyncC
 async def test_without_redis_what_was_said_is_stored_in_a_moment(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a process that is killed takes with it what readers have seen."""
+    """Stores text within 0.25 seconds: what readers have seen and no row holds is lost with a killed process."""
     assert replies.ONLY_FLUSH_SECONDS <= 0.25
     monkeypatch.setattr(replies, "FLUSH_SECONDS", 3600)
     async with running(make_settings()) as app, client_for(app) as alice:
@@ -114,7 +114,7 @@ async def test_deleting_a_conversation_while_it_is_answered(alice: httpx2.AsyncC
 
 
 async def test_replies_to_somebody_whose_account_is_deactivated_stop(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    """Also those that wait for their turn."""
+    """Stops replies that still wait for their turn as well."""
     app.state.replies._ai = model = Endless()
     first = asyncio.create_task(stream(alice, "hello"))
     await model.thinks.wait()

@@ -1,4 +1,4 @@
-"""The chat through a WebSocket."""
+"""Tests chat through a WebSocket."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -56,7 +56,7 @@ async def test_frames_are_the_events_of_the_stream(socket: Socket, alice: httpx2
 async def test_a_conversation_goes_on(socket: Socket, alice: httpx2.AsyncClient) -> None:
     await socket.send(type="send", content="one")
     created = (await socket.until(*ENDS))[0]
-    for content in ("two", "three"):  # without waiting for the answer between
+    for content in ("two", "three"):  # without waiting for the reply in between
         await socket.send(type="send", content=content, conversation_id=created["conversation_id"], ref=content)
     ended = [(await socket.until(*ENDS))[-1]["ref"] for _ in range(2)]
     assert ended == ["two", "three"]
@@ -78,7 +78,7 @@ async def test_conversations_go_on_beside_each_other(app: FastAPI, socket: Socke
 
 
 async def test_who_falls_behind_gets_more_at_once(app: FastAPI, alice: httpx2.AsyncClient) -> None:
-    """However much is said meanwhile, one frame waits."""
+    """Keeps only one frame waiting, however much text arrives meanwhile."""
     model = speaking(app, Endless("a", *["b"] * 1000))
     async with connected(app, PATH, alice, room=1) as socket:
         await socket.send(type="send", content="hello")

@@ -1,4 +1,4 @@
-"""Readers that come back, stop a reply, or say what they think of it."""
+"""Tests clients that reconnect to a stream, stop a reply, or give feedback."""
 
 import asyncio
 

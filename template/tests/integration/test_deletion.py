@@ -1,4 +1,4 @@
-"""An account that is deleted while its owner writes: one of the two waits, and nobody is told of an error of ours."""
+"""Tests deleting an account while its owner writes: one of the two waits, and neither causes a server error."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Request = tuple[str, str, Any]
 
 
 async def test_what_is_written_beside_a_deletion(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All requests are let in, and then the account goes."""
+    """Authenticates all requests first, then deletes the account, and only then lets them write."""
     settings = make_settings(database_pool_size=50)
     async with running(settings, is_server=True) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
@@ -34,7 +34,7 @@ async def test_what_is_written_beside_a_deletion(make_settings: MakeSettings, mo
         assert (await alice.delete(ME)).status_code == 204
         for (method, path, _), answer in zip(writing.requests, await writing.answers(), strict=True):
             assert answer.status_code < 300 or answer.status_code in {401, 404, 409, 503}, (method, path, answer.text)
-            if answer.status_code == 503:  # where what does it is not installed
+            if answer.status_code == 503:  # where an optional package is not installed
                 assert answer.json()["code"] != "database_unavailable", (method, path, answer.text)
         await app.state.outbox.drain()
         for table in personal_tables():
@@ -51,7 +51,7 @@ async def writes(app: FastAPI, client: httpx2.AsyncClient) -> list[Request]:
 
 
 class Writing:
-    """Requests that begin when the account that they belong to has been locked to be deleted."""
+    """Sends requests that start once the account of their user is locked for its deletion."""
 
     def __init__(self, client: httpx2.AsyncClient, requests: Sequence[Request]) -> None:
         self.requests = requests
@@ -70,7 +70,7 @@ class Writing:
         async def then_begin(users: UserRepository, id: UUID, *, lock: bool = False) -> User:
             user = await get(users, id, lock=lock)
             if lock and not self._tasks:
-                await self._let_in.acquire()  # who deletes
+                await self._let_in.acquire()  # takes the permit of the request that deletes
                 await self._begin()
             return user
 
@@ -93,7 +93,7 @@ class Writing:
 async def test_a_large_account_goes_a_part_at_a_time(
     app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others write in between, and no transaction takes more than its part."""
+    """Deletes in transactions of at most DELETED_AT_ONCE rows, so that others can write in between."""
     monkeypatch.setattr(account, "DELETED_AT_ONCE", 3)
     await app.state.outbox.drain()
     async with app.state.database.write() as session:
@@ -110,6 +110,6 @@ async def test_a_large_account_goes_a_part_at_a_time(
     monkeypatch.setattr(account.PersonalDataRepository, "delete_some", counted)
     assert (await alice.delete(ME)).status_code == 204
     assert max(deleted) == 3
-    assert sum(deleted) >= 10 * (len(personal_tables()) - 4)  # sessions and keys go at once, with their tokens
+    assert sum(deleted) >= 10 * (len(personal_tables()) - 4)  # sessions and keys are deleted at once, with their tokens
     async with app.state.database.read() as session:
         assert await session.scalar(sa.select(sa.func.count()).select_from(User)) == 1

@@ -1,4 +1,4 @@
-"""Letters, and what their tokens do, with a real SMTP server."""
+"""Tests e-mails, and what their tokens do, with a real SMTP server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -43,14 +43,14 @@ def letters(app: FastAPI, box: Mailbox) -> "Letters":
 
 
 class Letters:
-    """What arrived since one looked last."""
+    """Reads the e-mails that arrived since the last call."""
 
     def __init__(self, app: FastAPI, box: Mailbox) -> None:
         self._app, self._box = app, box
 
     async def new(self) -> list[tuple[str, str]]:
-        """To whom, and their token; none where the letter only tells something."""
-        await self._app.state.outbox.drain()
+        """Returns the recipient and the token of each new e-mail; the token is empty where the e-mail only informs."""
+        await self._app.state.outbox.settle()
         arrived, self._box.messages = self._box.messages, []
         return [(str(m["To"]), token_in(m) if "#token=" in text_of(m) else "") for m in arrived]
 
@@ -129,7 +129,7 @@ async def test_a_forgotten_password_is_replaced_and_everything_ended(
 async def test_an_unknown_address_is_answered_alike_and_gets_no_letter(
     app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient, letters: Letters
 ) -> None:
-    """The answer is sent before anybody looks the address up, so its time tells nothing either."""
+    """Answers before the address is looked up, so that the response time reveals nothing either."""
     await letters.new()
     looked_up = asyncio.Event()
     post = app.state.outbox.post

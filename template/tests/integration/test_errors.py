@@ -71,8 +71,8 @@ async def test_what_nobody_expected_tells_nothing(
 async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
     monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings, database_url: str
 ) -> None:
-    """A lock that somebody holds."""
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)  # which could be the one to find out
+    """Makes a request fail on a lock that another connection holds."""
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)  # otherwise the heartbeat could meet the lock first
     app = create_app(make_settings(database_lock_timeout=0.01))
     body = {"email": "ada@example.com", "password": PASSWORD}
     async with app.router.lifespan_context(app), client_for(app) as client:
@@ -84,7 +84,7 @@ async def test_a_database_that_fails_for_a_moment_is_worth_another_try(
 
 
 async def test_a_deadlock_is_worth_another_try(app: FastAPI, client: httpx2.AsyncClient) -> None:
-    """Of two that wait for each other, such as a request and the deletion of its account, PostgreSQL ends one."""
+    """Answers 503 where PostgreSQL ends one of two transactions that wait for each other."""
 
     @app.get("/deadlock")
     async def deadlock() -> None:

@@ -1,4 +1,4 @@
-"""Talking to agents, and following executions, through WebSockets."""
+"""Tests starting, following and approving executions through WebSockets."""
 
 from collections.abc import AsyncGenerator
 

@@ -1,4 +1,4 @@
-"""What agents are asked to do, from the request to the end, with the demo model and real tools."""
+"""Tests executions from the request to their end, with the demo model and real tools."""
 
 from collections.abc import AsyncGenerator
 from uuid import uuid4
@@ -264,7 +264,7 @@ async def test_old_executions_are_forgotten_where_a_setting_says_so(
     await forget(database, 0)
     await forget(database, 1)
     assert await left() == [1, 4]
-    await forget(database, -1)  # ended before tomorrow
+    await forget(database, -1)  # deletes what ended before tomorrow
     assert await left() == [0, 0]
 
 

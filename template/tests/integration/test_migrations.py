@@ -1,4 +1,4 @@
-"""Alembic on real databases, by way of the project's alembic/env.py."""
+"""Runs Alembic on real databases, through the project's alembic/env.py."""
 
 import asyncio
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_up_and_down_and_up_again(alembic: Config, settings: Settings) -> None:
 
 
 def test_every_branch_has_one_newest_revision() -> None:
-    """Two that follow the same one are joined with `alembic merge`."""
+    """Fails where two revisions follow the same one; join them with `alembic merge`."""
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     newest = [label for head in script.get_revisions(script.get_heads()) for label in head.branch_labels]
     assert sorted(newest) == sorted(set(newest))

@@ -23,7 +23,7 @@ ALICE, OTHER = "alice@example.com", "another long enough phrase"
 
 
 class Hasher:
-    """Counts what argon2 is asked for, and how much of it at once."""
+    """Counts the calls of argon2, and the most that ran at once."""
 
     def __init__(self, hasher: PasswordHasher) -> None:
         self._hasher, self._lock = hasher, Lock()

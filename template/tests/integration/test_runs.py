@@ -1,4 +1,4 @@
-"""What becomes of an execution, with a model that does what the test wants."""
+"""Tests how runs of executions proceed and end, with a scripted model."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -115,7 +115,7 @@ async def test_what_fails_ends_the_execution_with_a_code(
     play(app, failure)
     done = await run(alice)
     assert (done["status"], done["error"]) == ("failed", {"code": code, "detail": detail})
-    assert done["usage"]["input_tokens"] == 10  # what was used is counted all the same
+    assert done["usage"]["input_tokens"] == 10  # what was used before the failure is counted
     told = (await events(alice, done["id"]))[-1]
     assert (told.type, told.data["code"], told.data["detail"]) == ("execution.failed", code, detail)
 
@@ -188,7 +188,7 @@ async def test_a_model_that_is_asked_hears_no_more_once_it_is_cancelled(
     model = play(app, thinking)
     queued = await execute(alice, (await agent(alice, "calculate"))["id"])
     await thinking.begun.wait()
-    async with database.write() as session:  # as another process does, which can tell this one nothing
+    async with database.write() as session:  # as another process does, which cannot notify this one
         row = await session.get(Execution, UUID(queued["id"]))
         assert row
         row.status, row.run_id, row.process_id = ExecutionStatus.cancelled, None, None
@@ -198,4 +198,4 @@ async def test_a_model_that_is_asked_hears_no_more_once_it_is_cancelled(
     thinking.go_on.set()
     assert len(model.prompts) == 1
     usage = (await alice.get("/api/v1/usage")).json()["days"]
-    assert [day["input_tokens"] for day in usage] == [10]  # which it had used until then
+    assert [day["input_tokens"] for day in usage] == [10]  # the tokens that were used before the cancellation

@@ -25,7 +25,7 @@ def database(app: FastAPI) -> Database:
 
 @pytest.fixture
 async def tokens(alice: httpx2.AsyncClient, client: httpx2.AsyncClient) -> dict[str, Any]:
-    """Of a second session, of which `alice` knows nothing."""
+    """Opens a second session for alice, whose client does not use it, and returns its tokens."""
     return await log_in(client, ALICE)
 
 
@@ -38,7 +38,7 @@ async def is_in(client: httpx2.AsyncClient, tokens: dict[str, Any]) -> bool:
 
 
 async def age(database: Database, seconds: float) -> None:
-    """As if the tokens had been replaced earlier than they were."""
+    """Moves the time at which tokens were replaced into the past by so many seconds."""
     async with database.write() as session:
         earlier = datetime.now(UTC) - timedelta(seconds=seconds)
         await session.execute(
@@ -81,7 +81,7 @@ async def test_a_token_that_is_used_again_later_ends_the_session(
     assert answer.headers["www-authenticate"] == "Bearer"
     assert not await is_in(client, newest)
     assert (await renew(client, newest)).status_code == 401
-    assert len(await sessions(alice)) == 1  # her own goes on
+    assert len(await sessions(alice)) == 1  # the session of her own client stays open
 
 
 async def test_an_ancestor_of_the_newest_token_ends_the_session_too(
@@ -233,7 +233,7 @@ def overtaken(app: FastAPI) -> None:
 async def test_a_log_in_that_a_changed_password_overtakes_opens_nothing(
     alice: httpx2.AsyncClient, client: httpx2.AsyncClient, overtaken: None
 ) -> None:
-    """What was verified is compared again in the transaction that opens the session."""
+    """Compares the password hash again in the transaction that opens the session."""
     answer = await client.post("/api/v1/auth/login", data={"username": ALICE, "password": PASSWORD})
     assert answer.status_code == 401
 

@@ -1,4 +1,4 @@
-"""Texts that are read aloud: what is answered, counted and limited."""
+"""Tests speech synthesis: what is returned, counted and limited."""
 
 import asyncio
 import io
@@ -34,10 +34,8 @@ SYNTHESIZE, VOICES, USAGE, ME = (
     "/api/v1/users/me",
 )
 SENTENCES = "One two. Three."
-"""Two pieces, of 8 and 6 characters."""
-NOBODY_READS = (
-    "Text to speech is not installed: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
-)
+"""Splits into two pieces, of 8 and 6 characters."""
+NOBODY_READS = "Nobody reads aloud: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
 NOBODY_UNDERSTANDS = (
     "Speech to text is not installed: run `uv sync --extra speech-offline`, or name a provider in STT_PROVIDER."
 )
@@ -55,7 +53,7 @@ def reader(app: FastAPI) -> Reader:
 async def served(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> AsyncGenerator[tuple[FastAPI, httpx2.AsyncClient]]:
-    """With these settings, which may be those of the feature."""
+    """Runs an application with these settings, which may be those of the speech feature, for a signed-in user."""
     for name, value in settings.items():
         monkeypatch.setenv(name.upper(), str(value))
     async with running(make_settings()) as app, client_for(app) as client:
@@ -73,7 +71,7 @@ async def reservations(app: FastAPI) -> int:
 
 
 async def service(app: FastAPI, client: httpx2.AsyncClient) -> SpeechService:
-    """As the routes use it: a client within the process reads no answer before it is whole."""
+    """Makes the service as the routes use it: an in-process client reads no answer before it is complete."""
     state, user_id = app.state, UUID((await client.get(ME)).json()["id"])
     meter = Meter(state.database, state.budgets, state.speech_slots, user_id)
     return SpeechService(state.speech_settings, state.voices, meter, user_id)
@@ -219,7 +217,7 @@ async def test_a_price_that_a_setting_says(make_settings: MakeSettings, monkeypa
 
 @pytest.fixture
 def _not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the environment has."""
+    """Hides the offline packages, whether the environment has them or not."""
     monkeypatch.setattr(offline, "find_spec", lambda _: None)
 
 
@@ -291,7 +289,7 @@ async def test_a_provider_that_is_not_known_ends_the_start(
 
 @only_sqlite
 async def test_a_provider_that_breaks_off_cuts_the_connection(alice: httpx2.AsyncClient, app: FastAPI) -> None:
-    """A real server: a client must not take a part for the whole."""
+    """Uses a real server: a client must not take an incomplete answer for a complete one."""
     use(app, reader=Reader(b"one", SpeechFailure()))
     async with (
         listening(app) as url,

@@ -1,4 +1,4 @@
-"""What a server has imported once it is started: what only some requests need comes with the first of them."""
+"""Tests what a started server has imported: what only some requests need is imported with the first of them."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ LATER = {
     "pydantic_ai",
     "sentry_sdk",
 }
-"""Some ten to eighty megabytes each, or a second."""
+"""Lists modules that cost ten to eighty megabytes each, or a second."""
 
 
 def test_a_start_does_without_what_may_never_be_needed(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Agents that delegate to others."""
+"""Tests agents that delegate to subagents."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -115,7 +115,7 @@ async def test_agents_are_not_nested_too_deeply(make_settings: MakeSettings, mon
 
 
 async def test_circles_that_came_about_later_end(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
-    """Two changes at once may both have been fine by themselves."""
+    """Stores a cycle, as two concurrent changes can that are each valid by themselves."""
     from app.models.agent import AgentSubagent
 
     chief = await team(alice)

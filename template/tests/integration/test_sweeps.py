@@ -1,4 +1,4 @@
-"""Rules that every path keeps, also those that are added later."""
+"""Tests rules that every path follows, including paths that are added later."""
 
 import json
 from collections.abc import AsyncGenerator, Iterator
@@ -36,21 +36,21 @@ PUBLIC = {
     *names("PUBLIC"),
 }
 OF_SUPERUSERS = {"/api/v1/users/{user_id}"}
-"""Paths whose ids belong to nobody: 403 for all but superusers, whatever the id."""
+"""Lists paths whose ids belong to no user: 403 for all but superusers, whatever the id."""
 ME = "/api/v1/users/me"
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
-    """That does all that a server does."""
+    """Yields an application that runs as a server, with all background tasks."""
     async with running(settings, is_server=True) as app:
         yield app
 
 
 @pytest.fixture
 def described() -> FastAPI:
-    """For what is only looked at: no database sees it."""
+    """Returns an application that is only inspected: it opens no database."""
     return _described()
 
 
@@ -65,12 +65,12 @@ def operations(app: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def filled(path: str) -> str:
-    """The path with an id that belongs to nobody in place of each parameter."""
+    """Replaces each parameter of the path with an id that nobody owns."""
     return "/".join(str(uuid4()) if part.startswith("{") else part for part in path.split("/"))
 
 
 def schemas_in(schema: Any, components: dict[str, Any], seen: set[str]) -> Iterator[str]:
-    """The names of all schemas that this one is made of."""
+    """Yields the names of all schemas that this one contains."""
     if isinstance(schema, list):
         for item in schema:
             yield from schemas_in(item, components, seen)
@@ -104,7 +104,7 @@ def sockets(app: FastAPI) -> list[str]:
 
 
 async def open_sockets(app: FastAPI) -> set[str]:
-    """Those that do not send strangers away."""
+    """Returns the paths of sockets that a client without a valid token can use."""
     found: set[str] = set()
     ways = [({"type": "ping"}, ()), ({"type": "auth", "token": "nonsense"}, ()), ({}, ("bearer", "nonsense"))]
     for path in sockets(app):
@@ -117,7 +117,7 @@ async def open_sockets(app: FastAPI) -> set[str]:
 
 
 async def test_every_socket_is_closed_without_a_token(app: FastAPI) -> None:
-    """And one that is not would be found."""
+    """Finds an unprotected socket as well, which proves that the check works."""
     assert await open_sockets(app) == set()
 
     @app.websocket("/open")
@@ -178,7 +178,7 @@ def test_every_path_with_an_id_has_a_case(described: FastAPI) -> None:
 async def test_what_an_api_key_reads_is_in_its_scopes(
     app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
 ) -> None:
-    """Elsewhere it is nobody: it is refused, or told what everybody is told."""
+    """Answers outside of its scopes with 403, or as a client without a token is answered."""
     for scope in sorted(app.state.scopes - {"read"}):
         headers = await api_key(alice, scope)
         for method, path, operation in operations(app):
@@ -192,7 +192,7 @@ async def test_what_an_api_key_reads_is_in_its_scopes(
 async def test_an_api_key_that_may_read_changes_and_spends_nothing(
     app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
 ) -> None:
-    """What is not installed, and says so with 503, would spend if it were."""
+    """Counts paths that answer 503 as spending: they would spend if their package were installed."""
     headers, spending = await api_key(alice, "read"), set[str]()
     for method, path, operation in operations(app):
         if (method, path) in PUBLIC or path in OF_SUPERUSERS:
@@ -280,7 +280,7 @@ def test_every_path_says_that_it_may_be_asked_too_often(described: FastAPI) -> N
 
 
 async def test_what_reads_cost(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
-    """Who asks is one statement. Then come two at most, or as many as tests/owned says, on one connection."""
+    """Allows one statement for authentication and two more, or as many as tests/owned says, on one connection."""
     async with database.write() as session:
         await session.execute(update(User).values(is_superuser=True))
     more = {path: count for found in said("READS") for path, count in found.items()}

@@ -1,4 +1,4 @@
-"""Audio that is listened to: what is answered, counted, limited, kept and left behind."""
+"""Tests transcription: what is returned, counted, limited, kept and cleaned up."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ def listener(app: FastAPI) -> Listener:
 
 @pytest.fixture
 def _nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """No temporary file."""
+    """Asserts that no temporary file is left."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -149,7 +149,7 @@ async def test_nobody_says_anything(alice: httpx2.AsyncClient, app: FastAPI) -> 
     use(app, listener=Listener(Transcript(" ")))
     answer = await send(alice, recording("wav"))
     assert_problem(answer, 422, "nothing_said")
-    assert [row["seconds"] for row in await usage(alice)] == [2]  # which somebody listened to
+    assert [row["seconds"] for row in await usage(alice)] == [2]  # the audio was transcribed all the same
 
 
 @pytest.mark.usefixtures("_nothing_left_behind")
@@ -189,12 +189,12 @@ async def test_a_worker_that_dies_takes_nobody_along() -> None:
             await workers.do(os._exit, 1)
         process_id = await workers.do(os.getpid)
         assert process_id != os.getpid()
-        os.kill(process_id, signal.SIGINT)  # as Ctrl-C does to all that a terminal runs
+        os.kill(process_id, signal.SIGINT)  # as Ctrl-C does to every process of a terminal
         assert await workers.do(os.getpid) == process_id
 
 
 async def test_of_a_worker_that_died_no_thread_is_left() -> None:
-    """If it cleared its own pool away it would wait for itself, and the process would never end."""
+    """Leaves no executor thread: one that shut down its own pool would wait for itself, and the process never end."""
     before = set(threading.enumerate())
     async with open_workers(1) as workers:
         with pytest.raises(Busy):

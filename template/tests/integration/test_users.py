@@ -18,7 +18,7 @@ USERS, ME, LOGIN = "/api/v1/users", "/api/v1/users/me", "/api/v1/auth/login"
 
 
 async def promote(app: FastAPI, email: str) -> None:
-    """As the command line does."""
+    """Makes a user a superuser, as the command line does."""
     database: Database = app.state.database
     async with database.write() as session:
         await session.execute(update(User).where(User.email == email).values(is_superuser=True))
@@ -26,7 +26,7 @@ async def promote(app: FastAPI, email: str) -> None:
 
 @pytest.fixture
 async def root(app: FastAPI, bob: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """Bob, who is a superuser."""
+    """Makes bob a superuser, and returns his client."""
     await promote(app, "bob@example.com")
     return bob
 

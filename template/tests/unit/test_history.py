@@ -1,4 +1,4 @@
-"""How much of a conversation a model is sent."""
+"""Tests how much of a conversation is sent to a model."""
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -10,7 +10,7 @@ from app.services.chat.history import within
 
 
 def said(*texts: str) -> list[HistoryMessage]:
-    """By the user and the assistant in turn, beginning with the user; newest first."""
+    """Makes messages of the user and the assistant in turn, beginning with the user; returns the newest first."""
     roles = (Role.user, Role.assistant)
     lines = [
         HistoryMessage(position, roles[position % 2], text, uuid7(), MessageStatus.completed)

@@ -1,4 +1,4 @@
-"""Every setting is in `.env.example` with its default, and something reads it."""
+"""Tests that every setting is in `.env.example` with its default, and that something reads it."""
 
 import re
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from pydantic_settings import BaseSettings
 from app.core.config import DEFAULTS_FILE, ROOT
 
 OTHERS = re.compile(r"^(ANTHROPIC|AWS|GOOGLE|GROQ|MISTRAL|OLLAMA|OPENAI|OPENROUTER)_|^OTEL_EXPORTER_OTLP_HEADERS$")
-"""Variables that only the clients of providers, and of a receiver of telemetry, read themselves."""
+"""Matches variables that only the SDKs of providers and the exporter of telemetry read themselves."""
 
 
 COMPOSE = ROOT / "compose.yaml"
 OF_COMPOSE = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text(encoding="utf-8"))) if COMPOSE.exists() else set[str]()
-"""Variables that no process of the application reads."""
+"""Holds the variables of compose.yaml, which no process of the application reads."""
 
 
 def kinds() -> list[type[BaseSettings]]:
-    """The settings of the base and those of every feature."""
+    """Returns the settings classes of the base and of every feature."""
     for module in walk_packages(import_module("app").__path__, "app."):
         if module.name not in {"app.asgi", "app.cli.__main__"}:
             import_module(module.name)
@@ -35,13 +35,13 @@ NAMES = sorted({name for kind in KINDS for name in kind.model_fields})
 
 @pytest.fixture
 def example() -> dict[str, str | None]:
-    """With its defaults no longer commented out."""
+    """Parses `.env.example` with its commented-out defaults."""
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     return dotenv_values(stream=StringIO(re.sub(r"(?m)^#(?=[A-Z0-9_]+=)", "", text)), interpolate=False)
 
 
 def made(kind: type[BaseSettings], values: Mapping[str, str | None]) -> BaseSettings:
-    """From those that have a value, and a secret where one is needed."""
+    """Makes settings from the variables that have a value, and a secret where one is needed."""
     return kind.model_validate({name: value for name, value in values.items() if value} | _secret(kind))
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a function under `@tool`, and of a call of it."""
+"""Tests how `@tool` turns a function into a tool, and what a call of it returns."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def book(
 
 @tool
 async def fail(how: str) -> str:
-    """Fail."""
+    """Fails."""
     match how:
         case "tool":
             raise ToolError("The room is taken.")
@@ -67,20 +67,20 @@ def _even(number: int) -> int:
 
 @tool
 async def halve(number: Annotated[int, AfterValidator(_even)]) -> str:
-    """Halve an even number."""
+    """Halves an even number."""
     return str(number // 2)
 
 
 @tool
 async def hang() -> str:
-    """Never answer."""
+    """Hangs for ever."""
     await asyncio.Event().wait()
     return "never"
 
 
 @tool
 async def repeat(text: str, times: int) -> str:
-    """Say something again and again."""
+    """Repeats a text."""
     return text * times
 
 
@@ -222,7 +222,7 @@ async def test_a_model_is_told_so_much_and_only_text(limit: int, text: str, told
 async def test_half_a_character_is_told_as_a_question_mark() -> None:
     @tool
     async def cut() -> str:
-        """Cut a character in two."""
+        """Cuts a character in two."""
         return "\ud83e"
 
     assert await box(cut).call("cut", context(), "") == "?"
@@ -235,7 +235,7 @@ async def test_a_tool_that_is_not_there() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One more in which tools are looked for."""
+    """Adds a folder in which tools are looked for."""
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     for name in ("planted_dice", "planted_cheat"):
         monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", None)

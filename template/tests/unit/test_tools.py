@@ -1,4 +1,4 @@
-"""The tools that come with this project, as far as they need nothing else."""
+"""Tests the tools of this project that need no database and no network."""
 
 import zoneinfo
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ async def test_the_time(zone: str, time: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def bare_system() -> Iterator[None]:
-    """A machine without a time zone of its own, as many an image is."""
+    """Simulates a machine without time zones of its own, as many container images are."""
     zoneinfo.reset_tzpath(to=())
     zoneinfo.ZoneInfo.clear_cache()
     yield

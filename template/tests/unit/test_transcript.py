@@ -1,4 +1,4 @@
-"""An execution as a conversation, from its beginning and as it was stored."""
+"""Tests transcripts of executions: new ones, and those that go on from stored entries."""
 
 import json
 
@@ -6,7 +6,7 @@ from app.services.agents.transcript import PendingToolCall, Transcript, stored
 from app.services.ai import AssistantMessage, ToolCall, ToolResult, UserMessage
 
 SAME = ToolCall("provider-id", "add", '{"a": 1}')
-"""Providers may give several calls the same id."""
+"""Occurs twice in one message, since providers may give several calls the same id."""
 TWO = AssistantMessage("Let me see.", [SAME, SAME], '{"raw": true}', None)
 DONE = AssistantMessage("It is 2.", [], None, "length")
 
