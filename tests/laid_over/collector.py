@@ -1,4 +1,4 @@
-"""A receiver of telemetry that keeps what it is sent: what a collector of OpenTelemetry and Sentry would see."""
+"""Receives telemetry and keeps what it is sent, as a collector of OpenTelemetry and Sentry would."""
 
 import gzip
 import json
@@ -22,12 +22,12 @@ class Span:
     attributes: dict[str, Any]
     failed: bool
     text: str
-    """All of it."""
+    """Holds the whole span as text."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a metric says at one time; of a histogram, how much it has counted."""
+    """Holds one value of a metric; for a histogram, how many values it has counted."""
 
     attributes: dict[str, Any]
     value: float
@@ -37,7 +37,7 @@ class Point:
 class Collector:
     url: str
     bodies: list[bytes] = field(default_factory=list[bytes])
-    """All that came, as it came."""
+    """Holds every request body as it was received."""
     spans: list[Span] = field(default_factory=list[Span])
     points: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
     events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -45,7 +45,7 @@ class Collector:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Of a process that tells it everything, and logs in JSON."""
+        """Returns the settings of a process that sends all telemetry here, and logs in JSON."""
         dsn = self.url.replace("http://", "http://public@") + "/1"
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "SENTRY_DSN": dsn, "LOG_FORMAT": "json"}
 
@@ -53,7 +53,7 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     def below(self, span: Span) -> list[Span]:
-        """Those that are directly in it."""
+        """Returns the direct children of a span."""
         return [found for found in self.spans if found.parent_id == span.id]
 
     def knows(self, words: str) -> bool:
@@ -87,7 +87,7 @@ class Collector:
 
 
 def lines(output: str) -> list[dict[str, Any]]:
-    """Of a log in JSON; a server says other things besides."""
+    """Parses the lines of a JSON log, and skips what else the process prints."""
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 

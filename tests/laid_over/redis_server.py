@@ -1,4 +1,4 @@
-"""Redis for tests: keys of their own, and a connection that can be cut."""
+"""Provides Redis for tests: prefixes of keys, a connection that can be cut, and a server that can be killed."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 
 def reachable() -> bool:
-    """With REQUIRE_SERVICES=1 a server that is not there is an error."""
+    """Checks whether the server can be reached; with REQUIRE_SERVICES=1 it raises where it cannot."""
     try:
         with BlockingRedis.from_url(URL, socket_connect_timeout=2) as redis:
             redis.ping()
@@ -29,7 +29,7 @@ def reachable() -> bool:
 
 @asynccontextmanager
 async def own_prefix() -> AsyncGenerator[str]:
-    """Keys that begin so are the test's, and are deleted after it."""
+    """Yields a prefix for the test's own keys, and deletes these keys afterwards."""
     prefix = f"test-{uuid4().hex}"
     try:
         yield prefix
@@ -40,10 +40,10 @@ async def own_prefix() -> AsyncGenerator[str]:
 
 
 class Line:
-    """A connection to the real server that can be cut and mended."""
+    """Forwards connections to the real server, and can be cut and mended."""
 
     loses_one = False
-    """The next answer does not arrive, and breaks its connection."""
+    """Drops the next answer of the server, and closes its connection."""
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
@@ -84,13 +84,13 @@ async def _pump(
             writer.write(data)
             await writer.drain()
     except OSError:
-        pass  # it was cut
+        pass  # the connection was cut
     finally:
         writer.close()
 
 
 class OwnServer:
-    """A server of the test's own, which it may kill and start again, empty."""
+    """Runs a Redis server for one test, which may kill it and start it again, empty."""
 
     def __init__(self) -> None:
         with socket.socket() as probe:

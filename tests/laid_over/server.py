@@ -1,4 +1,4 @@
-"""The application as a process of its own, on a port of its own."""
+"""Runs the application as a process of its own, on a port of its own."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from tests.conftest import bound
 
 
 class Server:
-    """A process whose output is read as it comes."""
+    """Holds a running process, and reads its output as it comes."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
@@ -28,7 +28,7 @@ class Server:
         pytest.fail(f"it never said {words!r}: {self.output}")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit status, when it has ended in good order."""
+        """Sends the signal, waits for the process to end, and returns its exit status."""
         self.process.send_signal(number)
         rest, _ = await asyncio.wait_for(self.process.communicate(), 30)
         self.output += rest.decode()
@@ -38,7 +38,7 @@ class Server:
 
 @asynccontextmanager
 async def started(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> AsyncGenerator[Server]:
-    """Runs the command with `--port` and a free one, and leaves no process behind."""
+    """Runs the command with `--port` and a free port, and leaves no process behind."""
     with bound() as listener:
         port = listener.getsockname()[1]
     async with ran([*command, "--port", str(port)], cwd, env, port) as server:
@@ -47,7 +47,7 @@ async def started(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> 
 
 @asynccontextmanager
 async def ran(command: Sequence[str], cwd: Path, env: Mapping[str, str], port: int = 0) -> AsyncGenerator[Server]:
-    """Without a port: a command that serves nothing."""
+    """Runs the command, and leaves no process behind; without a port it is one that serves nothing."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,

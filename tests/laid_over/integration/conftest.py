@@ -1,6 +1,6 @@
-"""The project's command as a person runs it, in a copy of the project that it may change.
+"""Runs the project's command as a user does, in a copy of the project that the test may change.
 
-A process of its own is the real thing and costs a second; most tests of migrations run it in theirs.
+A subprocess is the real thing and costs a second; most tests of migrations run the command in the process of the test.
 """
 
 import compileall
@@ -48,17 +48,17 @@ for command in json.loads(sys.argv.pop()):
         if ended.code:
             raise
 """
-"""Runs commands in one process, since to import everything takes a second."""
+"""Runs commands in one process, since importing everything takes a second."""
 
 
 def branch(name: str) -> set[str]:
-    """The revisions of one branch, with those that were written since the project was made."""
+    """Returns the revisions of one branch, including those that were written since the project was created."""
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     return {found.revision for found in script.walk_revisions() if name in found.branch_labels}
 
 
 def newest(name: str) -> str:
-    """The revision that a branch ends with."""
+    """Returns the newest revision of a branch."""
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     [head] = [found for found in script.get_revisions(tuple(script.get_heads())) if name in found.branch_labels]
     return head.revision
@@ -73,7 +73,7 @@ def copied(parts: Iterable[str], folder: Path) -> Path:
 
 
 def remove_own_revisions(folder: Path) -> None:
-    """But for the one that every project begins with."""
+    """Removes the project's own revisions, except for the first one, which every project has."""
     for path in (folder / OWN).glob("*.py"):
         if not path.name.startswith("project_0001_"):
             path.unlink()
@@ -85,7 +85,7 @@ class Project:
 
     @property
     def revisions(self) -> list[Path]:
-        """Those of the project's own branch that were written since it was copied."""
+        """Lists the revisions of the project's own branch that were written since it was copied."""
         copied = {path.name for path in (ROOT / OWN).iterdir()}
         written = [path for path in (self.folder / OWN).glob("*.py") if path.name not in copied]
         return sorted(written, key=lambda path: path.stat().st_ctime)
@@ -94,7 +94,7 @@ class Project:
         return [sys.executable, "-m", "app.cli", *arguments]
 
     def environment(self, **settings: str | None) -> dict[str, str]:
-        """A setting that is None is not set at all."""
+        """Returns environment variables with these settings; one that is None is not set."""
         every = {**environment(DATABASE_URL=f"sqlite:///{self.folder}/app.db"), **settings}
         return {name: value for name, value in every.items() if value is not None}
 
@@ -114,7 +114,7 @@ class Project:
         )
 
     def run_all(self, *commands: Sequence[str], **settings: str | None) -> str:
-        """What commands printed of which none failed."""
+        """Runs commands, asserts that none fails, and returns what they print."""
         program = [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(commands)]
         done = subprocess.run(
             program, cwd=self.folder, env=self.environment(**settings), capture_output=True, text=True, check=False
@@ -123,13 +123,13 @@ class Project:
         return done.stdout
 
     def succeed(self, *arguments: str, typed: str = "", **settings: str | None) -> str:
-        """What the command printed."""
+        """Runs a command that succeeds, and returns what it prints."""
         done = self.run(*arguments, typed=typed, **settings)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def fail(self, *arguments: str, typed: str = "", **settings: str | None) -> str:
-        """The one line on standard error that the command ended with."""
+        """Runs a command that fails, and returns the only line that it prints on standard error."""
         done = self.run(*arguments, typed=typed, **settings)
         assert done.returncode == 1, done.stdout
         [line] = done.stderr.splitlines()
@@ -138,7 +138,7 @@ class Project:
 
 @dataclass(frozen=True)
 class InProcess(Project):
-    """The command in the process of the test, with the code of the test: of the copy it takes files and migrations."""
+    """Runs commands in the process and with the code of the test; only files and migrations come from the copy."""
 
     def run(self, *arguments: str, typed: str = "", **settings: str | None) -> subprocess.CompletedProcess[str]:
         out, errors = StringIO(), StringIO()
@@ -156,7 +156,7 @@ class InProcess(Project):
         with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ, variables, clear=True):
             for name in ("argv", "path", "stdin"):
                 patch.setattr(sys, name, getattr(sys, name))
-            sys.path = [*sys.path]  # to which Alembic adds
+            sys.path = [*sys.path]  # Alembic appends to it
             patch.setattr(config, "ROOT", self.folder)
             patch.setattr(config, "ENV_FILE", self.folder / ".env")
             patch.setattr(migrations, "VERSIONS", self.folder / "alembic" / "versions")
@@ -166,13 +166,13 @@ class InProcess(Project):
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_heard() -> None:
-    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test starts."""
+    """Restores Ctrl-C: a shell has its background jobs ignore it, and so would every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With bytecode, which each of the copies and each of their processes would have to make anew."""
+    """Copies the project with its bytecode, which each further copy and each process would have to compile again."""
     folder = copied(PARTS, tmp_path_factory.mktemp("compiled") / "project")
     compileall.compile_dir(folder, quiet=1)
     return folder
@@ -185,13 +185,13 @@ def project(compiled: Path, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def in_process(compiled: Path, tmp_path: Path) -> InProcess:
-    """A copy, for commands that need no process of their own."""
+    """Yields a copy of the project whose commands run in the process of the test."""
     return InProcess(shutil.copytree(compiled, tmp_path / "project"))
 
 
 @pytest.fixture
 def prepared(project: Project, migrated_file: Path) -> Project:
-    """The copy with a SQLite database that is up to date."""
+    """Adds a migrated SQLite database to the copy."""
     shutil.copy(migrated_file, project.folder / "app.db")
     return project
 

@@ -1,4 +1,4 @@
-"""A person at a terminal, for commands that ask."""
+"""Simulates a user at a terminal, for commands that ask questions."""
 
 import os
 import select
@@ -13,11 +13,11 @@ SECONDS = 30
 
 
 class Terminal:
-    """A command that believes it is read and typed to."""
+    """Runs a command whose input and output are a terminal."""
 
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         self._ours, theirs = os.openpty()
-        # In a session of its own, for else it would ask at the terminal that the tests were started from.
+        # In a session of its own: otherwise it would ask at the terminal from which the tests were started.
         self._process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
         )
@@ -36,7 +36,7 @@ class Terminal:
         os.close(self._ours)
 
     def wait_for(self, words: str) -> None:
-        """Until they are printed, after what was waited for before."""
+        """Waits until the words are printed after those of the last call."""
         while (place := self.screen.find(words, self._place)) < 0:
             assert self._read(), f"{words!r} did not appear: {self.screen}"
         self._place = place + len(words)
@@ -45,13 +45,13 @@ class Terminal:
         os.write(self._ours, keys.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C. Python notices one that comes between its prompt and its waiting only with the next line."""
+        """Sends Ctrl-C, and a new line: Python notices one between its prompt and its read only with the next line."""
         self._process.send_signal(signal.SIGINT)
-        with suppress(OSError):  # it may have ended
+        with suppress(OSError):  # the process may have ended
             self.type("\n")
 
     def ended(self) -> int:
-        """The exit status, once everything is on the screen."""
+        """Waits for the end of the command, reads the rest of its output, and returns its exit status."""
         while self._read():
             pass
         return self._process.wait(SECONDS)
@@ -60,7 +60,7 @@ class Terminal:
         assert select.select([self._ours], [], [], SECONDS)[0], f"nothing more appeared: {self.screen}"
         try:
             text = os.read(self._ours, 4096).decode(errors="replace")
-        except OSError:  # how Linux says that nobody is at the other end
+        except OSError:  # Linux reports so that the other end is closed
             return ""
         self.screen += text
         return text

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API."""
+"""Imitates Anthropic's Messages API."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Amazon Bedrock's ConverseStream, in the binary frames of AWS's event streams."""
+"""Imitates Amazon Bedrock's ConverseStream, in the binary frames of AWS's event streams."""
 
 import json
 import struct
@@ -16,7 +16,7 @@ _STREAM = {"content-type": "application/vnd.amazon.eventstream"}
 
 
 def _frame(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """Total and header length, their checksum, the headers, the payload, and the checksum of all that."""
+    """Packs the total and the header length, their checksum, headers, payload, and the checksum of all that."""
     packed = b"".join(
         struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(value)) + value.encode()
         for name, value in headers.items()
@@ -44,7 +44,7 @@ class Converse(Dialect):
     sdk = "boto3"
     model = "bedrock:anthropic.claude-test-v1:0"
     path = "/model/anthropic.claude-test-v1:0/converse-stream"
-    key_variable = "AWS_ACCESS_KEY_ID"  # a bearer token goes over TLS alone
+    key_variable = "AWS_ACCESS_KEY_ID"  # the SDK sends a bearer token only over TLS
     url_variable = "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"
     stop_reasons = ("max_tokens", "model_context_window_exceeded")
     filter_reason = "content_filtered"

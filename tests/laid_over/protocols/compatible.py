@@ -1,4 +1,4 @@
-"""What OpenAI's protocols share, and those that resemble them: how a request is refused."""
+"""Shares what OpenAI's protocols, and those that resemble them, have in common: how a request is refused."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class OpenAIDialect(Dialect):
 
     @abstractmethod
     def error(self, kind: str) -> bytes:
-        """An event that reports an error inside an open stream."""
+        """Returns an event that reports an error inside an open stream."""
 
     def failures(self) -> Mapping[str, Failure]:
         return {
@@ -52,7 +52,7 @@ class OpenAIDialect(Dialect):
 
 
 class OwnDialect(OpenAIDialect):
-    """OpenAI's own two protocols."""
+    """Shares what OpenAI's own two protocols have in common."""
 
     key_variable = "OPENAI_API_KEY"
     url_variable = "OPENAI_BASE_URL"
@@ -62,7 +62,7 @@ class OwnDialect(OpenAIDialect):
 
     @abstractmethod
     def refuse(self, words: str) -> Answer:
-        """The model declines, in words that are no text of a reply."""
+        """Declines in words that are a refusal, and not the text of a reply."""
 
     def failures(self) -> Mapping[str, Failure]:
         return {
@@ -74,7 +74,7 @@ class OwnDialect(OpenAIDialect):
 
 
 class Completions(OpenAIDialect):
-    """Chat Completions, which most providers speak."""
+    """Imitates Chat Completions, which most providers speak."""
 
     url_path = "/v1"
     path = "/v1/chat/completions"

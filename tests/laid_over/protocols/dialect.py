@@ -1,4 +1,4 @@
-"""What every provider's streaming protocol has, whatever words it uses."""
+"""Describes what the streaming protocols of all providers have in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ import pytest
 from tests.protocols.server import Answer, End, Request
 
 SECRET = "hunter2"
-"""Part of everything that no log and no answer may repeat: the key, a person's words, a provider's words."""
+"""Marks everything that no log and no answer may repeat: the key, a user's text, a provider's text."""
 KEY = f"sk-{SECRET}-0123456789"
 REQUEST_ID = f"req_{SECRET}"
 SO_FAR = f"{SECRET} is"
 INPUT_TOKENS, OUTPUT_TOKENS = 12, 5
-"""What a reply used, as its last words say."""
+"""Counts the tokens of each reply, as its last event reports them."""
 _PAGE, _HTML = f"<html>{SECRET}</html>".encode(), {"content-type": "text/html"}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a provider sends, and what becomes of it: a code, after the text so far."""
+    """Pairs what a provider sends with the code of the failure, and with the text before it."""
 
     answer: Answer
     code: str
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Call:
-    """Of a tool, with its arguments in the pieces in which they come."""
+    """Describes a tool call, with its arguments in the pieces in which they are streamed."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a provider was asked, in no one's words: `said` are pairs of role and text."""
+    """Describes a request in terms that are common to all providers; `said` are pairs of role and text."""
 
     path: str
     key: str
@@ -52,14 +52,14 @@ class Sent:
 
 class Dialect(ABC):
     sdk: ClassVar[str]
-    """The package that speaks it."""
+    """Names the package that speaks the protocol."""
     model: ClassVar[str]
-    """As AI_MODEL names it."""
+    """Names the model as AI_MODEL does."""
     key_variable: ClassVar[str]
     url_variable: ClassVar[str]
     url_path: ClassVar[str] = ""
     path: ClassVar[str]
-    """Where requests go."""
+    """Is the path of requests."""
 
     refused_key: Answer
     rate_limited: Answer
@@ -69,9 +69,9 @@ class Dialect(ABC):
     out_of_quota: Answer | None = None
 
     stop_reasons: ClassVar[Sequence[str]] = ("length",)
-    """Of an answer that was long enough."""
+    """Lists the stop reasons of an answer that reached its length limit."""
     new_reasons: ClassVar[Sequence[str]] = ("newer_than_this_library",)
-    """That no library knows, where one lets them pass."""
+    """Lists stop reasons that no SDK knows, where the SDK lets them pass."""
     filter_reason: ClassVar[str | None] = "content_filter"
     odd_frames: ClassVar[Mapping[str, bytes]] = {
         "no JSON": b"event: odd\ndata: {hunter2\n\n",
@@ -79,25 +79,25 @@ class Dialect(ABC):
     }
     odd_code: ClassVar[str] = "model_error"
     cost: ClassVar[Decimal | None] = None
-    """Of that use, where the model that says it answered has a price."""
+    """Is the cost of INPUT_TOKENS and OUTPUT_TOKENS, where the model that reports them has a price."""
     writes_arguments: ClassVar[bool] = True
-    """Those of a call are text, as the model wrote it, and not an object."""
+    """Tells whether the arguments of a call are text as the model wrote it, and not an object."""
     has_own_retries: ClassVar[bool] = False
     blocks_threads: ClassVar[bool] = False
-    """The SDK waits in a thread, which goes on when the reply is given up before its first byte."""
+    """Tells whether the SDK waits in a thread, which outlives a reply that is abandoned before its first byte."""
     keeps_connections: ClassVar[bool] = True
-    """The SDK uses a connection again."""
+    """Tells whether the SDK reuses a connection."""
     frees_connections: ClassVar[bool] = True
-    """The SDK lets go of one when a reply is left between two words, and not only when its memory is collected."""
+    """Tells whether the SDK releases the connection of an abandoned reply at once, not with garbage collection."""
     closes_connections: ClassVar[bool] = True
-    """The SDK closes them at the end, and not only with the process."""
+    """Tells whether the SDK closes its connections when it is closed, and not only with the process."""
 
     @property
     def installed(self) -> bool:
         return find_spec(self.sdk) is not None
 
     def point_at(self, url: str, patch: pytest.MonkeyPatch) -> None:
-        """The SDK finds its key, and the server in place of its provider's."""
+        """Sets the variables in which the SDK finds its key, and the test's server in place of its provider's."""
         patch.setenv(self.key_variable, KEY)
         patch.setenv(self.url_variable, url + self.url_path)
 
@@ -112,11 +112,11 @@ class Dialect(ABC):
 
     @abstractmethod
     def closing(self, text: str, reason: str | None = None) -> Sequence[bytes]:
-        """What ends a reply whose whole text this is; without a reason it is finished."""
+        """Returns what ends a reply with this whole text; without a reason the reply is complete."""
 
     @abstractmethod
     def calling(self, text: str, *calls: Call) -> Sequence[bytes]:
-        """A whole reply that says the text, if there is any, and then calls tools."""
+        """Returns a whole reply that has the text, if there is any, and then calls tools."""
 
     def begin(self, *deltas: str) -> Sequence[bytes]:
         return [*self.opening(), *map(self.delta, deltas)]
@@ -125,18 +125,18 @@ class Dialect(ABC):
         return self.answer([*self.begin(*deltas), *self.closing("".join(deltas), reason)])
 
     def break_off(self, *deltas: str, end: End) -> Answer:
-        """Says the deltas and no last word. `End.whole` is a stream that ends as if nothing were missing."""
+        """Streams the deltas without an end event; with `End.whole` the stream closes as if it were complete."""
         return self.answer(self.begin(*deltas), end)
 
     def interrupt(self, *deltas: str, frame: bytes) -> Answer:
-        """A reply with something in its middle that does not belong there."""
+        """Streams a reply with a frame in its middle that does not belong there."""
         return self.answer([*self.begin(*deltas), frame, *self.closing("".join(deltas))])
 
     def answer(self, frames: Sequence[Any], end: End = End.whole) -> Answer:
         return Answer(frames, end=end)
 
     def failures(self) -> Mapping[str, Failure]:
-        """All but timeouts, which take time."""
+        """Returns all failures except for timeouts, which take time."""
         call = self.answer(self.calling(SO_FAR, Call("call_1", SECRET)))
         return {
             "key refused": Failure(self.refused_key, "model_refused_key"),

@@ -1,4 +1,4 @@
-"""Runs the application's own gateway to models against the server, and tells what came of it."""
+"""Runs the application's own gateway to models against the test's server, and returns what it streams."""
 
 import io
 import logging
@@ -34,7 +34,7 @@ class Heard:
     usage: ModelUsage
     code: str | None = None
     sentence: str = ""
-    """Of a failure."""
+    """Holds the sentence of a failure."""
     message: AssistantMessage = field(default=AssistantMessage(), compare=False)
 
 
@@ -50,12 +50,12 @@ async def ask(ai: ModelGateway, prompt: Prompt = PROMPT) -> Heard:
 
 
 def impatient(ai: FallbackGateway, seconds: float) -> FallbackGateway:
-    """The same models, whose clients are warm, with a shorter deadline."""
+    """Returns a gateway with the same models, whose clients are open already, and a shorter deadline."""
     return FallbackGateway(ai.opened, ai.models, [], seconds, 0)
 
 
 def settings_for(model: str, **values: Any) -> Settings:
-    """Without retries, unless told otherwise."""
+    """Makes settings without retries, unless `values` say otherwise."""
     return Settings(**{"secret_key": "x" * 32, "ai_model": model, "ai_max_retries": 0, **values})
 
 
@@ -79,7 +79,7 @@ async def gateway(
 
 @asynccontextmanager
 async def warm_gateways() -> AsyncGenerator[Connect]:
-    """Each dialect's client is opened once, since that takes as long as ten tests."""
+    """Opens the client of each dialect only once, since that takes as long as ten tests."""
     opened: dict[str, tuple[FallbackGateway, Server]] = {}
     async with AsyncExitStack() as stack:
 
@@ -93,11 +93,11 @@ async def warm_gateways() -> AsyncGenerator[Connect]:
 
 @contextmanager
 def everything_logged() -> Generator[io.StringIO]:
-    """What a deployment at its most talkative writes, by every library."""
+    """Captures the logs of every library, in JSON and from DEBUG on."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     configure_logging(settings_for("demo", log_level="DEBUG", log_format="json"))
-    # Loggers that were cached would outlive the test.
+    # Cached loggers would outlive the test.
     structlog.configure(cache_logger_on_first_use=False)
     written = io.StringIO()
     for handler in root.handlers:

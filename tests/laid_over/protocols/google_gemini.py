@@ -1,4 +1,4 @@
-"""Google's Gemini API."""
+"""Imitates Google's Gemini API."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class Gemini(Dialect):
 
 
 def _call(call: Call) -> bytes:
-    """Its arguments come as an object, in one piece."""
+    """Sends the arguments as an object, in one piece."""
     function = {"id": call.id, "name": call.name, "args": json.loads("".join(call.pieces) or "{}")}
     return _chunk({"content": {"role": "model", "parts": [{"functionCall": function}]}})
 

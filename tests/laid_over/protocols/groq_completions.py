@@ -1,4 +1,4 @@
-"""Groq, whose SDK is its own and whose protocol is nearly OpenAI's Chat Completions."""
+"""Imitates Groq, which has an SDK of its own and nearly OpenAI's Chat Completions as its protocol."""
 
 from tests.protocols.compatible import CHUNK, USAGE, Completions
 from tests.protocols.server import event

@@ -1,4 +1,4 @@
-"""Mistral, whose SDK is its own and whose protocol resembles OpenAI's Chat Completions."""
+"""Imitates Mistral, which has an SDK of its own and a protocol that resembles OpenAI's Chat Completions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Ollama, which speaks OpenAI's Chat Completions."""
+"""Imitates Ollama, which speaks OpenAI's Chat Completions."""
 
 from tests.protocols.compatible import Completions
 

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions API, which `openai-chat:` models speak."""
+"""Imitates OpenAI's Chat Completions API, which `openai-chat:` models speak."""
 
 from tests.protocols.compatible import Completions, OwnDialect
 from tests.protocols.server import Answer

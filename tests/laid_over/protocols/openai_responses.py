@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, which `openai:` models speak."""
+"""Imitates OpenAI's Responses API, which `openai:` models speak."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +53,7 @@ class Responses(OwnDialect):
         return _event("error", code=kind, message=f"Something went wrong ({REQUEST_ID}).", param=None)
 
     def failed(self, error: Mapping[str, str] | None) -> bytes:
-        """The other way to report an error: the response itself has failed."""
+        """Reports an error in the other way: the response itself has failed."""
         return _event("response.failed", response=_response("failed", error=error))
 
     def failures(self) -> Mapping[str, Failure]:

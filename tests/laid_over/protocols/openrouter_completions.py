@@ -1,4 +1,4 @@
-"""OpenRouter, which speaks OpenAI's Chat Completions and reports errors in its own way."""
+"""Imitates OpenRouter, which speaks OpenAI's Chat Completions and reports errors in its own way."""
 
 import pytest
 

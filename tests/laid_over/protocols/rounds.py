@@ -1,4 +1,4 @@
-"""Two rounds with tools, and what each provider must be sent in the second."""
+"""Describes two requests with tools, and what each provider must be sent in the second."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ async def ask(
 
 
 def history(answer: AssistantMessage) -> Sequence[ChatMessage]:
-    """What the second round begins with."""
+    """Returns the messages with which the second request begins."""
     return [ASKED, answer, *(ToolResult(call.id, call.name, RESULTS[call.id]) for call in answer.tool_calls)]
 
 
@@ -58,7 +58,7 @@ def _completions(**function: Any) -> Mapping[str, Any]:
 
 _STRICT = {"parameters": {**SCHEMA, "additionalProperties": False}, "strict": True}
 _MISTRALS = {"call_1": "74196fe72", "call_2": "1b68f83fa"}
-"""Mistral takes ids of nine letters and digits only."""
+"""Maps the ids of calls to Mistral's, which have exactly nine letters and digits."""
 
 SECOND: Mapping[str, Mapping[str, Any]] = {
     "anthropic:claude-test": {
@@ -133,7 +133,7 @@ SECOND: Mapping[str, Mapping[str, Any]] = {
                     {"text": WORDS},
                     {
                         "functionCall": {"id": "call_1", "name": "weather", "args": {"city": "Rome"}},
-                        # Some models want a thought with a call, or this, where there was none.
+                        # Some models require a thought signature with a call, or this value where there was no thought.
                         "thoughtSignature": "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=",
                     },
                     {"functionCall": {"id": "call_2", "name": "weather", "args": {"city": "Oslo"}}},
@@ -226,4 +226,4 @@ SECOND: Mapping[str, Mapping[str, Any]] = {
         "temperature": None,
     },
 }
-"""By model. Only what is written here is compared."""
+"""Maps each model to the expected fields of the request; other fields are not compared."""

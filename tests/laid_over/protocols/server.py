@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback: it says what a test tells it to, frame by frame, and remembers what it was asked."""
+"""Runs a small HTTP server on loopback that sends what a test scripts, frame by frame, and keeps its requests."""
 
 import asyncio
 import json
@@ -13,17 +13,17 @@ from typing import Any
 class End(Enum):
     whole = auto()
     cut = auto()
-    """The connection closes in the middle of the answer."""
+    """Closes the connection in the middle of the answer."""
     silence = auto()
-    """Nothing more is said until the client gives up."""
+    """Sends nothing more until the client gives up."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Its head goes out with the first frame, so a silent answer without frames sends no byte at all."""
+    """Describes an answer; its head is sent with the first frame, so silence without frames sends no byte at all."""
 
     frames: Sequence[bytes | asyncio.Event] = ()
-    """Each is sent at once; an event is waited for."""
+    """Lists the frames, each of which is sent at once; an event is waited for."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     end: End = End.whole
@@ -45,11 +45,11 @@ class Server:
         self.url = url
         self.requests: list[Request] = []
         self.connections: list[asyncio.Event] = []
-        """One for each that was ever opened, set when it is closed."""
+        """Holds an event for each connection that was ever opened, which is set when the connection closes."""
         self._answers: deque[Answer] = deque()
 
     def will(self, *answers: Answer) -> None:
-        """Give these, one a request; the last one again and again. Earlier requests are forgotten."""
+        """Scripts one answer for each request, the last one for all that follow; forgets earlier requests."""
         self.requests.clear()
         self._answers = deque(answers)
 
@@ -57,7 +57,7 @@ class Server:
         closed = asyncio.Event()
         self.connections.append(closed)
         try:
-            # A client that leaves between two requests, or in the middle of one, is no failure of the server's.
+            # A client that leaves between two requests, or in the middle of one, is no failure of the server.
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while await self._exchange(reader, writer):
                     pass
@@ -125,11 +125,11 @@ async def serve() -> AsyncGenerator[Server]:
 
 
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
-    """One server-sent event."""
+    """Formats one server-sent event."""
     return (f"event: {name}\n" if name else "").encode() + f"data: {json.dumps(data)}\n\n".encode()
 
 
 def problem(status: int, data: Mapping[str, Any], **headers: str) -> Answer:
-    """A refusal, before any stream is open."""
+    """Returns an error response in JSON, which comes in place of a stream."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer([json.dumps(data).encode()], status, {"content-type": "application/json", **names})

@@ -1,4 +1,4 @@
-"""The dialects of the providers that this project has: each module with an underscore in its name has some."""
+"""Collects the dialects of the project's providers; each module with an underscore in its name defines some."""
 
 from importlib import import_module
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every provider's protocol has, whatever words it uses."""
+"""Describes what the speech protocols of all providers have in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from tests.protocols.dialect import KEY
 from tests.protocols.server import Answer, Request
 
 TEXT = "Do you know hunter2?"
-"""Which no log may repeat, nor the key."""
+"""Marks what no log may repeat, as the key must not be either."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a provider was asked to read aloud, in no one's words."""
+    """Describes a synthesis request in terms that are common to all providers."""
 
     path: str
     key: str
@@ -38,13 +38,13 @@ class Dialect(ABC):
     tts: ClassVar[str]
     stt: ClassVar[str]
     formats: ClassVar[Mapping[str, str]]
-    """As it calls those that the application knows."""
+    """Maps each format that the application knows to the provider's name of it."""
     voice: ClassVar[str]
     voices: ClassVar[list[Voice]]
     listing: Answer | None = None
-    """Of the voices, where it has to be asked."""
+    """Is the answer that lists the voices, where the provider must be asked for them."""
     unknown_voice: Answer | None = None
-    """Where the application does not know it before."""
+    """Is the answer to an unknown voice, where the application cannot check it itself."""
     transcript: Answer
     transcribed: Transcript
     failures: ClassVar[Mapping[str, tuple[Answer, str]]]
