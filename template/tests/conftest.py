@@ -270,7 +270,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def sign_in(client: httpx2.AsyncClient, email: str) -> dict[str, str]:
-    """Registers, logs in and returns the Authorization header."""
+    """Registers and logs in, and returns the Authorization header."""
     await client.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
     return bearer((await log_in(client, email))["access_token"])
 

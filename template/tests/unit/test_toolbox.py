@@ -47,7 +47,7 @@ async def book(
 
 @tool
 async def fail(how: str) -> str:
-    """Fails."""
+    """Fails in the given way."""
     match how:
         case "tool":
             raise ToolError("The room is taken.")

@@ -1,4 +1,4 @@
-"""To whom letters go, however an address is written: a real SMTP server keeps the envelopes."""
+"""Tests to which address e-mails go, however it is written: a real SMTP server keeps the envelopes."""
 
 from pathlib import Path
 from random import Random
@@ -72,28 +72,28 @@ DOMAINS = ("example.com", "größe.example", "xn--gre-6ka8l.example", "EXAMPLE.c
 
 
 def nasty(count: int) -> list[str]:
-    """Addresses of parts that mean something to somebody on the way, the same in each run."""
+    """Makes addresses of parts that have a meaning to some parser on the way, the same ones in each run."""
     chance = Random(22)  # noqa: S311
     return ["".join(chance.choices(PARTS, k=chance.randint(1, 5))) + "@" + chance.choice(DOMAINS) for _ in range(count)]
 
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     path = tmp_path / "app.db"
     path.write_bytes(migrated_file.read_bytes())
     return f"sqlite:///{path}"
 
 
 async def register(client: httpx2.AsyncClient, email: str) -> Any:
-    """The address that is stored; None when it was refused."""
+    """Returns the address that is stored, or None when it was refused."""
     answer = await client.post(REGISTER, json={"email": email, "password": PASSWORD})
     assert answer.status_code in {201, 409, 422}, answer.text
     return answer.json().get("email")
 
 
 def written_to(box: Mailbox) -> list[str]:
-    """Each letter's one recipient, who is in its header, too."""
+    """Returns the recipient of each e-mail, after asserting that there is only one, the one of the To header."""
     found = [(e.rcpt_tos, addresses(e.content, "To")) for e in box.envelopes if isinstance(e.content, bytes)]
     assert all(len(recipients) == 1 and recipients == read for recipients, read in found), found
     return [recipient for [recipient], _ in found]

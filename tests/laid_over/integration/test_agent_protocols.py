@@ -1,4 +1,4 @@
-"""Each provider's models with tools, through its own SDK, against a server that speaks as the provider does."""
+"""Tests each provider's models with tools, through its own SDK, against a server that imitates the provider."""
 
 import json
 from collections.abc import AsyncGenerator, Sequence
@@ -37,7 +37,7 @@ FAILING = {
     "unexpected tool call",
     "error event",
 }
-"""Of the failures of answers without tools; the others take the same way."""
+"""Names the failures that are tried with tools, too; all others are handled by the same code."""
 TEMPERATURES = {
     "anthropic:claude-opus-4-7": False,
     "openai:gpt-4o": True,
@@ -45,7 +45,7 @@ TEMPERATURES = {
     "openai:gpt-5": False,
     "openai-chat:o3": False,
 }
-"""Whether a model takes any."""
+"""Tells for each model whether it accepts a temperature."""
 
 every = pytest.mark.parametrize("dialect", INSTALLED, ids=lambda dialect: dialect.model)
 

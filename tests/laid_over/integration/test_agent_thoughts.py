@@ -1,4 +1,4 @@
-"""What a model thought before a call goes back to it, signed as it came."""
+"""Tests that what a model thought before a tool call is sent back to it unchanged, with its signature."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a person keeps when a model fails: with each provider whose SDK is installed, and with none."""
+"""Tests what a user keeps when a model fails: with each provider whose SDK is installed, and with none."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SEND, STREAM = "/api/v1/chat/messages", "/api/v1/chat/messages/stream"
 
 
 class Model(Protocol):
-    """Does what the test wants, and tells what it was sent last."""
+    """Answers as the test wants, and returns the last prompt that it was sent."""
 
     def fail(self, name: str) -> Failure: ...
 
@@ -28,7 +28,7 @@ class Model(Protocol):
 
 
 class Provided:
-    """A provider's model, behind its SDK."""
+    """Answers through a provider's SDK."""
 
     def __init__(self, dialect: Dialect, server: Server) -> None:
         self._dialect = dialect
@@ -47,7 +47,7 @@ class Provided:
 
 
 class Unprovided:
-    """A model without a provider, for a project that has no provider's SDK."""
+    """Answers without a provider, for a project that has no provider's SDK."""
 
     name = "demo"
     has_own_retries = False
@@ -107,7 +107,7 @@ async def server() -> AsyncGenerator[Server]:
 async def chat(
     request: pytest.FixtureRequest, server: Server, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Chat]:
-    """A person who is signed in to an application that uses the model."""
+    """Yields a signed-in user's client of an application that uses the model."""
     dialect: Dialect | None = request.param
     if dialect:
         dialect.point_at(server.url, monkeypatch)

@@ -1,4 +1,4 @@
-"""Several processes on one database: here several applications in one process, which share nothing else."""
+"""Tests several processes on one database; here they are applications in one process that share nothing else."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ from tests.redis_server import Line, own_prefix, reachable
 
 ROWS = [(backend, "rows") for backend in BACKENDS]
 REDIS = [(BACKENDS[-1], "redis")] if reachable() else []
-"""How a process hears of the replies of another: by looking at rows, or through Redis, too, which no database sees."""
+"""Names how a process learns of another's replies: by polling rows, or through Redis as well, on one database."""
 several = partial(pytest.mark.parametrize, ("database_url", "replicas"), indirect=True)
 
 
@@ -78,7 +78,7 @@ async def replicas(
 
 
 async def begin(replica: Replica, model: Endless) -> tuple[asyncio.Task[Any], str]:
-    """A reply whose model thinks; also its id."""
+    """Starts a reply whose model waits, and returns the task that reads it and the id of the reply."""
     reading = asyncio.create_task(stream(replica.client, "?"))
     await model.thinks.wait()
     return reading, (await all_messages(replica.client))[1]["id"]
@@ -104,7 +104,7 @@ class Unreachable:
 
 
 def pause(replica: Replica) -> None:
-    """It beats no more, as if it had been stopped for a while: the others take it for dead."""
+    """Stops the heartbeat, as if the process had been paused for a while: the others take it for dead."""
     replica.app.state.heartbeat._database = Unreachable()
 
 
@@ -176,7 +176,7 @@ async def test_the_reply_of_a_dead_process_is_settled_and_its_followers_hear_of_
     events = await asyncio.wait_for(follower, 10)
     assert (text_of(events), events[-1].type) == ("far", "message.interrupted")
     assert events[-1].data["message"]["content"] == "so far"
-    # It lives after all: it changes nothing any more, and its readers hear what is stored.
+    # The process lives after all: it changes nothing any more, and its readers get what is stored.
     go_on(one)
     model.go_on.set()
     end = (await own_reader)[-1]
@@ -199,7 +199,7 @@ async def test_a_silent_model_is_no_dead_process(replicas: tuple[Replica, Replic
 
 @several(ROWS)
 async def test_a_process_that_has_not_beaten_for_a_while_does_not_judge(replicas: tuple[Replica, Replica]) -> None:
-    """The database was down, or the process was paused: it is the others that may be alive."""
+    """Waits before it takes others for dead: after an outage or a pause of its own they may be alive."""
     one, other = replicas
     beats = other.app.state.heartbeat
     await can_detect_dead(other)
@@ -234,7 +234,7 @@ async def test_redis_may_fail_in_the_middle_and_come_back(replicas: tuple[Replic
 async def test_a_reply_whose_beginning_was_stored_and_not_answered_is_settled(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection broke just after the commit: this process lives, and knows nothing of the reply."""
+    """Simulates a connection that broke just after the commit: this process lives, but does not know the reply."""
     one, _ = replicas
     monkeypatch.setattr(reply, "BEGUN_WITHIN", timedelta())
     monkeypatch.setattr(one.app.state.replies, "start", lambda _turn: None)

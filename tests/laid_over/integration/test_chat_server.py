@@ -1,4 +1,4 @@
-"""Chat on a real server process: what an in-process client cannot see."""
+"""Tests chat on a real server process, where an in-process client cannot see enough."""
 
 import asyncio
 import signal
@@ -31,7 +31,7 @@ async def first_word(response: httpx2.Response) -> None:
 
 
 async def stored(settings: Settings) -> list[dict[str, Any]]:
-    """As the next process finds it."""
+    """Returns the messages as the next process reads them."""
     async with running(settings) as app, client_for(app) as client:
         client.headers.update(bearer((await log_in(client, "alice@example.com"))["access_token"]))
         return await all_messages(client)
@@ -47,7 +47,7 @@ async def test_words_arrive_while_the_model_speaks_and_also_when_their_reader_le
         again = {"content": "hello", "conversation_id": events[0].data["conversation_id"]}
         async with client.stream("POST", STREAM, json=again) as response:
             await first_word(response)
-        server.process.send_signal(signal.SIGTERM)  # and again, as an impatient supervisor does
+        server.process.send_signal(signal.SIGTERM)  # sent twice, as an impatient supervisor does
         assert await server.stop() == 0
     reply = (await stored(settings))[-1]
     assert reply["status"] == "completed"

@@ -1,4 +1,4 @@
-"""WebSockets of the chat on a real server process: what a client sees of how they end."""
+"""Tests how WebSockets of the chat are closed by a real server process."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def file(migrated_file: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database_url(file: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     return f"sqlite:///{file}"
 
 
@@ -39,7 +39,7 @@ def status_of_the_reply(file: Path) -> str:
 
 
 async def take_nothing(server: Server, client: httpx2.AsyncClient) -> None:
-    """Ask for more than fits on the way until the server has enough."""
+    """Sends messages, and reads none, until the server closes the socket for its slow reader."""
     with socket.socket() as narrow:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         narrow.connect(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))

@@ -1,4 +1,4 @@
-"""Messages that are sent twice, and messages that are sent at once."""
+"""Tests messages that are sent twice, and messages that are sent at once."""
 
 import asyncio
 

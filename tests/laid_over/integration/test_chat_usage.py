@@ -1,4 +1,4 @@
-"""What replies cost the people who asked for them, and how much they may ask for."""
+"""Tests what replies cost the users who asked for them, and how much they may ask for."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ Clients = list[httpx2.AsyncClient]
 
 
 class Costly(Endless):
-    """Thinks in the middle, and has a price."""
+    """Waits in the middle of its reply, and has a price."""
 
     @asynccontextmanager
     async def ask(self, prompt: Prompt) -> AsyncGenerator[Said]:
@@ -47,7 +47,7 @@ def costly(app: FastAPI) -> Costly:
 
 @asynccontextmanager
 async def replicas(make_settings: MakeSettings, **settings: Any) -> AsyncGenerator[Clients]:
-    """One person's, of two applications on one database, which share nothing else."""
+    """Yields one user's clients of two applications on one database, which share nothing else."""
     async with AsyncExitStack() as stack:
         apps = [await stack.enter_async_context(running(make_settings(**settings))) for _ in range(2)]
         clients = [await stack.enter_async_context(client_for(app)) for app in apps]
@@ -141,9 +141,9 @@ async def test_whoever_settles_the_reply_of_a_dead_process_gives_back_what_it_re
     state.heartbeat._steady_since -= 60
     abandoned = ReplyRecovery(state.database, state.streams, state.heartbeat, lambda _id: False)
     async with asyncio.timeout(10):
-        while await reservations(app):  # the row may be held for a moment by whoever stores the text
-            await abandoned.recover()
-    costly.go_on.set()  # it lives after all, and what it does is not counted twice
+        while await reservations(app):  # the row may be locked for a moment by the task that stores the text
+            await abandoned.settle()
+    costly.go_on.set()  # the process lives after all, and its reply is not counted twice
     await state.replies.finish(60)
     assert (await reading)[-1].type == "message.interrupted"
     assert await usage(alice) == []
@@ -169,7 +169,7 @@ async def test_a_message_that_is_sent_again_is_reserved_once(alice: httpx2.Async
 
 
 async def test_many_messages_at_once_cannot_overspend(make_settings: MakeSettings) -> None:
-    """Whichever process they are sent to, and new conversations as well as one."""
+    """Sends to both processes, and to new conversations as well as to one."""
     async with replicas(make_settings, tokens_per_month=350, ai_max_output_tokens=100) as clients:
         one = (await clients[0].post(CONVERSATIONS, json={})).json()["id"]
         bodies = [HELLO, {**HELLO, "conversation_id": one}] * 4

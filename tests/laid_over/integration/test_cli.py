@@ -1,4 +1,4 @@
-"""The command line: once in a process of its own, the rest in that of the test."""
+"""Tests the command line: once in a process of its own, otherwise in that of the test."""
 
 import asyncio
 import json
@@ -252,12 +252,12 @@ UNUSABLE = {
     "SENTRY_DSN": "https://key@127.0.0.1:1/1",
     "SMTP_URL": "smtp://127.0.0.1:1",
 }
-"""Settings in good form that a later look finds to be of no use."""
+"""Lists well-formed settings that turn out to be unusable when they are tried."""
 
 
 @pytest.fixture
 def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is installed, whatever the environment has."""
+    """Hides the telemetry packages, whether the environment has them or not."""
     monkeypatch.setattr(setup, "_is_installed", lambda _: False)
 
 
@@ -349,7 +349,7 @@ finally:
     print(json.dumps([started, list(sys.modules)]))
 """
 HEAVY = {"alembic", "anthropic", "app.main", "av", "fastapi", "openai", "pydantic_ai", "pydantic_ai.models"}
-"""Each takes a good part of a second."""
+"""Lists modules whose import takes a good part of a second each."""
 
 
 def test_the_doctor_does_without_what_takes_long(prepared: Project) -> None:

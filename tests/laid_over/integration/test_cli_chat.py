@@ -1,4 +1,4 @@
-"""What the command line and the migrations have to do with chat."""
+"""Tests chat on the command line, and its migrations."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ FILES = (
     "app/services/chat/replies.py",
 )
 MODELS = {"__init__", "__pycache__", "base", "conversation", "idempotency_key", "message", "process", "user"}
-"""Those that every project begins with."""
+"""Names the modules of models that every project begins with."""
 
 PROBE = """
 from uuid import UUID
@@ -57,7 +57,7 @@ class Probe(Base):
 
 
 def without_additions(project: Project) -> Project:
-    """As it began, as far as its tables go: a table or a revision that its owner has added may need those of chat."""
+    """Removes models and revisions that the project's owner added, which may depend on the tables of chat."""
     remove_own_revisions(project.folder)
     models = project.folder / "app" / "models"
     return without(project, [path for path in models.iterdir() if path.stem not in MODELS])
@@ -68,7 +68,7 @@ def without_chat(project: Project) -> Project:
 
 
 def without(project: Project, paths: list[Path]) -> Project:
-    """And without the modules that import those, which nothing does that the project began with."""
+    """Removes the files, and the modules that import them, which only the owner of the project can have added."""
     gone: set[str] = set()
     while paths:
         for path in paths:
@@ -79,7 +79,7 @@ def without(project: Project, paths: list[Path]) -> Project:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules and packages, and the names in them, that are imported as soon as this module is."""
+    """Yields the modules and packages, and the names in them, that are imported as soon as this module is."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -139,7 +139,7 @@ def test_ctrl_c_during_a_reply_keeps_what_was_said(prepared: Project) -> None:
 
 
 class Broken(Scripted):
-    """A model that fails after its first words."""
+    """Fails after its first words."""
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
         yield "Well"
@@ -169,7 +169,7 @@ def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> N
 
 
 def test_a_model_that_refers_to_users_too_comes_to_a_new_database(prepared: Project) -> None:
-    """What it depends on is named once: Alembic cannot apply one that another of them depends on."""
+    """Names each migration only once in `depends_on`: Alembic cannot apply one on which another of them depends."""
     owned = PROBE.replace("Base", "Owned").replace("probes", "owned_probes")
     (prepared.folder / "app" / "models" / "probe_of_the_tests.py").write_text(owned)
     prepared.succeed("db", "revision", "add probes")

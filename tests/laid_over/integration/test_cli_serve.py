@@ -1,4 +1,4 @@
-"""The server as it is started in production and while one develops."""
+"""Tests the server as it is started in production and during development."""
 
 import asyncio
 import os
@@ -49,8 +49,8 @@ async def test_a_signal_that_comes_twice_ends_it_as_one_does(prepared: Project, 
             while server.process.returncode is None:
                 with suppress(ProcessLookupError):
                     for number in LATER[later]:
-                        os.kill(server.process.pid, number)  # send_signal waits, and takes the status from asyncio
-                await asyncio.sleep(0.001)  # so that they come at every point of the leaving, and not at one
+                        os.kill(server.process.pid, number)  # send_signal takes the status from asyncio
+                await asyncio.sleep(0.001)  # so that signals come at every point of the shutdown, and not at one
             rest, _ = await server.process.communicate()
     assert b"Traceback" not in rest
     assert server.process.returncode in {0, *(-number for number in LATER[later])}  # the latter as Python itself ends
@@ -78,7 +78,7 @@ async def test_dev_prepares_everything_and_starts_again_when_a_file_changes(proj
 
 
 async def test_dev_goes_on_when_a_migration_is_written(project: Project) -> None:
-    """And says what to do, rather than to wait for another change once it is applied."""
+    """Logs what to do and starts anyway: otherwise it would wait for another change after the migration is applied."""
     settings = project.environment(DATABASE_URL="sqlite:///dev.db")
     async with started(project.command("dev"), project.folder, settings) as server:
         await server.says("Application startup complete")

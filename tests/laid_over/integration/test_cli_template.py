@@ -1,4 +1,4 @@
-"""Commands that the template has for all projects, and that a project only calls."""
+"""Tests commands that the template provides for all projects, and that a project only calls."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from app.cli._template import address
 from tests.integration.conftest import InProcess
 
 PROGRAM = "#!/bin/sh\nprintf '%s\\n' \"$@\" > asked.txt\nexit ${STATUS:-0}\n"
-"""In place of `uvx`, which would install what it is asked for: it writes that down."""
+"""Replaces `uvx`, which would install what it is asked for, and writes its arguments to a file."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Following:
         (self.project.folder / ".copier-answers.yml").write_text(text)
 
     def asked(self, *arguments: str) -> list[str]:
-        """What uv was asked for."""
+        """Returns the arguments with which `uvx` was called."""
         self.project.succeed(*arguments, PATH=self.path)
         return (self.project.folder / "asked.txt").read_text().splitlines()
 
@@ -40,7 +40,7 @@ def following(in_process: InProcess, tmp_path: Path) -> Following:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """With one commit."""
+    """Makes a git repository with one commit."""
     if not shutil.which("git") and os.environ.get("REQUIRE_SERVICES") != "1":
         pytest.skip("git is not installed")
     folder = tmp_path / "repository"
@@ -78,7 +78,7 @@ def test_of_a_repository_it_is_the_newest_release(following: Following, reposito
 def test_new_is_of_the_release_that_the_project_was_made_from(
     following: Following, repository: Path, version: str, taken: str
 ) -> None:
-    """Whose modules are where the project has them."""
+    """Uses that release since its modules are where the project has them."""
     following.made_from(f"file://{repository}", version)
     assert following.asked("new", "slice", "ticket")[2] == f"git+file://{repository}@{taken}"
 

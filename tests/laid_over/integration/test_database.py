@@ -39,7 +39,7 @@ async def test_a_write_is_kept_when_its_block_ends(database: Database) -> None:
 
 
 async def test_a_file_that_another_process_is_making_is_waited_for(make_settings: MakeSettings, tmp_path: Path) -> None:
-    """Also where no lock is waited for: SQLite refuses one of two that make a file at once."""
+    """Waits even with a lock timeout of zero: SQLite fails one of two processes that create a file at once."""
     path = tmp_path / "new.db"
     settings = make_settings(database_url=f"sqlite:///{path}", database_lock_timeout=0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -69,7 +69,7 @@ async def test_nothing_of_a_write_is_kept_when_its_block_raises(database: Databa
 async def test_a_connection_that_begins_with_a_write_that_fails_locks_nothing(
     settings: Settings, database: Database
 ) -> None:
-    """Those that have been read with are in another state."""
+    """Uses a fresh connection, since one that has been read with is in another state."""
     fresh = Database(settings)
     with pytest.raises(NotFound):
         async with fresh.write() as session:
@@ -167,7 +167,7 @@ async def test_connections_that_the_server_has_closed_are_not_used(database: Dat
 
 
 async def test_a_read_opens_no_transaction(database: Database, database_url: str) -> None:
-    """No BEGIN before it and no ROLLBACK after it, each of which would be a round trip."""
+    """Sends no BEGIN before and no ROLLBACK after a read, each of which would be a round trip."""
     sent: list[str] = []
     async with database.read() as session:
         driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection

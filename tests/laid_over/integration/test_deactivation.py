@@ -1,4 +1,4 @@
-"""What agents do for somebody whose account is deactivated ends, whatever it is about to do."""
+"""Tests that executions end when their owner's account is deactivated, whatever they are about to do."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -34,7 +34,7 @@ async def deactivate(database: Database, email: str = "alice@example.com") -> No
 
 
 async def all_ended(database: Database) -> dict[UUID, tuple[ExecutionStatus, str | None]]:
-    """How, once none is left."""
+    """Waits until all executions have ended, and returns the status and the code of each."""
     async with asyncio.timeout(20):
         while True:
             async with database.read() as session:
@@ -48,7 +48,7 @@ async def test_what_runs_and_what_is_queued(app: FastAPI, alice: httpx2.AsyncCli
     thinking = Thinking()
     model = play(app, thinking)
     made = await agent(alice)
-    for _ in range(4):  # of which two run
+    for _ in range(4):  # two of which run
         await execute(alice, made["id"])
     await thinking.begun.wait()
     await deactivate(app.state.database)

@@ -1,4 +1,4 @@
-"""Many who follow an execution: what they cost, and what each of them hears."""
+"""Tests many clients that follow one execution: what they cost, and what each of them receives."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from tests.sse import arriving
 
 FOLLOWERS = 50
 LOOK = "FROM executions WHERE executions.id IN"
-"""In which all who follow anything share."""
+"""Recognises the one query that all followers of a process share."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 
 class Crowd:
-    """Followers who have heard all that there is."""
+    """Follows an execution with many clients, each of which has received all that there is."""
 
     def __init__(self, app: FastAPI, following: ExecutionStream, execution: Execution) -> None:
         self.heard: list[list[ExecutionProgress]] = [[] for _ in range(FOLLOWERS)]
@@ -63,7 +63,7 @@ class Crowd:
                 heard.append(step)
 
     async def reads_until(self, done: Callable[[int], bool]) -> list[str]:
-        """What is read of executions meanwhile, without the looks, of whose number it depends when it is done."""
+        """Returns the statements that read executions meanwhile, without the shared queries, until `done(queries)`."""
         looks, reads, turn = 0, list[str](), asyncio.Event()
 
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -83,7 +83,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(app: FastAPI, alice: httpx2.AsyncClient) -> AsyncGenerator[Crowd]:
-    """Of an execution that waits for somebody's approval."""
+    """Yields followers of an execution that waits for an approval."""
     id = UUID((await execute(alice, (await asking(alice, "calculate"))["id"]))["id"])
     await reached(alice, str(id), "waiting")
     following = execution_stream_of(app.state, UUID((await alice.get("/api/v1/users/me")).json()["id"]))
@@ -97,7 +97,7 @@ async def crowd(app: FastAPI, alice: httpx2.AsyncClient) -> AsyncGenerator[Crowd
 
 @pytest.fixture
 async def elsewhere_id(database: Database) -> AsyncGenerator[UUID]:
-    """Another process that lives."""
+    """Yields the id of another process that lives."""
     async with open_heartbeat(database, Supervisor(), is_server=False) as heartbeat:
         yield heartbeat.id
 
@@ -114,7 +114,7 @@ async def test_idle_followers_ask_the_database_for_nothing(
     app: FastAPI, elsewhere_id: UUID, alice: httpx2.AsyncClient, database: Database, runs: bool
 ) -> None:
     async with crowd(app, alice) as followers:
-        if runs:  # by a process that this one never hears of
+        if runs:  # by a process that never notifies this one
             elsewhere = {"status": ExecutionStatus.running, "run_id": uuid4(), "process_id": elsewhere_id}
             await happens_elsewhere(database, followers.execution, **elsewhere)
             await followers.reads_until(lambda looks: all(followers.heard))
@@ -160,7 +160,7 @@ async def test_silence_is_told_again_and_again(
 
 
 async def test_every_event_of_another_process_comes_once_and_in_order(settings: Settings) -> None:
-    """Of two that share nothing but the database; only the other one works."""
+    """Follows in a process that shares only the database with the one that works."""
     async with running(settings) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
         queued = await execute(alice, (await agent(alice, "calculate"))["id"])
@@ -189,7 +189,7 @@ async def test_streams_are_counted_until_they_are_left(start_server: StartServer
 
 
 async def is_let_in(client: httpx2.AsyncClient, path: str) -> bool:
-    """A client that leaves is noticed, but not at once."""
+    """Tells whether the server accepts a stream; it notices that a client has left, but not at once."""
     async with client.stream("GET", path) as response:
         return response.status_code == 200
 

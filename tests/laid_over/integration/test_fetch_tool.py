@@ -1,4 +1,4 @@
-"""What is read from the web, and what is never reached."""
+"""Tests what is read from the web, and what is never requested."""
 
 import asyncio
 import gzip
@@ -115,7 +115,7 @@ async def site() -> AsyncGenerator[Site]:
 
 @pytest.fixture
 def anywhere() -> Tool:
-    """What tests may fetch with; the project's own never reaches a test's server."""
+    """Returns a tool that may fetch from local servers, which the project's own never does."""
     return fetch_tool(FetchSettings(fetch_max_bytes=LIMIT), allow_local=True)
 
 
@@ -188,7 +188,7 @@ async def test_a_name_is_refused_for_any_of_its_addresses(
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Every name to these, as its owner may at any time; answers the names that are asked for."""
+    """Resolves every name to these addresses, as its owner may at any time; returns the names that are looked up."""
     asked: list[str] = []
 
     def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
@@ -212,7 +212,7 @@ async def test_a_site_that_says_nothing_has_no_more_time_than_any_tool(anywhere:
 
 
 async def test_a_page_that_keeps_a_parser_busy_ends_with_its_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with it the process that reads it."""
+    """Ends the process that parses the page as well."""
     fetch_page = fetch_tool(FetchSettings(), allow_local=True)
     assert await refused(fetch_page, url=f"{site.url}/deep") == TOO_COMPLEX
     before = {process.pid for process in active_children()}

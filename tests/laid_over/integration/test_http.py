@@ -1,4 +1,4 @@
-"""What browsers, proxies and strangers are told, whatever the path."""
+"""Tests what browsers, proxies and strangers are answered, whatever the path."""
 
 import logging
 from typing import Any, cast
@@ -53,7 +53,7 @@ async def test_answers_are_neither_guessed_nor_framed_nor_stored(client: httpx2.
 
 
 async def test_nobody_is_sent_elsewhere_with_a_token(client: httpx2.AsyncClient) -> None:
-    """Not even to the same path without a slash: by http, where a proxy speaks TLS, or wherever `Host` says."""
+    """Redirects nowhere, not even to the same path without a slash, which could be plain HTTP or any host of `Host`."""
     headers = {"Authorization": "Bearer nonsense", "Host": "evil.example"}
     for path in (f"{ME}/", f"{INFO}/", "/api/v1/auth/sessions/", "/health/"):
         answer = await client.get(path, headers=headers)

@@ -1,4 +1,4 @@
-"""What costs the server more than who sends it is refused in few words, in bodies and in frames."""
+"""Tests that bodies and frames that cost the server more than their sender are refused in few words."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ async def test_a_text_may_have_what_separates_values(client: httpx2.AsyncClient)
 
 
 async def test_json_is_utf_8(client: httpx2.AsyncClient) -> None:
-    """In UTF-16 an escape has other bytes."""
+    """Refuses UTF-16, in which an escape has other bytes."""
     assert_problem(await register(client, json.dumps({'"': 0}).encode("utf-16")), 400, "bad_request")
 
 

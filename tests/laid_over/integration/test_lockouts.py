@@ -1,4 +1,4 @@
-"""Strangers who guess a person's password do not keep that person out."""
+"""Tests that strangers who guess a user's password do not lock that user out."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ AUTH, ALICE, OTHER = "/api/v1/auth", "alice@example.com", "another long enough p
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     path = tmp_path / "app.db"
     path.write_bytes(migrated_file.read_bytes())
     return f"sqlite:///{path}"
@@ -28,7 +28,7 @@ def database_url(migrated_file: Path, tmp_path: Path) -> str:
 
 @asynccontextmanager
 async def locked(settings: Any) -> AsyncGenerator[tuple[FastAPI, httpx2.AsyncClient, dict[str, Any]]]:
-    """Strangers at several addresses have used up what an account may be tried; with tokens of its owner's."""
+    """Lets strangers at several addresses use up an account's log-in attempts; yields its owner's tokens, too."""
     async with running(settings) as app, client_for(app) as client:
         await sign_in(client, ALICE)
         tokens = await log_in(client, ALICE)

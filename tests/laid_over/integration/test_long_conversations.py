@@ -1,4 +1,4 @@
-"""What a conversation costs does not grow with it, nor with how many there are: little of them is read."""
+"""Tests that requests read few rows, however long conversations are and however many there are."""
 
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ EXPORT, PAGES = "/api/v1/users/me/export", LENGTH // 200
 
 @pytest.fixture(params=[1, LENGTH // 2], ids=["long", "many"])
 async def conversation(request: pytest.FixtureRequest, alice: httpx2.AsyncClient, database: Database) -> str:
-    """One of as many as there are, which have so many messages together."""
+    """Returns the id of one of the conversations, which hold the same number of messages in all."""
     at, user_id = now(), UUID((await alice.get("/api/v1/users/me")).json()["id"])
     conversations = [
         {"id": uuid7(), "created_at": at, "updated_at": at, "user_id": user_id, "title": "What was said"}
@@ -84,7 +84,7 @@ async def test_a_page_of_conversations_reads_a_page(
 
 @pytest.mark.usefixtures("conversation")
 async def test_a_page_of_an_export_reads_a_page(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
-    """The last one as the first. To know how many rows hang on what, each is counted once."""
+    """Reads the last page as cheaply as the first; to know how many rows depend on what, each is counted once."""
     with executed(app, "FROM messages") as found:
         exported = (await alice.get(EXPORT)).json()
     assert len({row["id"] for row in exported["messages"]}) == len(exported["messages"]) == LENGTH

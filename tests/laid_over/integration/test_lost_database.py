@@ -1,4 +1,4 @@
-"""What a request gets while the database is lost, full, busy or takes no writes."""
+"""Tests what requests get while the database is unreachable, full, busy or read-only."""
 
 import asyncio
 import sqlite3
@@ -59,7 +59,7 @@ def test_a_statement_that_is_wrong_is_no_lost_database(kind: type[Exception]) ->
 
 @pytest.mark.parametrize("statement", ["SELECT 1 FROM nowhere", "SELECT nothing FROM users", "SELEKT 1"])
 async def test_a_statement_that_is_wrong_would_be_wrong_again(database: Database, statement: str) -> None:
-    """As where a migration was not applied: to be told to try again would help nobody."""
+    """Includes a migration that was not applied: advising the client to try again would help nobody."""
     with pytest.raises(DBAPIError) as error:
         async with database.read() as session:
             await session.execute(text(statement))
@@ -93,7 +93,7 @@ async def test_reading_does_not_fail_because_the_use_of_a_credential_cannot_be_n
 
 @asynccontextmanager
 async def unwritable(database: Database, url: str) -> AsyncGenerator[None]:
-    """As on a standby of PostgreSQL, or while another process holds the file of SQLite."""
+    """Refuses writes, as a standby of PostgreSQL does, or SQLite while another process locks the file."""
     if not url.startswith("postgresql"):
         with closing(sqlite3.connect(make_url(url).database or "", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -105,7 +105,7 @@ async def unwritable(database: Database, url: str) -> AsyncGenerator[None]:
         name = make_url(url).database
         await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
         await connection.close()
-        await database.engine.dispose()  # new connections know of it
+        await database.engine.dispose()  # only new connections have the setting
         if value == "on":
             yield
 
@@ -125,7 +125,7 @@ async def test_readiness_tells_of_a_loop_that_fails(
 
 @pytest.mark.parametrize("database_url", [kind for kind in BACKENDS if kind == "postgresql"], indirect=True)
 async def test_a_locked_person_leaves_connections_to_others(make_settings: MakeSettings, database_url: str) -> None:
-    """Of those who write rows of one person only a share waits on connections, whoever holds these rows."""
+    """Limits how many connections wait for the rows of one user, whoever locks these rows."""
     me, name = "/api/v1/users/me", {"full_name": "A name"}
     settings = make_settings(database_pool_size=4, database_lock_timeout=60)
     async with running(settings) as app, client_for(app) as alice, client_for(app) as bob:
@@ -133,7 +133,7 @@ async def test_a_locked_person_leaves_connections_to_others(make_settings: MakeS
         bob.headers.update(await sign_in(bob, "bob@example.com"))
         async with asyncio.timeout(20), locked(database_url, "alice@example.com") as waiting:
             changing = [asyncio.create_task(alice.patch(me, json=name)) for _ in range(8)]
-            while not await waiting():  # noqa: ASYNC110 - another program's lock, of which nothing here tells
+            while not await waiting():  # noqa: ASYNC110 - another connection's lock, which sends no signal
                 await asyncio.sleep(0.02)
             assert (await bob.patch(me, json=name)).status_code == 200
             assert await waiting() == 1
@@ -155,7 +155,7 @@ async def test_a_lock_is_not_waited_for_longer_than_the_setting_says(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_writers_in_a_row_wait_no_longer_than_one(make_settings: MakeSettings, database_url: str) -> None:
-    """Else each would wait as long as all before it."""
+    """Limits the wait of all together: otherwise each would wait as long as all before it."""
     async with running(make_settings(database_lock_timeout=0.5)) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
         async with unwritable(app.state.database, database_url), asyncio.timeout(4):
@@ -165,7 +165,7 @@ async def test_writers_in_a_row_wait_no_longer_than_one(make_settings: MakeSetti
 
 @asynccontextmanager
 async def locked(url: str, email: str) -> AsyncGenerator[Callable[[], Awaitable[int]]]:
-    """Holds the row of a user. Yields what counts the connections that wait for a lock."""
+    """Locks the row of a user, and yields a function that counts the connections that wait for a lock."""
     holder, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     try:

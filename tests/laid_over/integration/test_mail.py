@@ -1,4 +1,4 @@
-"""How letters leave: by a real SMTP server, or into a folder."""
+"""Tests how e-mails are sent: by a real SMTP server, or into a folder."""
 
 import asyncio
 import os
@@ -64,7 +64,7 @@ async def test_a_stopping_application_delivers_first(make_settings: MakeSettings
     box.open.clear()
     async with running(make_settings(smtp_url=box.url)) as app, client_for(app) as client:
         await sign_in(client, ALICE)
-        asyncio.get_running_loop().call_later(0.2, box.open.set)  # when the application is stopping
+        asyncio.get_running_loop().call_later(0.2, box.open.set)  # when the application is already stopping
     assert len(box.messages) == 1
 
 

@@ -1,4 +1,4 @@
-"""How many letters an address gets, whatever is done: a real SMTP server counts them."""
+"""Tests how many e-mails an address gets, whatever a user does: a real SMTP server counts them."""
 
 import inspect
 from collections import Counter
@@ -28,7 +28,7 @@ KINDS = [name for name, _ in inspect.getmembers(AccountEmails, inspect.isfunctio
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     path = tmp_path / "app.db"
     path.write_bytes(migrated_file.read_bytes())
     return f"sqlite:///{path}"

@@ -1,4 +1,4 @@
-"""What an execution costs does not grow with those that there were before: little of them is read."""
+"""Tests that requests read few rows, however many executions there were before."""
 
 from collections.abc import AsyncGenerator
 from uuid import UUID, uuid4
@@ -28,7 +28,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 @pytest.fixture
 async def agent_id(alice: httpx2.AsyncClient, database: Database) -> str:
-    """Of one that has done much."""
+    """Returns the id of an agent that has many completed executions."""
     made, done = await agent(alice), {"finished_at": now(), "status": ExecutionStatus.completed}
     of = {"user_id": UUID((await alice.get("/api/v1/users/me")).json()["id"]), "agent_id": UUID(made["id"])}
     ids = [uuid4() for _ in range(MANY)]

@@ -1,4 +1,4 @@
-"""Migrations that fail, that someone else runs, and that come twice."""
+"""Tests migrations that fail, that someone else runs, and that run twice."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ from tests.integration.conftest import OWN, Project, branch, remove_own_revision
 from tests.integration.test_migrations import alembic, alembic_for, ask, settings, settings_for, tables
 
 __all__ = ["alembic", "settings"]
-"""Fixtures."""
+"""Exports the fixtures of another module."""
 
 REVISION = '''"""of the test"""
 
@@ -49,7 +49,7 @@ def copied(folder: Path) -> Path:
 
 
 def with_revision(folder: Path, *lines: str) -> Path:
-    """A copy of the migrations with one more."""
+    """Copies the migrations, and adds one."""
     return add_revision(copied(folder), *lines)
 
 
@@ -134,7 +134,7 @@ def test_a_table_that_no_model_owns_stays_unless_drop_asks(alembic: Config, sett
 
 
 def test_the_statements_can_be_printed_for_someone_else_to_run(settings: Settings, tmp_path: Path) -> None:
-    """But for those of the project's own: SQLite changes a column by looking at its table, which printing does not."""
+    """Leaves out the project's own: SQLite changes a column by inspecting its table, which printing does not do."""
     remove_own_revisions(copied(tmp_path))
     printed = StringIO()
     config = Config(tmp_path / "alembic.ini", output_buffer=printed, attributes={"settings": settings})

@@ -9,7 +9,7 @@ from tests.conftest import migrate
 
 @pytest.fixture
 def database_url(empty_database_url: str) -> str:
-    """One that no other test gets: here its revisions change."""
+    """Yields a database that no other test gets, since its revisions change."""
     migrate(empty_database_url)
     return empty_database_url
 

@@ -1,4 +1,4 @@
-"""Which processes live, as they know it of each other."""
+"""Tests which processes take each other for alive."""
 
 import asyncio
 from datetime import timedelta
@@ -44,7 +44,7 @@ async def test_a_process_lives_until_it_ends(database: Database) -> None:
 
 
 async def test_one_that_beats_no_more_is_dead_and_later_forgotten(database: Database) -> None:
-    beats = Heartbeat(database, False)  # which beats when it is told to
+    beats = Heartbeat(database, False)  # it beats only when it is told to
     await beats.beat()
     async with database.write() as session:
         before = await session.scalar(select(Process.last_heartbeat_at))

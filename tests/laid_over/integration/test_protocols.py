@@ -1,4 +1,4 @@
-"""Each provider's models through its own SDK, against a server that speaks as the provider does."""
+"""Tests each provider's models, through its own SDK, against a server that imitates the provider."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -86,7 +86,7 @@ async def test_what_is_sent(dialect: Dialect) -> None:
 async def test_a_key_may_come_with_a_line_break(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve() as server:
         dialect.point_at(server.url, monkeypatch)
-        if not dialect.key_variable.startswith("AWS_"):  # credentials of AWS are its own client's
+        if not dialect.key_variable.startswith("AWS_"):  # the AWS SDK reads its credentials itself
             monkeypatch.setenv(dialect.key_variable, f" {KEY}\r\n")
         async with open_gateway(settings_for(dialect.model)) as ai:
             server.will(dialect.speak("Yes."))

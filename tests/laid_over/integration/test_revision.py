@@ -1,4 +1,4 @@
-"""Migrations of one's own: models that a user adds to the project and changes later."""
+"""Tests migrations of models that a user adds to the project and changes later."""
 
 import shutil
 import subprocess

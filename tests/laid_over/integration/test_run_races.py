@@ -1,4 +1,4 @@
-"""Executions that several want at once, and what must not harm others."""
+"""Tests executions that several processes or requests compete for, and what must not harm others."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ from tests.conftest import MakeSettings, client_for, running, sign_in
 
 SUM = calls(("calculate", {"expression": "2 + 3"}))
 TIMES = 8
-"""So often is a race run: chance decides who wins."""
+"""Repeats each race, since chance decides which side wins."""
 ENDS = {"execution.completed", "execution.failed", "execution.cancelled"}
 
 
@@ -115,7 +115,7 @@ async def test_two_workers_that_claim_at_once_share(
 async def test_many_that_are_asked_for_at_once_stay_within_their_limit(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORKER_IN_SERVER", "false")  # so that none ends
+    monkeypatch.setenv("WORKER_IN_SERVER", "false")  # so that none of them ends
     monkeypatch.setenv("MAX_CONCURRENT_EXECUTIONS", "3")
     async with running(make_settings(), is_server=True) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
@@ -136,7 +136,7 @@ async def test_two_agents_cannot_delegate_to_each_other_at_once(alice: httpx2.As
 
 
 async def assert_told_once(client: httpx2.AsyncClient, execution_id: str) -> str:
-    """How it ended, which is what its last event says, and the only one that says so."""
+    """Returns the final status, after asserting that the last event, and no other, reports it."""
     done = await ended(client, execution_id)
     told = stored(await events(client, execution_id))
     assert [event.id for event in told] == list(range(1, len(told) + 1))
@@ -159,7 +159,7 @@ async def test_cancelling_what_completes_has_one_end(app: FastAPI, alice: httpx2
 
 
 async def test_an_approval_has_one_answer(app: FastAPI, alice: httpx2.AsyncClient, database: Database) -> None:
-    """Somebody approves it while somebody denies it, it expires, and all of it is cancelled."""
+    """Approves and denies a call at once, while it expires and its execution is cancelled."""
     play(app, by_returned)
     made = await asking(alice, "calculate")
     for _ in range(TIMES):
@@ -227,13 +227,13 @@ async def test_an_approval_that_is_deleted_before_it_expires_is_no_error(
 async def test_a_person_is_deleted_while_a_run_writes(
     app: FastAPI, alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two lock the same rows, and neither may be given up for the other."""
+    """Asserts that neither fails for the other, although both lock the same rows."""
     play(app, "done")
     made, advance, deleting = await agent(alice), RunRepository.advance, list[asyncio.Task[httpx2.Response]]()
 
     async def while_deleted(runs: RunRepository, *values: Any) -> bool:
         advanced = await advance(runs, *values)
-        if database.url.get_backend_name() == "postgresql" and "finished_at" in values[-1]:  # what was used follows
+        if database.url.get_backend_name() == "postgresql" and "finished_at" in values[-1]:  # before usage is stored
             deleting.append(asyncio.create_task(alice.delete("/api/v1/users/me")))
             await someone_waits(database)
         return advanced

@@ -1,4 +1,4 @@
-"""What the server's WebSockets hold against peers that are up to no good."""
+"""Tests what the server's WebSockets withstand from malicious peers."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ async def until(condition: Any) -> None:
 
 
 class Patient:
-    """An application that reads until its reader leaves."""
+    """Reads until its client leaves."""
 
     def __init__(self) -> None:
         self.heard = asyncio.Event()
@@ -39,7 +39,7 @@ class Patient:
 
 
 async def talkative(_scope: Scope, receive: Receive, send: Send) -> None:
-    """One that says a lot when it is asked to, and ends."""
+    """Sends a large message when it is asked to, and ends."""
     await receive()
     await send({"type": "websocket.accept"})
     await receive()
@@ -48,7 +48,7 @@ async def talkative(_scope: Scope, receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def connection_to(app: ASGIApp) -> AsyncGenerator[tuple[ClientConnection, set[Any]]]:
-    """That its client does not read, with little room on its way, and what the server keeps of connections."""
+    """Yields a connection with small buffers that its client does not read, and the server's set of connections."""
     with bound() as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
@@ -83,7 +83,7 @@ async def test_pongs_do_not_pile_up() -> None:
     async with connection_to(patient) as (connection, [kept]):
         write(connection, *[Frame(Opcode.PING, b"x" * 125)] * 8_000, Frame(Opcode.TEXT, b"that was all"))
         await patient.heard.wait()
-        assert kept.transport.get_write_buffer_size() < 400_000  # of 1,016,000
+        assert kept.transport.get_write_buffer_size() < 400_000  # of the 1,016,000 bytes of all pongs
 
 
 async def test_a_peer_that_reads_gets_its_pongs() -> None:

@@ -1,4 +1,4 @@
-"""What the server's HTTP connections hold against peers that send, or take, too slowly or too much."""
+"""Tests what the server's HTTP connections withstand from peers that send or read too slowly or too much."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ LONG = b"x" * 100_000
 
 
 class Application:
-    """Of what is asked for, `/held` is answered once the test says so, and `/early` before the body has come."""
+    """Answers `/held` once the test sets `go_on`, `/early` before the body has come, and all else at once."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -50,7 +50,7 @@ class Connection:
             await self._reader.readuntil(words)
 
     async def rest(self) -> bytes:
-        """All that comes until the server ends the connection."""
+        """Returns all that comes until the server closes the connection."""
         with closing(self):
             try:
                 async with asyncio.timeout(10):
@@ -81,7 +81,7 @@ class Served:
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Served]:
-    """It waits for nothing as long as a real one."""
+    """Serves the application with time limits that are shorter than real ones."""
     for name, seconds in SHORT.items():
         monkeypatch.setattr(under_test, name, seconds)
     app = Application()

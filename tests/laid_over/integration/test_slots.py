@@ -1,4 +1,4 @@
-"""How many of something a user may hold, counted in one process or through Redis in several."""
+"""Tests how many slots a user may hold, counted in one process or through Redis in several."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -28,7 +28,7 @@ async def is_full(of: ConcurrencyLimit, who: str = "alice") -> bool:
 
 @asynccontextmanager
 async def two_processes() -> AsyncGenerator[tuple[ConcurrencyLimit, Line, ConcurrencyLimit]]:
-    """Of which one has a connection that can be cut."""
+    """Yields the limits of two processes, and the connection of the first, which can be cut."""
     line = Line()
     await line.mend()
     async with own_prefix() as prefix, connected(line.url, 5, 1) as cut, connected(URL, 5, 1) as whole:
@@ -77,7 +77,7 @@ async def test_what_a_dead_process_held_is_free_again(monkeypatch: pytest.Monkey
     async with two_processes() as (here, line, there), there.acquire("alice") as renew:
         async with here.acquire("alice"):
             assert await is_full(there)
-            await line.cut()  # so that nothing can be given back, as if the process had been killed
+            await line.cut()  # so that nothing can be released, as if the process had been killed
         async with asyncio.timeout(5):
             while await is_full(there):
                 await renew()

@@ -1,4 +1,4 @@
-"""What holds for every WebSocket, tried with one that does nothing but echo."""
+"""Tests what holds for every WebSocket, with one that only echoes."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def repeat(socket: websockets.Socket, frame: Echo) -> None:
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     return f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'app.db')}"
 
 
@@ -73,7 +73,7 @@ def app(app: FastAPI) -> FastAPI:
 
 @asynccontextmanager
 async def echo_of(app: FastAPI, client: httpx2.AsyncClient) -> AsyncGenerator[Socket]:
-    """It is open before, and still afterwards."""
+    """Yields a socket, after asserting that it answers; asserts the same afterwards."""
     async with connected(app, PATH, client) as socket:
         await socket.send(type="ping")
         assert await socket.frame() == {"type": "pong"}
@@ -243,7 +243,7 @@ async def test_a_newer_token_takes_the_place_of_the_old_one(
 async def test_frames_count_as_requests(make_settings: MakeSettings) -> None:
     async with running(make_settings(requests_per_minute=3)) as app, client_for(with_echo(app)) as client:
         client.headers.update(await sign_in(client, "alice@example.com"))
-        async with connected(app, PATH, client) as socket:  # the first
+        async with connected(app, PATH, client) as socket:  # counts as the first request
             for text in ('{"type": "ping"}', "nonsense", '{"type": "ping", "ref": "c"}'):
                 await socket.send_text(text)
             assert [(await socket.frame()).get("code") for _ in range(2)] == [None, "validation_error"]

@@ -1,4 +1,4 @@
-"""What the `doctor` command says of speech."""
+"""Tests what the `doctor` command reports of speech."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Without a provider and without a key: what is read aloud is understood. Needs the extra `speech-offline`."""
+"""Tests that offline synthesis is understood by offline recognition; needs the extra `speech-offline`."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ SENTENCE = "Please open the door and turn on the light."
 
 
 def recognisable(said: str, heard: str) -> float:
-    """How much of it was understood."""
+    """Returns the share of the words that was recognised, from 0 to 1."""
     words, found = (text.lower().strip(".").split() for text in (said, heard))
     return sum(block.size for block in SequenceMatcher(None, words, found).get_matching_blocks()) / len(words)
 
@@ -55,7 +55,7 @@ async def test_a_text_sounds_the_same_from_every_new_process() -> None:
     for _ in range(2):
         async with open_workers(1) as workers:
             said.append(await workers.do(espeak.speak, SENTENCE, "en-us", 1.0))
-        await asyncio.sleep(1)  # by itself, the library begins with the second that it is
+        await asyncio.sleep(1)  # by default, the library seeds its noise with the current second
     assert said[0] == said[1]
 
 
@@ -98,7 +98,7 @@ async def test_nobody_waits_to_be_read_to_until_others_are_heard(tmp_path: Path)
 
 
 def test_a_project_may_lie_deep(tmp_path: Path) -> None:
-    """The library cuts long paths, of which the one from the working directory counts."""
+    """Reads its data although the library cuts long paths, of which the one from the working directory counts."""
     [folder] = import_module("espeakng_loader").__path__
     deep = tmp_path / ("deep" * 20) / ("deeper" * 10)
     shutil.copytree(folder, deep / "espeakng_loader")

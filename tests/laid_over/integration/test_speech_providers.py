@@ -1,4 +1,4 @@
-"""Each provider's voices and ears, against a server that speaks as the provider does."""
+"""Tests each provider's speech synthesis and transcription, against a server that imitates the provider."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -170,7 +170,7 @@ async def test_voices(dialect: Dialect) -> None:
     async with gateway(dialect, tts_voice=None) as (voices, server):
         if dialect.listing:
             server.will(dialect.listing, Answer([b"audio"]))
-            assert await spoken(voices) == b"audio"  # with the first of them
+            assert await spoken(voices) == b"audio"  # with the first of the voices
             assert dialect.read(server.requests[-1]).path == dialect.speak_path
             server.will(dialect.listing)
         assert await voices.tts.get().voices() == dialect.voices

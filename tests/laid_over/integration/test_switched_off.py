@@ -1,4 +1,4 @@
-"""A feature's files are gone, and its tables and their rows are still there."""
+"""Tests a feature whose files are gone, while its tables and their rows still exist."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def switch_on(project: Project, name: str = "probe") -> None:
 
 
 def switch_off(project: Project, name: str = "probe") -> None:
-    """As Copier does it: compiled files may stay behind."""
+    """Removes the files as Copier does: compiled files may stay behind."""
     for path in folder(project, name).glob("*.py"):
         path.unlink()
     (folder(project, name) / "__pycache__").mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def _things() -> Iterator[None]:
-    """A table of one's own."""
+    """Adds a table that the user owns."""
     things = sa.Table("things_of_the_tests", Base.metadata, sa.Column("id", sa.Integer, primary_key=True))
     yield
     Base.metadata.remove(things)
@@ -65,7 +65,7 @@ def _things() -> Iterator[None]:
 
 @pytest.fixture
 def db(project: Project, empty_database_url: str) -> Database:
-    """Runs a `db` command on the database of a feature that was used, and switched off."""
+    """Runs a `db` command on the database of a feature that was used, and is switched off."""
 
     def run(*arguments: str) -> str:
         return project.succeed("db", *arguments, DATABASE_URL=empty_database_url)
@@ -98,7 +98,7 @@ def test_the_next_revision_drops_nothing(project: Project, db: Database) -> None
 
 
 def test_what_the_base_lacks_is_still_known(project: Project, db: Database, empty_database_url: str) -> None:
-    """Nobody could tell from the row of the feature alone, which is what Alembic stores."""
+    """Detects the missing migration although Alembic stores only the feature's revision, which does not tell."""
     head = sorted(path.name[:9] for path in folder(project, "base").glob("*.py"))[-1]
     later = REVISION.format(name="later").replace("later_0001", "base_9999").replace('("later",)', "None")
     later = later.replace("down_revision = None", f'down_revision = "{head}"').replace('"base_0001"', "None")

@@ -1,4 +1,4 @@
-"""Runs that go on after a process, or while the database fails."""
+"""Tests runs that continue after a process has died, or while the database fails."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -41,7 +41,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 
 
 async def died(app: FastAPI, execution_id: str) -> None:
-    """As if the process that ran it had been killed, and this one had lived for long and looked just then."""
+    """Simulates that the process that ran it was killed, and that this one has lived long enough to detect it."""
     dead = {"status": ExecutionStatus.running, "process_id": uuid4(), "run_id": uuid4()}
     async with app.state.database.write() as session:
         await session.execute(update(Execution).where(Execution.id == UUID(execution_id)).values(**dead))
@@ -52,7 +52,7 @@ async def died(app: FastAPI, execution_id: str) -> None:
 async def test_a_run_whose_claim_was_stored_and_not_answered_is_begun_again(
     app: FastAPI, alice: httpx2.AsyncClient
 ) -> None:
-    """The connection broke just after the commit: this process has the execution, and knows nothing of the run."""
+    """Simulates a connection that broke just after the commit: this process owns the run, but does not know it."""
     thinking = Thinking()
     play(app, thinking, "done")
     queued = await execute(alice, (await agent(alice))["id"])
@@ -112,7 +112,7 @@ async def test_shutting_down_leaves_the_rest_to_others(settings: Settings) -> No
 async def test_a_database_that_fails_for_a_while_loses_and_repeats_nothing(
     app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it stored something and only its answer was lost."""
+    """Fails commits before they happen, and after, so that something is stored and only the answer is lost."""
     commit, failures = AsyncSession.commit, ["before", "after"] * 3
 
     async def commits(session: AsyncSession) -> None:
@@ -134,7 +134,7 @@ async def test_a_database_that_fails_for_a_while_loses_and_repeats_nothing(
 
 
 async def test_what_is_claimed_while_a_process_stops_is_left_to_others(settings: Settings) -> None:
-    """The claim may be under way when the process is told to stop."""
+    """Stops the process while its claim is under way."""
     async with running(settings, is_server=True) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
         play(app, Thinking())
@@ -174,7 +174,7 @@ async def test_a_process_stops_although_its_database_is_gone(
 
 
 async def test_whoever_follows_is_let_go_when_the_process_stops(settings: Settings) -> None:
-    """And comes back to another process with the last event."""
+    """Ends streams without a final event: the client reconnects to another process with the last event's id."""
     async with running(settings, is_server=True) as app, client_for(app) as alice:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
         queued = await execute(alice, (await asking(alice, "calculate"))["id"])

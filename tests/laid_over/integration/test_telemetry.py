@@ -1,4 +1,4 @@
-"""What a server tells a receiver of telemetry, Sentry and its log: enough, and nothing that is nobody's business."""
+"""Tests what a server sends to OpenTelemetry, Sentry and its log: enough, and nothing private."""
 
 import shutil
 import sqlite3
@@ -30,7 +30,7 @@ API = "/api/v1"
 
 @dataclass
 class Told:
-    """By a server that has ended, to everybody who listens."""
+    """Holds what a server that has ended sent as telemetry and printed."""
 
     collector: Collector
     output: str
@@ -65,7 +65,7 @@ async def told(
 
 
 async def visit(client: httpx2.AsyncClient) -> tuple[str, list[str]]:
-    """Answers who did, and what is secret."""
+    """Sends requests, and returns the id of their user and the secrets in them."""
     user = await client.post(f"{API}/auth/register", json={"email": "ada@example.com", "password": PASSWORD})
     tokens = (await log_in(client)).json()
     client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
@@ -78,7 +78,7 @@ async def visit(client: httpx2.AsyncClient) -> tuple[str, list[str]]:
 
 
 async def break_and_visit(client: httpx2.AsyncClient, path: str) -> None:
-    """A person may log in only once now, which nobody has thought of."""
+    """Causes an unexpected error: a unique index makes the second log-in of a user fail."""
     connection = sqlite3.connect(path)
     connection.execute("CREATE UNIQUE INDEX broken ON sessions (user_id)")
     connection.close()
@@ -141,7 +141,7 @@ async def test_no_secret_is_told_to_anybody(told: Told) -> None:
     for secret in told.secrets:
         assert not told.collector.knows(secret), secret
         assert secret not in told.output
-    assert not told.collector.knows("UNIQUE constraint")  # what an error says, which may quote anything
+    assert not told.collector.knows("UNIQUE constraint")  # from the text of an error, which may quote anything
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -1,4 +1,4 @@
-"""What servers and workers tell of executions: each is a trace, with its steps; how many wait is a metric."""
+"""Tests telemetry of executions: each is a trace with its steps, and the length of the queue is a metric."""
 
 import asyncio
 from uuid import uuid4
@@ -23,7 +23,7 @@ async def begin(client: httpx2.AsyncClient) -> str:
 
 
 async def until_queued(collector: Collector) -> None:
-    """A metric comes when it does."""
+    """Waits for the metric, which is exported only from time to time."""
     async with asyncio.timeout(20):
         while not queued(collector):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -35,7 +35,7 @@ def queued(collector: Collector) -> bool:
 
 
 def assert_is_told(collector: Collector, execution_id: str) -> None:
-    """Once, with its steps."""
+    """Asserts that the execution is one span, with its steps below it."""
     [execution] = collector.named("execution")
     steps = sorted(collector.below(execution), key=collector.spans.index)
     assert [span.name for span in steps if span.name in {"model", "tool"}] == ["model", "tool", "model"]

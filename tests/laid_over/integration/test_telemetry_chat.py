@@ -1,4 +1,4 @@
-"""What a server that chats tells of it: whose reply it was, what came of it and what it used, but not what was said."""
+"""Tests telemetry of chat: the user, the outcome and the usage of a reply, but not the text of messages."""
 
 import json
 from typing import Any
@@ -16,11 +16,11 @@ from tests.server import Server
 
 SAID = "said-in-confidence-4721"
 OFTEN = {"OTEL_METRIC_EXPORT_INTERVAL": "100", "DEMO_MODEL_DELAY": "0.01"}
-"""Each stream is open for several exports of metrics."""
+"""Keeps each stream open for several exports of metrics."""
 
 
 async def say_it_through_a_stream_and_a_socket(server: Server) -> dict[str, Any]:
-    """Answers the first reply."""
+    """Sends a message by each way, and returns the reply to the first."""
     async with httpx2.AsyncClient(base_url=server.url) as client:
         client.headers.update(await sign_in(client, "alice@example.com"))
         told = await stream(client, SAID)

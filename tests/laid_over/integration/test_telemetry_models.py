@@ -1,4 +1,4 @@
-"""What is told of a provider, through its own SDK: never a key, and what people and models say only if they may."""
+"""Tests telemetry of requests to providers: never a key, and the text of messages only if a setting allows it."""
 
 import os
 
@@ -15,7 +15,7 @@ from tests.protocols.spoken import INSTALLED
 
 
 def pointed_at(dialect: Dialect, url: str) -> dict[str, str]:
-    """The settings with which a process finds this server in place of its provider."""
+    """Returns the settings with which a process finds this server in place of its provider."""
     before = dict(os.environ)
     with pytest.MonkeyPatch.context() as patch:
         dialect.point_at(url, patch)

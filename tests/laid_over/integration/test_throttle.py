@@ -1,4 +1,4 @@
-"""Limits, the same in memory and in Redis."""
+"""Tests rate limits, which are the same in memory and in Redis."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,7 +32,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncGenerator[dict[str, Any]
 
 @pytest.fixture
 def database_url(migrated_file: Any, tmp_path: Any) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     path = tmp_path / "app.db"
     path.write_bytes(migrated_file.read_bytes())
     return f"sqlite:///{path}"
@@ -69,7 +69,7 @@ async def test_an_account_may_be_tried_so_often_from_anywhere(
 ) -> None:
     async with running(make_settings(login_failures_per_hour=3, **store)) as app, client_for(app) as client:
         await sign_in(client, ALICE)
-        for email in (ALICE, "nobody@example.com"):  # alike, whether anybody has the address
+        for email in (ALICE, "nobody@example.com"):  # alike, whether the address has an account or not
             for number in range(3):
                 async with from_address(app, f"192.0.2.{number}") as other:
                     assert await statuses(other, email.upper()) == [401]

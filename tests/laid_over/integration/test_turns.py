@@ -1,4 +1,4 @@
-"""Whose password is hashed next, by counts and order: a person is not kept out by what others ask for."""
+"""Tests whose password is hashed next, by counts and order: a user need not wait for many requests of others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -23,14 +23,14 @@ AT_ONCE = security.HASHING_THREADS
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """On one database: nothing here is about it."""
+    """Uses SQLite only, since what is tested here does not depend on the database."""
     path = tmp_path / "app.db"
     path.write_bytes(migrated_file.read_bytes())
     return f"sqlite:///{path}"
 
 
 class Held(Hasher):
-    """Makes a hash for each permit, and keeps the order of the passwords."""
+    """Makes one hash for each permit, and keeps the order of the passwords."""
 
     def __init__(self, hasher: Any) -> None:
         super().__init__(hasher)
@@ -75,7 +75,7 @@ async def change(client: httpx2.AsyncClient) -> httpx2.Response:
 async def ask_for_much(
     app: FastAPI, clients: list[httpx2.AsyncClient], each: int
 ) -> list[asyncio.Task[httpx2.Response]]:
-    """Changes of passwords in flight, in turn by each of the clients."""
+    """Starts password changes, by each of the clients in turn, and returns them while they wait."""
     before = waiting(app)
     tasks = [asyncio.create_task(change(client)) for _ in range(each) for client in clients]
     await until(lambda: waiting(app) == before + len(tasks) - AT_ONCE)
@@ -86,7 +86,7 @@ async def ask_for_much(
 async def test_who_asks_for_much_keeps_nobody_waiting(
     make_settings: MakeSettings, address: str, before_her: int
 ) -> None:
-    """From elsewhere she waits for one hash of theirs, from the same address for one of each account."""
+    """Waits for one hash of the others at her own address, and for one of each account at a shared address."""
     async with running(make_settings()) as app, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(client_for(app)) for _ in range(5)]
         for number, client in enumerate(clients):
@@ -147,7 +147,7 @@ async def test_who_has_left_costs_no_hash(make_settings: MakeSettings, path: str
 
 
 async def ask(url: str, path: str, headers: dict[str, str]) -> None:
-    """Over a connection that ends when the task is cancelled."""
+    """Sends the request over a connection that is closed when the task is cancelled."""
     asked = {
         "password/change": {"json": {"current_password": WRONG, "new_password": OTHER}},
         "email/change": {"json": {"email": "new@example.com", "password": WRONG}},

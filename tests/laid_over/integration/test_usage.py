@@ -1,4 +1,4 @@
-"""What people used and may use: counted exactly, whoever else counts at the same moment."""
+"""Tests what users used and may use: counted exactly, whoever else counts at the same moment."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -36,7 +36,7 @@ async def user_id(database: Database) -> UUID:
 
 @pytest.fixture
 async def other_database(make_settings: MakeSettings) -> AsyncGenerator[Database]:
-    """As another process has it."""
+    """Opens the database a second time, as another process does."""
     async with open_database(make_settings()) as database:
         yield database
 
@@ -49,7 +49,7 @@ async def add_user(database: Database, email: str) -> UUID:
 async def reserve(
     database: Database, user_id: UUID, *, feature: str = FEATURE, budgets: Budgets | None = None
 ) -> tuple[UUID, Balance]:
-    """What was reserved, and the balance with it."""
+    """Returns the id of the reservation, and the balance that includes it."""
     subject_id = uuid4()
     async with database.write() as session:
         balance = await UsageRepository(session, user_id).reserve(subject_id, feature, AMOUNT)

@@ -1,4 +1,4 @@
-"""The command `worker`, and processes that are told to end or are killed while they run executions."""
+"""Tests the command `worker`, and processes that are stopped or killed while they run executions."""
 
 import asyncio
 import signal
@@ -18,9 +18,9 @@ from tests.redis_server import URL, reachable
 from tests.server import Server, ran, started
 
 SHARED = ["postgresql"] if "postgresql" in BACKENDS and reachable() else []
-"""Where servers and workers may be several."""
+"""Names the database on which several servers and workers may run."""
 SLOW = {"DEMO_MODEL_DELAY": "1"}
-"""A call takes a second, and the answer after it most of a minute."""
+"""Makes a tool call take a second, and the reply after it most of a minute."""
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ def client_of(server: Server, **headers: str) -> httpx2.AsyncClient:
 
 
 async def until_told(client: httpx2.AsyncClient, execution_id: str, kind: str) -> None:
-    """The stream is left once it has told this."""
+    """Reads the stream until it sends this event."""
     async with client.stream("GET", f"{EXECUTIONS}/{execution_id}/events") as answer:
         async for line in answer.aiter_lines():
             if line == f"event: {kind}":

@@ -1,4 +1,4 @@
-"""Processes for what is heavy: who is next, and what becomes of work that takes too much."""
+"""Tests the pool of processes for heavy work: who is next, and what becomes of work that takes too much."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from app.services.processes.process_pool import TookTooLong, Workers, open_worke
 
 
 class Holder:
-    """Somebody who takes a place, and keeps it until told to go."""
+    """Takes a place, and keeps it until the test releases it."""
 
     def __init__(self, turns: Places, who: str) -> None:
         self.has_it, self._go = asyncio.Event(), asyncio.Event()
@@ -38,7 +38,7 @@ class Holder:
 
 
 async def settled(*holders: Holder) -> list[bool]:
-    """Who of them has a place, once nobody's turn changes any more."""
+    """Tells which of them hold a place, once nothing is about to change any more."""
     for _ in range(10):
         await asyncio.sleep(0)
     return [holder.has_it.is_set() for holder in holders]
@@ -79,7 +79,7 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
     first, second, third = (Holder(turns, who) for who in ("alice", "bob", "carol"))
     await settled()
     first._go.set()
-    second._task.cancel()  # before it is seen that the place is free
+    second._task.cancel()  # before it notices that the place is free
     await first._task
     assert await settled(second, third) == [False, True]
     await third.leave()
@@ -102,11 +102,11 @@ async def test_a_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def blocked(workers: Workers, fifo: Path) -> AsyncGenerator[asyncio.Task[bytes]]:
-    """Work that has begun, and waits until it is told to go on."""
+    """Starts work that waits until the end of the block."""
     os.mkfifo(fifo)
     task = asyncio.create_task(workers.do(Path.read_bytes, fifo))
     async with asyncio.timeout(60):
-        writer = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)  # once somebody reads
+        writer = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)  # returns once somebody reads
     try:
         yield task
     finally:
@@ -115,7 +115,7 @@ async def blocked(workers: Workers, fifo: Path) -> AsyncGenerator[asyncio.Task[b
 
 
 async def test_one_persons_long_work_keeps_nobody_else_waiting(tmp_path: Path) -> None:
-    """As offline recognition does, piece after piece."""
+    """Runs one piece after another, as offline recognition does."""
     async with open_workers(2) as workers:
         with bound_contextvars(user_id="alice"):
             async with blocked(workers, tmp_path / "fifo") as busy:

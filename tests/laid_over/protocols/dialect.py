@@ -59,7 +59,7 @@ class Dialect(ABC):
     url_variable: ClassVar[str]
     url_path: ClassVar[str] = ""
     path: ClassVar[str]
-    """Is the path of requests."""
+    """Names the path of requests."""
 
     refused_key: Answer
     rate_limited: Answer
@@ -79,7 +79,7 @@ class Dialect(ABC):
     }
     odd_code: ClassVar[str] = "model_error"
     cost: ClassVar[Decimal | None] = None
-    """Is the cost of INPUT_TOKENS and OUTPUT_TOKENS, where the model that reports them has a price."""
+    """Holds the cost of INPUT_TOKENS and OUTPUT_TOKENS, where the model that reports them has a price."""
     writes_arguments: ClassVar[bool] = True
     """Tells whether the arguments of a call are text as the model wrote it, and not an object."""
     has_own_retries: ClassVar[bool] = False

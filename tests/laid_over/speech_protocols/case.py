@@ -42,9 +42,9 @@ class Dialect(ABC):
     voice: ClassVar[str]
     voices: ClassVar[list[Voice]]
     listing: Answer | None = None
-    """Is the answer that lists the voices, where the provider must be asked for them."""
+    """Lists the voices, where the provider must be asked for them."""
     unknown_voice: Answer | None = None
-    """Is the answer to an unknown voice, where the application cannot check it itself."""
+    """Answers a request with an unknown voice, where the application cannot check it itself."""
     transcript: Answer
     transcribed: Transcript
     failures: ClassVar[Mapping[str, tuple[Answer, str]]]

@@ -1,4 +1,4 @@
-"""What a file really is, whatever it is called."""
+"""Tests that the format of a file is detected by its content, whatever it is called."""
 
 import random
 from pathlib import Path
@@ -26,7 +26,7 @@ SENTENCE = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Which says nothing of the format."""
+    """Has a suffix that says nothing of the format."""
     return tmp_path / "upload.txt"
 
 
@@ -61,7 +61,7 @@ TITLED = {
     "wav": lambda file: file[:36] + b"LIST" + len(TITLE).to_bytes(4, "little") + TITLE + file[36:],
     "mp3": lambda file: b"ID3\x03\0\0\0\0\0\x0fTIT2\0\0\0\x05\0\0\x03Caf\xe9" + file,
 }
-"""How a title that is no UTF-8 comes into a file that is complete."""
+"""Inserts a title that is not UTF-8 into a file that is complete."""
 
 
 @pytest.mark.parametrize("format", TITLED)
@@ -74,7 +74,7 @@ def test_a_title_in_whatever_encoding_is_no_damage(format: str, path: Path) -> N
 
 
 def test_more_samples_than_anybody_records_are_refused(path: Path) -> None:
-    """To make fewer of them would keep a processor busy for minutes."""
+    """Refuses rates whose resampling would keep a processor busy for minutes."""
     whole = bytearray(recording("wav"))
     whole[24:28] = (1_442_856_576).to_bytes(4, "little")
     path.write_bytes(whole)
@@ -84,7 +84,7 @@ def test_more_samples_than_anybody_records_are_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("format", CODECS)
 def test_whatever_is_in_a_file_it_is_audio_or_refused(format: str, path: Path) -> None:
-    """Bytes of its first part are other ones, are gone, or are twice there."""
+    """Spoils the first part of a file: bytes are replaced, removed or repeated."""
     chance = random.Random(format)  # noqa: S311
     for _ in range(25):
         path.write_bytes(spoiled(recording(format, 0.3), chance))
@@ -114,7 +114,7 @@ def test_damage_is_found_wherever_it_is(path: Path) -> None:
 def test_two_hours_are_too_long(path: Path) -> None:
     path.write_bytes(wav(tone(1))[:40] + (2 * 3_600 * RATE * 2).to_bytes(4, "little"))
     with path.open("r+b") as file:
-        file.truncate(44 + 2 * 3_600 * RATE * 2)  # of which a file system stores nothing
+        file.truncate(44 + 2 * 3_600 * RATE * 2)  # a sparse file, of which the file system stores nothing
     with pytest.raises(AudioTooLong, match=r"^The audio is longer than 600 seconds\.$"):
         inspect(path, 600)
 
@@ -143,7 +143,7 @@ def test_a_film_without_sound_is_refused(path: Path) -> None:
 
 
 def test_tags_before_an_mp3_and_a_length_that_it_does_not_tell(path: Path) -> None:
-    """A guess of its length, which is wrong where the rate varies, is not taken for a promise."""
+    """Ignores an estimate of the length, which is wrong where the bit rate varies."""
     frames = _frames(8_000) + _frames(128_000)
     for content, seconds in ((TAGS + recording("mp3"), 2), (frames, 4), (TAGS + frames, 4)):
         path.write_bytes(content)
@@ -151,12 +151,12 @@ def test_tags_before_an_mp3_and_a_length_that_it_does_not_tell(path: Path) -> No
 
 
 def _frames(bit_rate: int) -> bytes:
-    """Without the one that counts them."""
+    """Returns the frames without the first one, which holds their number."""
     whole = recording("mp3", bit_rate=bit_rate)
     return whole[whole.index(b"\xff\xf3", whole.index(b"Info")) :]
 
 
 def test_what_this_service_speaks_it_understands(path: Path) -> None:
-    """The header of a file whose end was not known says so."""
+    """Has a header that declares the length unknown."""
     path.write_bytes(wav_header(RATE) + tone(2))
     assert inspect(path, 10).seconds == 2

@@ -1,4 +1,4 @@
-"""When budgets renew, what they let through, and what they say."""
+"""Tests when budgets renew, which requests they allow, and what a refusal says."""
 
 import logging
 from datetime import UTC, datetime
@@ -112,7 +112,7 @@ def test_prices() -> None:
 
 @pytest.fixture
 def _logged() -> None:
-    """Before an application has said so, structlog prints."""
+    """Configures logging as an application does; until then structlog prints."""
     configure_logging(settings())
 
 

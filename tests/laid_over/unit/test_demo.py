@@ -1,4 +1,4 @@
-"""The demo model: deterministic, a word at a time, and each tool once."""
+"""Tests the demo model: it is deterministic, streams a word at a time, and calls each tool once."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def ask(*messages: ChatMessage, tools: Sequence[ToolSpec] = TOOLS) -> tupl
 
 
 async def converse(*messages: ChatMessage) -> Sequence[ChatMessage]:
-    """Until it calls no more; each tool returns its name."""
+    """Asks until the model calls no more tools; each tool returns its name."""
     said = list(messages)
     for _ in range(9):
         _, message = await ask(*said)

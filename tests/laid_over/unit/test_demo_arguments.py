@@ -1,4 +1,4 @@
-"""What the demo model gives to a tool: always what the tool's own schema allows."""
+"""Tests the arguments that the demo model gives to a tool: they always fit the tool's own schema."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Logs, in memory and through Redis: written in one process and followed in another, which here are two connections."""
+"""Tests text streams, in memory and through Redis, where two connections stand for two processes."""
 
 import asyncio
 import random
@@ -52,7 +52,7 @@ async def processes(request: pytest.FixtureRequest) -> AsyncGenerator[Processes]
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OwnServer]:
-    """One that may be killed."""
+    """Starts a Redis server that the test may kill."""
     for module in (redis_reader, redis_writer):
         monkeypatch.setattr(module, "AGAIN_SECONDS", 0.02)
     async with OwnServer.started() as server:
@@ -60,7 +60,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OwnServer]:
 
 
 async def read(events: TextStreams, key: UUID, offset: int = 0) -> tuple[str, str]:
-    """The text from there on, and the end. Fails where the offsets do not fit the text."""
+    """Returns the text from the offset on, and the end; fails where offsets do not fit the text."""
     text = ""
     async for chunk in events.follow(key, offset):
         text += chunk.text
@@ -78,7 +78,7 @@ async def arrived(events: TextStreams, key: UUID, length: int) -> None:
 
 
 async def speak(events: TextStreams, key: UUID, words: list[str]) -> str:
-    """The whole text, of which there is a little at a time."""
+    """Appends the words one after another, closes the stream, and returns the whole text."""
     for word in words:
         events.append(key, word)
         await asyncio.sleep(0.001)
@@ -133,7 +133,7 @@ async def test_a_silent_log_says_that_there_is_no_news(processes: Processes, mon
 
 
 async def test_a_log_is_taken_over(processes: Processes) -> None:
-    """By a process that ends what another had begun."""
+    """Ends in one process what another had begun."""
     key = uuid4()
     processes.writer.open(key)
     processes.writer.append(key, "so far")
@@ -152,7 +152,7 @@ async def test_a_closed_log_is_dropped_after_a_while(monkeypatch: pytest.MonkeyP
     events, key = MemoryTextStreams(), uuid4()
     events.open(key)
     events.close(key, "end")
-    for _ in range(3):  # turns of the loop, in which the timer is due
+    for _ in range(3):  # turns of the event loop, in which the timer is due
         await asyncio.sleep(0)
     assert key not in events
 
@@ -218,7 +218,7 @@ async def test_connections_that_are_killed_at_random_cost_nothing(server: OwnSer
 
 @needs_redis
 async def test_what_redis_took_before_a_connection_broke_is_not_added_again() -> None:
-    """Else whoever reads it just then gets the same words twice, and others never."""
+    """Retries without a duplicate: a reader at that moment would get some text twice, and miss other text."""
     key, line = uuid4(), Line()
     await line.mend()
     async with (

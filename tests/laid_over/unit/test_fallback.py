@@ -1,4 +1,4 @@
-"""Which model answers, how often each is tried, and how long one waits."""
+"""Tests which model answers, how often each is tried, and how long a request waits."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -28,7 +28,7 @@ Step = str | ModelFailure | None
 
 
 class Scripted:
-    """Does, in each try, what the next of its scripts says; the last one again and again."""
+    """Follows one script for each try; the last one is used for all further tries."""
 
     def __init__(self, name: str, *scripts: Sequence[Step], has_own_retries: bool = False) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Scripted:
 
 
 class Said:
-    """Calls a tool once its script has ended."""
+    """Streams its script, and then calls a tool."""
 
     def __init__(self, name: str, script: Sequence[Step]) -> None:
         self.usage = ModelUsage(name)
@@ -75,7 +75,7 @@ def failure(code: str, retry_after: float | None = None) -> ModelFailure:
 
 
 def chain(*models: Scripted, timeout: float = 30, max_retries: int = 0) -> FallbackGateway:
-    """The first is asked, the others are its fallbacks."""
+    """Makes a gateway that asks the first model, with the others as its fallbacks."""
     opened = {model.name: model for model in models}
     return FallbackGateway(opened, [models[0].name], list(opened)[1:], timeout, max_retries)
 
@@ -143,7 +143,7 @@ async def test_the_deadline_is_for_all_models_and_tries_together() -> None:
     models = [Scripted(name, [failure("model_overloaded", 0)], [SILENCE]) for name in "abc"]
     answered = await ask(chain(*models, timeout=0.3, max_retries=1))
     assert (answered.code, answered.usage.model) == ("model_timeout", "c")
-    assert 0.3 <= loop.time() - begun < 0.8  # each for itself would take 0.9
+    assert 0.3 <= loop.time() - begun < 0.8  # a deadline for each would take 0.9
 
 
 async def test_a_silence_after_a_word_ends_it() -> None:

@@ -1,4 +1,4 @@
-"""What AI_MODEL may name, and what becomes of a provider's errors: no provider's SDK is needed."""
+"""Tests what AI_MODEL may name, and how errors of providers are mapped; no provider's SDK is needed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ NEEDS = [
     ("ollama:llama-test", "openai", "openai", "OLLAMA_BASE_URL"),
     ("openrouter:openai/gpt-test", "openai", "openai", "OPENROUTER_API_KEY"),
 ]
-"""A model, the module that it needs, the extra that brings it, and the variable without which it cannot be used."""
+"""Lists a model, the module that it needs, the extra that installs it, and the variable that it requires."""
 
 
 def installed(module: str) -> bool:
@@ -138,7 +138,7 @@ FAILURES = [
     (exceptions.UnexpectedModelBehavior(SECRET), "model_error"),
     (exceptions.UserError(SECRET), "model_error"),
     (AttributeError(SECRET), "model_error"),
-    (None, "model_disconnected"),  # it ends, and says no last word
+    (None, "model_disconnected"),  # it ends without a final event
 ]
 
 

@@ -1,4 +1,4 @@
-"""What is said of an environment's Python."""
+"""Tests what is reported of an environment's version of Python."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the exporter lets pass of spans that any library may have made."""
+"""Tests which attributes of any library's spans the exporter passes on."""
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -13,7 +13,7 @@ HARMLESS = {"app.mine": "hers", "http.route": "/", "gen_ai.usage.input_tokens": 
 
 
 def sent(*, with_content: bool) -> str:
-    """A span that failed with a secret, and has it in many attributes."""
+    """Exports a span that failed with a secret, and has it in many attributes; returns it as JSON."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(RedactingExporter(memory, with_content=with_content)))
