@@ -71,7 +71,7 @@ class Collector:
                 if json.loads(kind)["type"] == "event":
                     self.events.append(json.loads(payload[0]))
             case _:
-                raise AssertionError(f"nobody listens at {path}")
+                raise AssertionError(f"unexpected request to {path}")
 
     def _take_spans(self, request: ExportTraceServiceRequest) -> None:
         for told in request.resource_spans:

@@ -25,7 +25,7 @@ class Server:
             self.output += line.decode()
             if words.encode() in line:
                 return
-        pytest.fail(f"it never said {words!r}: {self.output}")
+        pytest.fail(f"the process never printed {words!r}: {self.output}")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Sends the signal, waits for the process to end, and returns its exit status."""

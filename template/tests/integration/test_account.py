@@ -78,7 +78,7 @@ def jsonable(found: Any) -> Any:
 
 def test_every_table_is_somebodys() -> None:
     personal = {table.name for table in personal_tables()}
-    assert personal | names("OF_NOBODY") == set(Base.metadata.tables), "refer to users, or say so in tests/owned"
+    assert personal | names("OF_NOBODY") == set(Base.metadata.tables), "each must refer to users or be in OF_NOBODY"
     assert not personal & names("OF_NOBODY")
 
 

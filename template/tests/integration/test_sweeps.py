@@ -130,7 +130,7 @@ async def test_every_socket_is_closed_without_a_token(app: FastAPI) -> None:
 
 
 def test_every_socket_has_a_case(described: FastAPI) -> None:
-    assert set(sockets(described)) == socket_cases().keys(), "say in tests/owned what its frames name"
+    assert set(sockets(described)) == socket_cases().keys(), "correct SOCKETS in tests/owned"
 
 
 async def test_anothers_ids_do_not_exist_for_a_socket(
@@ -172,7 +172,7 @@ async def test_no_frame_breaks_a_socket(
 
 def test_every_path_with_an_id_has_a_case(described: FastAPI) -> None:
     with_ids = {path for _, path, _ in operations(described) if "{" in path}
-    assert with_ids == cases().keys() | names("SHARED") | OF_SUPERUSERS, "say whose they are in tests/owned"
+    assert with_ids == cases().keys() | names("SHARED") | OF_SUPERUSERS, "correct CASES or SHARED in tests/owned"
 
 
 async def test_what_an_api_key_reads_is_in_its_scopes(
@@ -210,7 +210,7 @@ async def test_an_api_key_that_may_read_changes_and_spends_nothing(
         answer = await client.get(place, headers=headers)
         allowed = {403} if spends or operation["tags"][0] in ACCOUNT_TAGS - {"info"} else {own.status_code}
         assert answer.status_code in allowed or path == ME, (path, answer.text)
-    assert spending == names("SPENDING"), "say in tests/owned which of them spend"
+    assert spending == names("SPENDING"), "correct SPENDING in tests/owned"
 
 
 async def api_key(client: httpx2.AsyncClient, scope: str) -> dict[str, str]:

@@ -160,7 +160,7 @@ async def test_connections_that_the_server_has_closed_are_not_used(database: Dat
             (await (await session.connection()).get_raw_connection()).driver_connection for session in (first, second)
         ]
     await end_other_connections(database_url)
-    while not all(driver.is_closed() for driver in drivers):  # noqa: ASYNC110 - the server's words are on their way
+    while not all(driver.is_closed() for driver in drivers):  # noqa: ASYNC110 - the server's message is still on its way
         await asyncio.sleep(0.01)
     for _ in drivers:
         await database.ping()

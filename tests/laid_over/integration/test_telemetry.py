@@ -174,7 +174,7 @@ async def test_what_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatc
                 SetupError, match=f"^{name} needs packages that are not installed: run `uv sync --extra telemetry`"
             ):
                 async with open_telemetry(settings):
-                    pytest.fail("it began")
+                    pytest.fail("telemetry started without its package")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def until_told(client: httpx2.AsyncClient, execution_id: str, kind: str) -
         async for line in answer.aiter_lines():
             if line == f"event: {kind}":
                 return
-    pytest.fail(f"{kind} was never told")
+    pytest.fail(f"the stream ended without {kind}")
 
 
 async def assert_nothing_was_repeated(client: httpx2.AsyncClient, execution_id: str) -> None:

@@ -49,7 +49,7 @@ async def converse(*messages: ChatMessage) -> Sequence[ChatMessage]:
         if not message.tool_calls:
             return said
         said += [ToolResult(call.id, call.name, f"the {call.name}") for call in message.tool_calls]
-    raise AssertionError("it calls again and again")
+    raise AssertionError("the model never stops calling tools")
 
 
 def calls(messages: Sequence[ChatMessage]) -> list[tuple[str, str, str]]:

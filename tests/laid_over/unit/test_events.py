@@ -67,7 +67,7 @@ async def read(events: TextStreams, key: UUID, offset: int = 0) -> tuple[str, st
         assert chunk.offset == offset + len(text)
         if chunk.end is not None:
             return text, chunk.end
-    raise AssertionError("it ended without an end")
+    raise AssertionError("the stream ended without its end")
 
 
 async def arrived(events: TextStreams, key: UUID, length: int) -> None:

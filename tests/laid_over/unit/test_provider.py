@@ -116,7 +116,7 @@ async def hear(answer: ModelStream) -> tuple[str, ModelFailure]:
             text += piece
     except ModelFailure as failure:
         return text, failure
-    raise AssertionError("it did not fail")
+    raise AssertionError("the model did not fail")
 
 
 def http(category: Any, status: int) -> exceptions.ModelHTTPError:
