@@ -1,6 +1,6 @@
-"""A small template with three releases, and projects made from it.
+"""Makes a small template with three releases, and projects from it.
 
-Its Jinja is written with brackets, and its variables apart, so that nothing takes this file for a template.
+Its Jinja uses square brackets and builds `_copier_answers` from parts, so that no check takes this file for a template.
 """
 
 import sys
@@ -103,7 +103,7 @@ THIRD = {"template/guide.md": "".join(["line one\n", *LINES[1:-1], "the last lin
 
 
 def release(folder: Path, version: str, files: dict[str, str]) -> None:
-    """A text that is empty removes its file."""
+    """Writes the files of a release, commits them and tags it. An empty text removes its file."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def adopt(folder: Path, template: Path, version: str = "v0.1.0") -> "Made":
 
 
 class Keyboard(StringIO):
-    """What somebody types who is there to be asked."""
+    """Stands for the keyboard of a person at a terminal: `isatty` is true, so the command asks its questions."""
 
     def isatty(self) -> bool:
         return True
@@ -137,12 +137,12 @@ class Keyboard(StringIO):
 
 @dataclass(frozen=True)
 class Made:
-    """A project of the template. The command runs in the process of the test, or in one that can be killed."""
+    """Runs `parley` in a project of the template: in the process of the test, or in one that can be killed."""
 
     folder: Path
 
     def run(self, *arguments: str, typed: str | None = None, **variables: str) -> CompletedProcess[str]:
-        """`typed` is what somebody at a terminal answers."""
+        """Runs `parley` in this process; `typed` is what a person enters, and None means that there is no terminal."""
         out, errors = StringIO(), StringIO()
         entered = self._entered(arguments, typed, variables)
         with entered, redirect_stdout(out), redirect_stderr(errors), pytest.raises(SystemExit) as ended:

@@ -1,7 +1,7 @@
-"""What a project costs beside the least that can do the same: `uvx nox -s bench` writes docs/benchmarks.json.
+"""Compares the cost of a project with the least that the same can cost: `uvx nox -s bench` writes docs/benchmarks.json.
 
-Both sides run at once, one process each on PostgreSQL, and take turns. What is compared is the CPU time of the servers'
-processes, which others on the machine disturb less than they do a clock.
+Both servers run at once on PostgreSQL, one process each, and take turns. The CPU time of their processes is compared,
+which other load on the machine disturbs less than elapsed time.
 """
 
 import asyncio
@@ -74,19 +74,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Side:
-    """A server that is measured, and a token for it."""
+    """Holds the port, the process and an access token of a server that is measured."""
 
     port: int
     process_id: int
     token: str = ""
 
     async def cost(self, path: str, count: int, body: object = None) -> float:
-        """Milliseconds of CPU for a request; one with a body is a POST."""
+        """Returns the milliseconds of CPU that a request costs the server; one with a body is a POST."""
         asked = request("GET" if body is None else "POST", path, self.token, body)
         return await cost(self.port, self.process_id, asked, count)
 
     async def stream(self, number: int) -> tuple[float, float]:
-        """Milliseconds of CPU for each of so many at once, and seconds until the slowest hundredth heard a word."""
+        """Returns the CPU milliseconds of each of `number` streams, and the 99th percentile of seconds to a word."""
         before = cpu(self.process_id)
         heard = await listen_to_all(self.port, self.token, number, 0)
         assert all(each.whole for each in heard)
@@ -94,7 +94,7 @@ class Side:
 
 
 async def shares(mine: Cost, least: Cost) -> list[float]:
-    """In percent, one of each round."""
+    """Returns the least cost in percent of the project's, one value for each round."""
     return [100 * await least() / await mine() for _ in range(ROUNDS)]
 
 
@@ -125,7 +125,7 @@ async def log_ins(mine: Side) -> list[Figure]:
 
 
 async def beside_health(port: int, asked: bytes, number: int) -> tuple[float, float]:
-    """Seconds for so many, and what the slowest hundredth of health checks took meanwhile."""
+    """Returns the seconds that `number` requests take, and the 99th percentile of the health checks meanwhile."""
     began, checks = perf_counter(), list[float]()
     done = asyncio.create_task(hammer(port, asked, number, 4))
     while not done.done():
@@ -136,7 +136,7 @@ async def beside_health(port: int, asked: bytes, number: int) -> tuple[float, fl
 
 
 def hashes(number: int) -> float:
-    """Seconds that two threads take for them, at the cost that the project chose."""
+    """Returns the seconds in which two threads verify `number` passwords, with the project's parameters of Argon2."""
     hasher = Argon2Hasher(time_cost=3, memory_cost=65_536, parallelism=1)
     hashed = hasher.hash(PASSWORD)
     began = perf_counter()
@@ -188,7 +188,7 @@ async def executions(mine: Side, client: httpx2.AsyncClient, url: str) -> Figure
 
 
 async def memory(project: Project, name: str, wanted: str) -> Figure:
-    """Once it is started."""
+    """Measures the memory of a server that has just started."""
     async with project.serve() as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
@@ -196,7 +196,7 @@ async def memory(project: Project, name: str, wanted: str) -> Figure:
 
 
 def imports(folder: Path) -> list[Figure]:
-    imported(folder, f"app.main, {LIBRARIES}")  # which compiles them
+    imported(folder, f"app.main, {LIBRARIES}")  # the first import compiles the modules
     mine, least = ([imported(folder, names) for _ in range(ROUNDS)] for names in ("app.main", LIBRARIES))
     return [
         Figure("import of app.main", mine, "s of CPU", "0.8 s"),
@@ -205,7 +205,7 @@ def imports(folder: Path) -> list[Figure]:
 
 
 def imported(folder: Path, names: str) -> float:
-    """Seconds of work in a new process of that environment, without what Python itself takes to start and to end."""
+    """Returns the CPU seconds of an import in a new process of the project's environment, without Python's own."""
     program = f"import time; began = time.process_time(); import {names}; print(time.process_time() - began)"
     return float(succeed(folder / ".venv/bin/python", "-c", program, cwd=folder, SECRET_KEY="x" * 32))
 
@@ -216,7 +216,7 @@ def rendering(folder: Path) -> Figure:
 
 
 def worked(folder: Path, *arguments: str) -> float:
-    """Seconds that Python worked."""
+    """Returns the CPU seconds of a Python process with these arguments."""
     before = getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(SECRET_KEY="x" * 32), check=True)
     after = getrusage(RUSAGE_CHILDREN)
@@ -224,7 +224,7 @@ def worked(folder: Path, *arguments: str) -> float:
 
 
 def packages(folder: Path) -> list[Figure]:
-    """Of an environment for production."""
+    """Counts the packages of a production environment, and adds up their size."""
     succeed("uv", "sync", "--quiet", "--no-dev", cwd=folder)
     [installed] = (folder / ".venv" / "lib").glob("python*/site-packages")
     size = sum(path.stat().st_size for path in installed.rglob("*") if path.is_file() and not path.is_symlink())
@@ -233,7 +233,7 @@ def packages(folder: Path) -> list[Figure]:
 
 
 async def conversation(client: httpx2.AsyncClient, server: Server, url: str, length: int) -> str:
-    """The id of one that has so many messages."""
+    """Creates a conversation with `length` messages, and returns its id."""
     id = (await client.post(f"{server.url}/api/v1/chat/conversations", json={})).json()["id"]
     connection = await asyncpg.connect(url)
     await connection.execute(MESSAGES, id, 1, length)

@@ -1,4 +1,4 @@
-"""What a project must pass as it was rendered. A check raises AssertionError with what it found."""
+"""Checks a project as it was rendered. A check raises AssertionError with what it found."""
 
 import hashlib
 import json
@@ -47,22 +47,22 @@ assert functions
 blocking = {found for found in functions if not (iscoroutinefunction(found) or isasyncgenfunction(found))}
 print(*sorted(found.__name__ for found in blocking))
 """
-"""Names the dependencies that are not `async`: each costs a request the time of a thread."""
+"""Names the dependencies that are not `async`: each takes a thread for every request."""
 OF_PROVIDERS = (
     "app/services/speech/providers/",
     *(pattern for question, _, pattern in manifest() if question in {"ai_providers", "speech_providers"}),
     *(f"tests/{name}" for name in overlay.of_providers()),
 )
-"""Files that an answer about providers decides: nothing imports them by name."""
+"""Lists the files that an answer about providers decides: nothing imports them by name."""
 KILLS = {
     *("test_chat_processes.py", "test_takeovers.py", "test_worker.py"),
     *(f"test_telemetry{part}.py" for part in ("", "_agents", "_chat", "_models")),
 }
-"""Dear ones, since they start and kill processes. The largest variant is put to them: it has the code of all others."""
+"""Names costly test files, which start and kill processes. Only the largest variant runs them: it has all the code."""
 OF_AN_EXTRA = re.compile(r"could not import '(espeakng_loader|pocketsphinx)'")
-"""Why the test of speech without a provider is left out."""
+"""Matches why the test of speech without a provider is skipped."""
 OF_POSTGRESQL = re.compile(r"got empty parameter set for \(database_url\)")
-"""Why tests of PostgreSQL alone are left out where it does not answer."""
+"""Matches why tests that need PostgreSQL are skipped where no server answers."""
 Check = Callable[["Project"], object]
 
 
@@ -70,9 +70,9 @@ Check = Callable[["Project"], object]
 class Project:
     folder: Path
     scripts: Path = SCRIPTS
-    """Where the programs of its environment are: the one that all share, unless it has one of its own."""
+    """Names the folder of its environment's programs: by default the environment that all projects share."""
     has_extras: bool = True
-    """Whether its environment has every extra, without which tests of what an extra brings are left out."""
+    """Tells whether its environment has every extra, without which tests of what an extra brings are skipped."""
 
     @property
     def answers(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Project:
 
     @property
     def requirements(self) -> list[str]:
-        """What it needs to run, as pyproject.toml says it."""
+        """Returns the dependencies of pyproject.toml, without those of development."""
         return self.described["project"]["dependencies"]
 
     def succeed(self, program: str, *arguments: str, **settings: str) -> str:
@@ -92,12 +92,15 @@ class Project:
         return succeed(self.scripts / program, *arguments, cwd=self.folder, PATH=path, COLUMNS="200", **settings)
 
     def fingerprint(self) -> str:
-        """The same for the same code and the same dependencies, whatever else was answered."""
+        """Returns a digest that is the same for the same code and the same dependencies, whatever else was answered."""
         return self._digest(self._code(), self.requirements)
 
     def modules(self) -> str:
-        """The same for the same Python files, but for those of providers: residue.py sees to it that nothing imports
-        one by name, so that without it the others do as they did with it, and the largest variant has them all."""
+        """Returns a digest of the Python files without those of providers.
+
+        As residue.py checks, nothing imports a provider by name: the other files do the same without it, and the
+        largest variant has all of them.
+        """
         chosen = [
             path for path in self._code() if path.suffix == ".py" and not self._place(path).startswith(OF_PROVIDERS)
         ]
@@ -130,7 +133,7 @@ def style(project: Project) -> None:
 
 
 def containers(project: Project) -> None:
-    """Its image, compose.yaml and manifests, as far as it has them."""
+    """Checks the Dockerfile, compose.yaml and manifests, as far as the project has them."""
     deployment(project.folder)
 
 
@@ -145,13 +148,13 @@ def contracts(project: Project) -> None:
 
 
 def imports(project: Project) -> None:
-    """Every module of the application and of its tests."""
+    """Imports every module of the application and of its tests."""
     project.succeed("python", "-c", IMPORT_ALL, SECRET_KEY=SECRET)
     project.succeed("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", "--collect-only")
 
 
 def dependencies_without_threads(project: Project) -> None:
-    """Of the template's own; what its users write is theirs."""
+    """Checks that none of the template's own dependencies takes a thread; its users may write such ones."""
     assert not project.succeed("python", "-c", TAKE_THREADS, SECRET_KEY=SECRET).split()
 
 
@@ -160,7 +163,7 @@ def types(project: Project) -> None:
 
 
 def types_of(projects: Mapping[str, Project]) -> None:
-    """Of many in one run, since most of its time goes into the libraries, which are the same for all."""
+    """Checks several projects in one run: most of its time goes into the libraries, which are the same for all."""
     with tempfile.TemporaryDirectory() as folder:
         for name, project in projects.items():
             for part in CODE:
@@ -170,7 +173,7 @@ def types_of(projects: Mapping[str, Project]) -> None:
 
 
 def _checked_together(projects: Mapping[str, Project]) -> dict[str, Any]:
-    """Each project's own settings, which are the same but for the folder."""
+    """Merges the settings of the projects, which are the same but for the folder."""
     told = {name: project.described["tool"]["pyright"] for name, project in projects.items()}
     return {
         **next(iter(told.values())),
@@ -180,7 +183,7 @@ def _checked_together(projects: Mapping[str, Project]) -> dict[str, Any]:
 
 
 def migrations(project: Project) -> None:
-    """On a database of each kind that was made by them, nothing is left to be made."""
+    """Checks on a database of each kind that the migrations create all that the models have."""
     for kind in databases():
         with database(kind) as url:
             for command in (("upgrade", "heads"), ("check",)):
@@ -188,16 +191,17 @@ def migrations(project: Project) -> None:
 
 
 def suite(project: Project, *arguments: str, **settings: str) -> int:
-    """Returns how many tests of its own it passed. Raises AssertionError when one failed or was left out."""
+    """Returns how many of the project's own tests passed. Raises AssertionError when one failed or was skipped."""
     command = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses=0", "-rs")
     said = project.succeed(*command, *arguments, **settings)
     return passed(said, has_extras=project.has_extras, has_services=settings.get("REQUIRE_SERVICES") != "")
 
 
 def passed(said: str, *, has_extras: bool, has_services: bool = True) -> int:
-    """Reads a run of pytest with `-rs`: how many tests passed.
+    """Returns how many tests passed, according to the output of `pytest -rs`.
 
-    Raises AssertionError where one was left out although every service is there, but for lack of an extra.
+    Raises AssertionError where all services are reachable and a test was skipped for another reason than a missing
+    extra or, without `has_services`, a missing PostgreSQL.
     """
     [number] = re.findall(r"(\d+) passed", said)
     reasons = ((OF_AN_EXTRA, has_extras), (OF_POSTGRESQL, has_services))
@@ -209,7 +213,7 @@ def passed(said: str, *, has_extras: bool, has_services: bool = True) -> int:
 
 
 def chosen_tests(project: Path, left_out: Set[str] = frozenset(), told: str = "") -> list[str]:
-    """Those of units, those that few variants are put to, and of the others those that have this in them."""
+    """Returns the unit tests, and of the integration tests KILLS and those with `told` in them, but for `left_out`."""
     files = {path.name: path.read_text("utf-8") for path in (project / "tests" / "integration").glob("test_*.py")}
     chosen = {name for name, text in files.items() if name in KILLS or re.search(told, text)}
     return ["tests/unit", *(f"tests/integration/{name}" for name in sorted(chosen - left_out))]
@@ -217,4 +221,4 @@ def chosen_tests(project: Path, left_out: Set[str] = frozenset(), told: str = ""
 
 OF_FILES: tuple[Check, ...] = (style, nothing_left_over, dependencies, containers)
 OF_CODE: tuple[Check, ...] = (contracts, imports, dependencies_without_threads)
-"""Pass or fail with what `modules` is of."""
+"""Lists the checks whose result depends only on the files that `Project.modules` digests."""

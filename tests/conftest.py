@@ -1,4 +1,4 @@
-"""A copy of the template as it stands, and projects made from it."""
+"""Provides a copy of the template as it stands, and projects made from it."""
 
 import json
 import os
@@ -36,18 +36,18 @@ FILES = ("LICENSE", "README.md", "copier.yml", "pyproject.toml")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--variant", action="append", metavar="NAME", help="a variant of the matrix, or all of them")
-    parser.addoption("--random", type=int, metavar="N", help="so many variants whose answers chance chose")
-    parser.addoption("--seed", type=int, default=0, help="of that chance")
-    parser.addoption("--full", action="store_true", help="as many streams as a server is to bear, and as long")
+    parser.addoption("--variant", action="append", metavar="NAME", help="a variant of the matrix, or `all` of them")
+    parser.addoption("--random", type=int, metavar="N", help="how many variants with random answers")
+    parser.addoption("--seed", type=int, default=0, help="seed of the random answers")
+    parser.addoption("--full", action="store_true", help="as many and as long streams as a server must bear")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep a developer's settings of Copier and Git out of every test and every process that a test starts."""
+    """Keeps a developer's settings of Copier and Git out of every test and every process that a test starts."""
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
     if REQUIRED and (missing := unreachable()):
-        raise pytest.UsageError(f"REQUIRE_SERVICES=1, but nothing answers as {' or '.join(missing)}.")
+        raise pytest.UsageError(f"REQUIRE_SERVICES=1, but {' and '.join(missing)} cannot be reached: start it.")
     if not hasattr(config, "workerinput") and (config.option.variant or config.option.random):
         told = by_chance(config) if config.option.random else chosen(config)
         config.pluginmanager.register(Table({variant.name: variant for variant in told}))
@@ -59,7 +59,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that at the end none runs alone."""
+    """Puts the longest tests first, so that at the end none runs alone."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/test_variants.py::test_a_variant"))
 
 
@@ -74,13 +74,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def chosen(config: pytest.Config) -> list[Variant]:
-    """The default one unless others are asked for. Raises UsageError."""
+    """Returns the variants that `--variant` names, or the default one. Raises UsageError."""
     names = config.option.variant or ["default"]
     variants = {variant.name: variant for variant in MATRIX.variants}
     if names == ["all"]:
         return MATRIX.variants
     if unknown := [name for name in names if name not in variants]:
-        raise pytest.UsageError(f"There is no variant {unknown[0]}; `--list` names those that there are.")
+        raise pytest.UsageError(f"There is no variant {unknown[0]}; `--list` names them all.")
     return [variants[name] for name in names]
 
 
@@ -97,13 +97,13 @@ def _no_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template as a repository of releases."""
+    """Makes a git repository of the template's releases."""
     return make_template(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of a few files, in which releases can be made."""
+    """Makes a repository of a few files, in which a test can make releases."""
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "Ada")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.com")
@@ -112,7 +112,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template in a folder without history: rendering it and installing its command needs no commit and no tag."""
+    """Copies the template to a folder without history: rendering it and installing its command needs no commit."""
     folder = tmp_path_factory.mktemp("template")
     for name in FILES:
         shutil.copy2(ROOT / name, folder)
@@ -128,7 +128,7 @@ def proofs(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Proofs
 
 @pytest.fixture(scope="session")
 def rendered(copie_session: "Copie", template: Path) -> Callable[[str], Path]:
-    """The project of some answers, written as JSON: rendered once, for tests that only look at it."""
+    """Returns a function that renders the project of some answers, given as JSON, once: no test may change it."""
 
     @cache
     def project(answers: str) -> Path:
@@ -141,7 +141,7 @@ def rendered(copie_session: "Copie", template: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def render(rendered: Callable[[str], Path], tmp_path: Path) -> Render:
-    """Make a project from answers; those that are not given take their defaults."""
+    """Returns a function that makes a project from answers; those that are not given take their defaults."""
 
     def made(**answers: Any) -> Path:
         return shutil.copytree(rendered(json.dumps(answers)), tmp_path / f"rendered-{uuid4().hex[:8]}" / "project")
@@ -151,12 +151,13 @@ def render(rendered: Callable[[str], Path], tmp_path: Path) -> Render:
 
 @pytest.fixture(scope="session")
 def default_project(rendered: Callable[[str], Path]) -> Path:
-    """A project with the default answers, for tests that only look at it."""
+    """Renders a project with the default answers, for tests that do not change it."""
     return rendered("{}")
 
 
 def checked(result: "Result", answers: dict[str, Any]) -> Path:
-    """Copier ignores keys that are no questions, and pytest-copie keeps exceptions to itself."""
+    """Returns the project's folder. Raises AssertionError for an error of Copier, which pytest-copie keeps to itself,
+    and for an answer to no question, which Copier ignores."""
     assert result.exception is None, repr(result.exception)
     assert answers.items() <= result.answers.items()
     assert result.project_dir is not None
@@ -171,21 +172,21 @@ def folder(rendered: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Project]:
-    """Servers on PostgreSQL with Redis."""
-    assert "postgresql" in databases(), "PostgreSQL is needed"
+    """Prepares the largest variant for servers on PostgreSQL with Redis."""
+    assert "postgresql" in databases(), "PostgreSQL is needed: start it, or set TEST_DATABASE_URL"
     with database("postgresql") as url:
         yield Project(folder, DATABASE_URL=url, REDIS_URL=REDIS, REDIS_PREFIX=f"faults-{uuid4().hex}")
 
 
 @pytest.fixture
 def single(folder: Path) -> Iterator[Project]:
-    """A server on SQLite, without Redis."""
+    """Prepares the largest variant for a server on SQLite, without Redis."""
     with database("sqlite") as url:
         yield Project(folder, DATABASE_URL=url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def alone(request: pytest.FixtureRequest, folder: Path) -> Iterator[Project]:
-    """A server without Redis, on either."""
+    """Prepares the largest variant for a server without Redis, on SQLite and on PostgreSQL."""
     with database(request.param) as url:
         yield Project(folder, DATABASE_URL=url)

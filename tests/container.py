@@ -1,7 +1,7 @@
-"""The steps of a Dockerfile without a container: its own lines, in a folder that stands for the root of the image.
+"""Runs the steps of a Dockerfile without a container, in a folder that stands for the root of the image.
 
-Whoever runs this stands for the image's user; a root loses its capabilities, as `cap_drop` takes them. Programs have
-the environment that the image says and no more. Python is this machine's, of the image's version where there is one.
+The user of the tests stands for the image's user; root loses its capabilities, as with `cap_drop`. Programs have only
+the environment that the image sets. Python is this machine's, of the image's version where there is one.
 """
 
 import os
@@ -21,7 +21,7 @@ from processes import interpreter, succeed
 
 SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 OF_UV = re.compile(r"SSL_CERT_|UV_.*INDEX|UV_SYSTEM_CERTS$|\w+_proxy$|\w+_PROXY$")
-"""How this machine gets packages."""
+"""Matches the variables that say how this machine gets packages."""
 PLACES = re.compile(r"/(?=(?:srv|opt|data|tmp)(?![\w-]))")
 NO_RIGHTS = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
 
@@ -55,12 +55,12 @@ class Image:
         return PLACES.sub(f"{self.root}/", text)
 
     def contents(self) -> set[tuple[str, int]]:
-        """What is where nothing may be written, and when it was."""
+        """Returns the paths and modification times of all that is in the folders which must not be written to."""
         found = [path for place in ("srv", "opt") for path in (self.root / place).rglob("*")]
         return {(str(path), path.lstat().st_mtime_ns) for path in found}
 
     def run(self, *command: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-        """To its end; output and errors come as one text."""
+        """Runs a command to its end; output and errors come as one text."""
         return subprocess.run(
             command,
             cwd=self.root / "srv",
@@ -84,7 +84,7 @@ class Image:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
     def _while_building(self, stage: list[Instruction]) -> dict[str, str]:
-        """The cache that is mounted is this machine's."""
+        """Returns the environment of a build step. The mounted cache is this machine's cache of uv."""
         python, uv = interpreter(_version(stage)), shutil.which("uv")
         assert uv
         path = f"{Path(uv).parent}:{Path(python).parent}:{SYSTEM}"
@@ -95,7 +95,7 @@ class Image:
 
     def _copy(self, told: str) -> None:
         if told.startswith("--from="):
-            return  # uv is there, and what one stage made is where the next looks for it
+            return  # uv is installed here, and all stages share one folder
         *names, _ = shlex.split(told)
         for path in let_through(self._project):
             if names == ["."] or path in names:
@@ -110,7 +110,7 @@ def _version(stage: list[Instruction]) -> str:
 
 
 def let_through(project: Path) -> list[str]:
-    """The files that .dockerignore lets into a build. The last line that says something of a path counts."""
+    """Lists the files that .dockerignore lets into a build. The last line that matches a path decides."""
     lines = (project / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [(not line.startswith("!"), _pattern(line.removeprefix("!"))) for line in lines if line and line[0] != "#"]
     names = [path.relative_to(project).as_posix() for path in sorted(project.rglob("*")) if path.is_file()]
@@ -123,7 +123,7 @@ def _ignored(name: str, rules: list[tuple[bool, re.Pattern[str]]]) -> bool:
 
 
 def _pattern(line: str) -> re.Pattern[str]:
-    """Of a path, or of a folder that it is in."""
+    """Returns a pattern of a path and of everything below it."""
     parts = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     pattern = re.sub(r"\*\*/|\*|\?|[^*?\[\]]+", lambda found: parts.get(found[0]) or re.escape(found[0]), line)
     return re.compile(rf"{pattern}(?:/.*)?\Z")
@@ -138,17 +138,17 @@ class Process:
         return self.log.read_text(encoding="utf-8")
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Asks now and then, as Docker does. A process that ends before ends the wait."""
+        """Polls `ready`, as Docker does. Raises AssertionError when the process ends first, or after 120 s."""
         until = time.monotonic() + 120
         while not ready():
             assert time.monotonic() < until, self.said()
             with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"it ended with {self.process.wait(timeout=0.5)}: {self.said()}")
+                raise AssertionError(f"the process ended with {self.process.wait(timeout=0.5)}: {self.said()}")
 
 
 @contextmanager
 def started(image: Image, *command: str, **settings: str) -> Iterator[Process]:
-    """A process of the image. At the end it is told to stop, and must do so in good order."""
+    """Starts a process of the image. At the end it gets SIGTERM, and must exit with 0 within the grace period."""
     with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(
             [*image.entrypoint, *command],

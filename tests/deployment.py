@@ -1,4 +1,4 @@
-"""What a project's image, compose.yaml and manifests must be. A check raises AssertionError with what it found."""
+"""Checks a project's image, compose.yaml and manifests. A check raises AssertionError with what it found."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from processes import SCRIPTS, succeed
 FROM, STAGE = re.compile(r"^--from=(\S+)"), re.compile(r" AS (\S+)$")
 KUBERNETES = "1.34"
 GRACE_SECONDS = 30
-"""What SHUTDOWN_GRACE_SECONDS is unless told. Who stops a server gives it twice that and some more."""
+"""Repeats the default of SHUTDOWN_GRACE_SECONDS. Whoever stops a server must wait for more than twice that."""
 LIMITS = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
 
@@ -30,7 +30,7 @@ class Instruction:
 
     @property
     def command(self) -> list[str]:
-        """In exec form: a shell that stood before the program would keep signals to itself."""
+        """Returns the command, which must be in exec form: a shell would not pass signals on to the program."""
         try:
             return json.loads(self.told)
         except ValueError:
@@ -38,7 +38,7 @@ class Instruction:
 
 
 class Dockerfile:
-    """The stages of one, each the instructions that follow its FROM."""
+    """Parses a Dockerfile into its stages, each a list of instructions that begins with its FROM."""
 
     def __init__(self, text: str) -> None:
         whole = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^\s*#.*\n", "", text))
@@ -50,13 +50,13 @@ class Dockerfile:
             self.stages[-1].append(instruction)
 
     def images(self) -> set[str]:
-        """Those that are pulled."""
+        """Returns the images that a build pulls."""
         bases = {line.told.split()[0] for line in self.instructions if line.word == "FROM"}
         copied = {name for line in self.instructions if line.word == "COPY" for name in FROM.findall(line.told)}
         return bases | copied - {name for stage in self.stages for name in STAGE.findall(stage[0].told)}
 
     def last(self, word: str) -> Instruction:
-        """Of the image that is kept."""
+        """Returns the last instruction of this kind in the final stage. Raises AssertionError when it has none."""
         found = [instruction for instruction in self.stages[-1] if instruction.word == word]
         assert found, f"the image has no {word}"
         return found[-1]
@@ -91,7 +91,7 @@ def check_image(text: str) -> None:
         check_pinned(image)
     assert file.last("ENTRYPOINT").command + file.last("CMD").command
     assert file.healthcheck
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", file.last("USER").told), "Kubernetes sees only by a number who is root"
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", file.last("USER").told), "Kubernetes knows root only by a numeric USER"
 
 
 def check_pinned(image: str) -> None:
@@ -156,7 +156,7 @@ def check_manifest_texts(texts: tuple[tuple[Path, str], ...]) -> None:
 
 
 def compare_with_kustomize(overlay: Path, objects: list[dict[str, Any]]) -> None:
-    """But for the digest in the name of the settings."""
+    """Compares the objects with those of kubectl, but for the digest in the name of the settings."""
     theirs = re.sub(r"\bsettings-\w{10}\b", "settings", succeed("kubectl", "kustomize", overlay, cwd=overlay))
     by_name = {(found["kind"], found["metadata"]["name"]): found for found in objects}
     assert {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(theirs)} == by_name

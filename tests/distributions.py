@@ -1,4 +1,4 @@
-"""Which distribution a module is from where several fill one package, as opentelemetry's do: to deptry they are one."""
+"""Finds undeclared distributions where several share one package, as opentelemetry's do: to deptry they are one."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def unnamed(project: Path, described: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def _modules() -> dict[str, str]:
-    """The distribution of each module in such a package, as installed beside these tests."""
+    """Returns the distribution of each module in a shared package, as installed beside these tests."""
     shared = {package for package, found in packages_distributions().items() if len(set(found)) > 1}
     found: dict[str, str] = {}
     for distribution in distributions():

@@ -1,4 +1,4 @@
-"""For schemathesis, in `nox -s fuzz`: who asks. It logs in again and again, since what is tried ends sessions."""
+"""Signs in for schemathesis in `nox -s fuzz`, again and again, since the requests that it tries end sessions."""
 
 import json
 import os
@@ -16,7 +16,7 @@ PASSWORD = os.environ["FUZZER_PASSWORD"]
 
 @schemathesis.auth(refresh_interval=1)
 class Bearer:
-    """A superuser, until what is tried makes another superuser and removes this one; then somebody new."""
+    """Signs in as a superuser; once a request has made another superuser and removed this one, as a new user."""
 
     def __init__(self) -> None:
         self._email = os.environ["FUZZER"]

@@ -1,4 +1,4 @@
-"""Bodies and frames that cost whoever reads them more than whoever sends them, of any size."""
+"""Generates bodies and frames, of any size, that cost their reader more than their sender."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ Filled = Callable[[int], str]
 
 
 def repeated(unit: str, head: str = "[", tail: str = "]", separator: str = ",") -> Filled:
-    """As many as there is room for."""
+    """Returns a function that repeats the unit as often as there is room, in bytes."""
 
     def filled(room: int) -> str:
         count = (room - len(head) - len(tail)) // (len((unit + separator).encode()))
@@ -18,7 +18,7 @@ def repeated(unit: str, head: str = "[", tail: str = "]", separator: str = ",") 
 
 
 def numbered(member: str, head: str = "{", tail: str = "}") -> Filled:
-    """Members that all have other names."""
+    """Returns a function that fills the room, in bytes, with members whose names all differ."""
 
     def filled(room: int) -> str:
         count = (room - len(head) - len(tail)) // (len(member % 0xFFFFFF) + 1)
@@ -75,7 +75,7 @@ VALUES: dict[str, Filled] = {
 
 
 def bodies(fields: list[str], room: int, random: Random) -> Iterator[tuple[str, bytes]]:
-    """Each value alone, in place of a field, and beside fields; some broken off; some that are not UTF-8."""
+    """Yields each value alone, in place of a field and beside fields; some are mixed, truncated, or not in UTF-8."""
     for name, fill in VALUES.items():
         field = random.choice(fields or [""])
         yield name, fill(room).encode()
@@ -99,7 +99,7 @@ def _object(members: dict[str, str], fill: Filled, room: int) -> bytes:
 
 
 def forms(room: int) -> Iterator[tuple[str, str, bytes]]:
-    """With their content types."""
+    """Yields names, content types and bodies of forms."""
     url, many = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
     yield "fields", url, b"&".join([b"a"] * (room // 2))
     yield "empty fields", url, b"&" * room
@@ -122,7 +122,7 @@ def forms(room: int) -> Iterator[tuple[str, str, bytes]]:
 
 
 def requests(room: int) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Queries and headers."""
+    """Yields names, query strings and headers."""
     yield "a query", "&".join(["a"] * (room // 2)), {}
     yield "names in a query", "&".join(f"{number:x}=" for number in range(room // 6)), {}
     yield "percents in a query", "cursor=" + "%41" * (room // 4), {}

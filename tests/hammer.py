@@ -1,4 +1,4 @@
-"""Requests over connections that stay open, which cost the one who asks less than the one who answers."""
+"""Sends requests over connections that stay open, which costs the client less than the server."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
 def request(method: str, path: str, token: str = "", body: object = None) -> bytes:
-    """A body that is text is a form, and any other JSON."""
+    """Builds an HTTP request. A body that is a string is sent as a form, and any other as JSON."""
     kind = "application/x-www-form-urlencoded" if isinstance(body, str) else "application/json"
     sent = (body if isinstance(body, str) else "" if body is None else json.dumps(body)).encode()
     proof = f"Authorization: Bearer {token}\r\n" if token else ""
@@ -22,13 +22,13 @@ def request(method: str, path: str, token: str = "", body: object = None) -> byt
 
 
 async def hammer(port: int, asked: bytes, count: int, connections: int = CONNECTIONS) -> list[float]:
-    """Seconds until each was answered. Raises AssertionError unless all succeeded."""
+    """Returns the seconds until each request was answered. Raises AssertionError unless all succeeded."""
     each = [count // connections] * connections
     return [seconds for found in await asyncio.gather(*(_ask(port, asked, n) for n in each)) for seconds in found]
 
 
 async def cost(port: int, process_id: int, asked: bytes, count: int, connections: int = CONNECTIONS) -> float:
-    """Milliseconds of the server's work for one, once it is warm."""
+    """Returns the server's milliseconds of CPU for one request, once it is warm."""
     await hammer(port, asked, max(count // 10, connections), connections)
     before = cpu(process_id)
     done = await hammer(port, asked, count, connections)
@@ -36,13 +36,13 @@ async def cost(port: int, process_id: int, asked: bytes, count: int, connections
 
 
 def cpu(process_id: int) -> float:
-    """Seconds that it has worked."""
+    """Returns the CPU seconds that a process has used."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def late(seconds: Sequence[float]) -> float:
-    """Of the slowest hundredth, the fastest."""
+    """Returns the 99th percentile."""
     return sorted(seconds)[int(len(seconds) * 0.99)]
 
 

@@ -1,7 +1,7 @@
-"""The least that the same can cost: bare Starlette and asyncpg. And a model that speaks as fast.
+"""Serves the least that the same can cost, with bare Starlette and asyncpg, and a model that streams as fast.
 
-`python limit.py reads` (on a project's database, with its SECRET_KEY), `chats` and `model` serve them, and print on
-which port. The last two say as many WORDS as they are told to, PAUSE seconds apart.
+`python limit.py reads` (on a project's database, with its SECRET_KEY), `chats` and `model` start a server and print its
+port. The last two stream WORDS words, PAUSE seconds apart.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ async def page(request: Request) -> JSONResponse:
 
 
 def somebody(request: Request) -> UUID:
-    """The user of the project's own token."""
+    """Returns the user's id from an access token of the project."""
     token = request.headers["authorization"].removeprefix("Bearer ")
     return UUID(jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_aud": False})["sub"])
 
@@ -95,7 +95,7 @@ def written(row: asyncpg.Record, names: Iterable[str]) -> dict[str, object]:
 
 
 async def complete(_request: Request) -> StreamingResponse:
-    """As OpenAI's chat completions are streamed."""
+    """Streams an answer as OpenAI's chat completions do."""
 
     async def chunks() -> AsyncIterator[str]:
         async for piece in pieces():

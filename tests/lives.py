@@ -1,4 +1,4 @@
-"""Projects that somebody lives in: what they write, what their databases hold, and what must be left of it."""
+"""Works on projects as their owners do: edits them, fills their databases, and checks what an update must keep."""
 
 import hashlib
 import json
@@ -36,19 +36,19 @@ IDENTITY = {
     for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
 }
 MOVES = read_moves((ROOT / "moves.yml").read_text(encoding="utf-8"))
-"""Of all releases up to the template as it stands."""
+"""Lists the moves of all releases up to the template as it stands."""
 MARKER = "<<<<<<< before updating"
 OWN_MIGRATIONS = "alembic/versions/project/"
 BY_CHANCE = re.compile(rb"[0-9a-f]{12}|\d{8}(?=_)")
-"""In the names of a user's migrations, and in what names them: whoever writes the same ones again gets others."""
+"""Matches random ids and dates in a user's migrations and their names, which differ each time the same are written."""
 
 Held = dict[str, dict[str, list[dict[str, Any]]]]
-"""The rows of each table of each database, by its address."""
+"""Maps the address of each database to the rows of each of its tables."""
 
 
 @contextmanager
 def databases() -> Iterator[list[str]]:
-    """The addresses of an empty one of each kind."""
+    """Yields the address of an empty database of each kind."""
     with ExitStack() as stack:
         yield [stack.enter_context(database(kind)) for kind in services.databases()]
 
@@ -59,13 +59,13 @@ def render(template: Path, folder: Path, version: str, answers: dict[str, Any]) 
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What git would keep."""
+    """Returns the content of every file that git does not ignore, by path."""
     names = git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def lines(folder: Path, version: str, name: str) -> Counter[bytes]:
-    """Of a file of a commit; none when it is not there."""
+    """Counts the lines of a file in a commit; there are none when the file is not in it."""
     found = run("git", "show", f"{version}:./{name}", cwd=folder)
     return Counter(found.stdout.encode().splitlines() if found.returncode == 0 else [])
 
@@ -75,20 +75,20 @@ class Life:
     folder: Path
     urls: list[str] = field(default_factory=list)
     written: dict[str, Counter[bytes]] = field(default_factory=dict)
-    """The lines that the user wrote, by file."""
+    """Counts the lines that the user wrote, by file."""
     deleted: set[str] = field(default_factory=set)
-    """The files that the user did not want."""
+    """Names the files that the user deleted."""
     held: Held = field(default_factory=dict)
-    """What the databases held before the last update."""
+    """Holds the rows of the databases before the last update."""
 
-    # What somebody does
+    # What the user does
 
     def begin(self) -> None:
         git(self.folder, "init", "--quiet")
         commit(self.folder, "as it was made")
 
     def save(self, message: str) -> None:
-        """Commit, and remember what was written."""
+        """Commits the work, and remembers the lines that were written and the files that were deleted."""
         commit(self.folder, message)
         changed = git(self.folder, "diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD~1", "HEAD")
         for name in changed.split("\0")[:-1]:
@@ -98,9 +98,9 @@ class Life:
                 self.written[name] = self.written.get(name, Counter()) + written
 
     def edit(self) -> None:
-        """A slice and a setting of their own, an edited router, service and README, a deleted file, a dependency."""
+        """Adds a slice, a setting and a dependency, edits a router, a service and the README, and deletes a file."""
         shutil.copytree(ROOT / "tests" / "life", self.folder, dirs_exist_ok=True, ignore=LEFT_BEHIND)
-        self.append(".env.example", "# How many notes fit\n#NOTES_PER_USER=100\n")
+        self.append(".env.example", "# How many notes a user may have\n#NOTES_PER_USER=100\n")
         self.append("README.md", f"\n{WRITTEN}\n")
         users = self.place("app/services/accounts/users.py").relative_to(self.folder).as_posix()
         self.append(users, f'\n\nMADE_BY = "{WRITTEN}"\n')
@@ -111,7 +111,7 @@ class Life:
         self.save("what I needed")
 
     def place(self, name: str) -> Path:
-        """Where a file is in this project, which may be older than its path."""
+        """Finds a file in this project, which may still have it at its older path."""
         older = next((old for old, new in MOVES.files.items() if new == name), name)
         return self.folder / (name if (self.folder / name).exists() else older)
 
@@ -120,7 +120,7 @@ class Life:
             file.write(text)
 
     def migrate(self, message: str) -> None:
-        """Write a migration of one's own for what the models have, and apply it everywhere."""
+        """Writes a migration of the user's own for what the models have, and applies it to every database."""
         assert "Wrote" in self.command("db", "revision", message, url=self.urls[-1])
         self.upgrade()
         self.save(message)
@@ -150,15 +150,15 @@ class Life:
         return done.stdout
 
     def finish(self) -> str:
-        """What an update that knows of no moves leaves to do."""
+        """Runs `parley finish`, for an update by a command that does not know the moves."""
         done = parley("finish", cwd=self.folder)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    # What must be left of it
+    # What must hold after an update
 
     def check_files(self) -> None:
-        """No conflict, and no line lost that the user wrote before."""
+        """Checks that there is no conflict, and that no line is lost that the user wrote before."""
         status = git(self.folder, "status", "--porcelain")
         assert not [line for line in status.splitlines() if "U" in line[:2]], status
         assert not list(self.folder.rglob("*.rej"))
@@ -170,7 +170,7 @@ class Life:
         assert not [name for name in self.deleted if (self.folder / name).exists()]
 
     def check_databases(self) -> None:
-        """Upgraded, in agreement with the models, and with every row that was there."""
+        """Upgrades the databases, and checks that they agree with the models and have kept every row."""
         self.upgrade()
         now = self.rows()
         for url in self.urls:
@@ -180,11 +180,11 @@ class Life:
                 assert kept == rows, table
 
     def code(self) -> str:
-        """The same for the same code of application, tests and migrations."""
+        """Returns a digest that is the same for the same code of application, tests and migrations."""
         code = {name: name.encode() + b"\0" + text for name, text in files(self.folder).items() if name.endswith(".py")}
         told = [BY_CHANCE.sub(b"", text) if name.startswith(OWN_MIGRATIONS) else text for name, text in code.items()]
         return hashlib.sha256(b"\0".join(sorted(told))).hexdigest()[:16]
 
     def check_tests(self, *names: str, **settings: str) -> int:
-        """How many of the project's own passed."""
+        """Returns how many of the project's own tests passed."""
         return suite(Project(self.folder), *names, **settings)

@@ -1,4 +1,4 @@
-"""Which files an answer takes along: the blocks of `_exclude`."""
+"""Lists which files an answer decides, from the blocks of `_exclude`."""
 
 import re
 
@@ -9,11 +9,11 @@ ANSWER = re.compile(r"'([\w-]+)' not in (\w+)")
 
 
 DEPLOYED = {"deployment": QUESTIONS.choices("deployment")}
-"""Answers with which every file is there that needs another answer, too."""
+"""Chooses every deployment, so that files which need one of them beside another answer are there."""
 
 
 def manifest() -> list[tuple[str, str, str]]:
-    """Question, value and pattern of every line; a file that needs several answers is in it for each."""
+    """Returns question, value and pattern of every line; a file that needs several answers has a row for each."""
     found = [match.groups() for entry in QUESTIONS.settings["_exclude"] for match in BLOCK.finditer(entry)]
     return [
         (question, value, line)
@@ -24,6 +24,6 @@ def manifest() -> list[tuple[str, str, str]]:
 
 
 def shared() -> tuple[str, ...]:
-    """Patterns of what is gone only where several answers are missing."""
+    """Returns the patterns of files that are left out only where several answers are missing."""
     lines = [line.strip() for entry in QUESTIONS.settings["_exclude"] for line in BLOCK.sub("", entry).splitlines()]
     return tuple(line for line in lines if "/" in line)

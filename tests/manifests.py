@@ -1,4 +1,4 @@
-"""What kustomize makes of a folder, as far as the template's manifests use it. Any other key is refused.
+"""Builds what kustomize makes of a folder, as far as the template's manifests use it. Any other key is refused.
 
 There is no kustomize among Python's packages; where kubectl is installed, a test compares this with it.
 """
@@ -20,7 +20,7 @@ def kustomizations(folder: Path) -> list[Path]:
 
 
 def built(folder: Path, used: set[Path]) -> list[Object]:
-    """The objects of a kustomization. The files that it takes are added to `used`."""
+    """Returns the objects of a kustomization, and adds the files that it reads to `used`."""
     told = _read(folder / "kustomization.yaml", used)[0]
     assert told.keys() <= KEYS, f"{folder}: {', '.join(told.keys() - KEYS)} is nothing that is known"
     objects = [found for name in told["resources"] for found in _resource(folder / name, used)]
@@ -93,7 +93,7 @@ def _finish(found: Object, told: Object) -> None:
 
 
 def _places(found: Object) -> Iterator[dict[str, str]]:
-    """Where labels select, or are selected by."""
+    """Yields the labels that select objects, and those that are selected."""
     spec = found.get("spec", {})
     if found["kind"] == "Service":
         yield spec["selector"]

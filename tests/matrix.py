@@ -1,4 +1,4 @@
-"""Which projects prove the template: together they hold every pair of answers that go together.
+"""Chooses the projects that test the template: together they hold every pair of answers that go together.
 
 Everything comes from copier.yml: a new question or value is in the matrix without a change here.
 """
@@ -18,8 +18,8 @@ from questions import ROOT, Answers, Questions, Row, Value
 from texts import ACCEPTED
 
 CODE = {"features", "ai_providers", "speech_providers", "database"}
-"""The questions with choices that decide which code is rendered. Few combinations of these are in the matrix, because
-each costs a run of its own suite; the other answers are spread over them."""
+"""Names the questions with choices that decide which code is rendered. Few combinations of these are in the matrix,
+because each costs a run of its own suite; the other answers are spread over them."""
 
 Pair = frozenset[tuple[str, Value]]
 
@@ -29,8 +29,8 @@ class Variant:
     name: str
     answers: Answers
     own: bool = False
-    """Whether it is proven in an environment of its own, into which only what it names is installed: those that are
-    special, and one for each version of Python."""
+    """Tells whether it is tested in an environment of its own, into which only what it names is installed: the special
+    variants are, and one for each version of Python."""
 
     @property
     def python(self) -> str:
@@ -42,10 +42,10 @@ def pairs(row: Mapping[str, Value]) -> set[Pair]:
 
 
 class Cover:
-    """Rows in which every pair of values occurs that a validator lets occur.
+    """Builds rows in which every pair of values occurs that the validators allow.
 
     A column is a list of alternatives, each a part of a row. Rows are built one at a time, each around a pair that is
-    missing, with the alternatives that bring the most other missing pairs.
+    missing, with the alternatives that add the most other missing pairs.
     """
 
     def __init__(self, columns: Sequence[Sequence[Row]], refusal: Callable[[Row], str]) -> None:
@@ -58,7 +58,7 @@ class Cover:
         self.refused: list[Pair] = []
 
     def add(self, part: Row) -> Row | None:
-        """The row with this part that brings the most; None when no row may have it."""
+        """Adds and returns the row with this part that adds the most missing pairs; None when no row may have it."""
         turned = (self._completed(part, (*self._columns[n:], *self._columns[:n])) for n in range(len(self._columns)))
         row = max(filter(None, turned), key=self._gain, default=None)
         if row is not None and row not in self.rows:
@@ -88,7 +88,7 @@ class Cover:
 
 
 class Matrix:
-    """The variants of a template."""
+    """Computes the variants of a template."""
 
     def __init__(self, folder: Path = ROOT, code: set[str] = CODE) -> None:
         self.questions = Questions(folder)
@@ -109,11 +109,11 @@ class Matrix:
 
     @cached_property
     def refused(self) -> list[Row]:
-        """The pairs of choices that no project may have."""
+        """Returns the pairs of choices that no project may have."""
         return [dict(pair) for pair in [*self._patterns.refused, *self._cover.refused]]
 
     def uncovered(self, variants: Sequence[Variant]) -> list[Row]:
-        """The pairs of choices that go together and are in none of these variants."""
+        """Returns the pairs of choices that go together and are in none of these variants."""
         options = self.questions.options
         alternatives = [[{name: value} for value in values] for name, values in options.items()]
         every = {pair for a, b in combinations(alternatives, 2) for x, y in product(a, b) for pair in pairs({**x, **y})}
@@ -121,7 +121,7 @@ class Matrix:
         return [dict(pair) for pair in sorted(every - covered, key=sorted) if dict(pair) not in self.refused]
 
     def random(self, count: int, seed: int) -> list[Variant]:
-        """Valid answers that chance chose, the same for the same seed."""
+        """Returns variants with valid random answers, the same for the same seed."""
         chance = random.Random(seed)
         variants: list[Variant] = []
         while len(variants) < count:
@@ -133,7 +133,7 @@ class Matrix:
 
     @cached_property
     def _patterns(self) -> Cover:
-        """The combinations of the answers that decide the code."""
+        """Covers the combinations of the answers that decide the code."""
         options = {name: values for name, values in self.questions.options.items() if self._is_code(name)}
         cover = Cover([[{name: value} for value in values] for name, values in options.items()], self.questions.refusal)
         for special in SPECIAL.values():
@@ -161,12 +161,12 @@ class Matrix:
         return self._patterns.rows.index({name: value for name, value in row.items() if self._is_code(name)})
 
     def _answers(self, row: Row) -> Answers:
-        """With names and descriptions that are hard to write down, the same wherever the code is the same."""
+        """Returns answers with names and descriptions that are hard to quote, the same where the code is the same."""
         pattern = self._pattern(row)
         return {**(ACCEPTED[(pattern - 1) % len(ACCEPTED)] if pattern else {}), **self.questions.answers(row)}
 
     def _name(self, row: Row) -> str:
-        """What is not the default, or the one word for it."""
+        """Names a row after its answers that are not the default, or by the word for a special one."""
         rows = self._cover.rows
         for pattern, name in enumerate(SPECIAL):
             if self._pattern(row) == pattern and row == next(r for r in rows if self._pattern(r) == pattern):
@@ -206,7 +206,7 @@ SPECIAL: dict[str, Callable[[Sequence[Value]], Value]] = {
     "smallest": _smallest,
     "largest": _largest,
 }
-"""Variants that are always there: what is chosen of an option's values."""
+"""Names the variants that are always there, with the function that chooses among an option's values."""
 
 
 MATRIX = Matrix()
@@ -214,7 +214,7 @@ QUESTIONS = MATRIX.questions
 
 
 def main() -> None:
-    parser = ArgumentParser(description="The variants that prove the template.")
+    parser = ArgumentParser(description="Lists the variants that test the template.")
     parser.add_argument("--json", action="store_true", help="for programs: name, Python and answers of each")
     parser.add_argument("--answers", metavar="NAME", help="the answers of one, for `copier copy --data-file`")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A template of a few files, of which a later release has moved, split and renamed many."""
+"""Makes a template of a few files, of which a later release has moved, split and renamed many."""
 
 import sys
 from collections.abc import Mapping
@@ -209,7 +209,7 @@ def make_moving(folder: Path, after: Mapping[str, str] = AFTER, moves: str = MOV
 
 @dataclass
 class Moving:
-    """A project of the first release."""
+    """Edits and updates a project of the first release."""
 
     folder: Path
 
@@ -235,7 +235,7 @@ class Moving:
         return done.stdout
 
     def imports(self) -> str:
-        """Returns what a program says that imports each of its modules; nothing when all is well."""
+        """Returns the output of a program that imports each of the project's modules; nothing when all is well."""
         program = (
             "import importlib, pathlib\n"
             "for path in sorted(pathlib.Path('app').rglob('*.py')):\n"

@@ -17,19 +17,19 @@ CONDITIONS = FOLDER.with_suffix(".yml")
 
 
 def lay_over(project: Path) -> Path:
-    """Returns the project, which has the tests that are for its answers. A file of its own is never replaced."""
+    """Copies the tests for the project's answers into it, and returns it. Raises FileExistsError; replaces no file."""
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
     for name in tests_for(answers):
         target = project / "tests" / name
         if target.exists():
-            raise FileExistsError(f"tests/{name} is the project's own; take one of the two away.")
+            raise FileExistsError(f"tests/{name} is in the project already: rename or remove one of the two.")
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(FOLDER / name, target)
     return project
 
 
 def tests_for(answers: Mapping[str, Any]) -> list[str]:
-    """Returns the paths below `tests/` of what is laid over a project with these answers."""
+    """Returns the paths below `tests/` of the tests that are laid over a project with these answers."""
     names = [path.relative_to(FOLDER).as_posix() for path in sorted(FOLDER.rglob("*.py"))]
     not_for_it = {
         name
@@ -41,7 +41,7 @@ def tests_for(answers: Mapping[str, Any]) -> list[str]:
 
 
 def of_providers() -> set[str]:
-    """Returns the paths of what answers about providers decide."""
+    """Returns the paths of the tests that answers about providers decide."""
     conditions = yaml.safe_load(CONDITIONS.read_text(encoding="utf-8")).items()
     return {name for condition, names in conditions if "_providers" in condition for name in names}
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of a test's own, which it may stop and start; the programs are of Debian's packages."""
+"""Starts a PostgreSQL and a Redis of a test's own, which it may stop and start; Debian's packages have the programs."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from servers import free_port
 
 @dataclass(frozen=True)
 class Own:
-    """Each command returns when what it asks for is so."""
+    """Holds the address of a server, and the commands that start and stop it and return once that is done."""
 
     url: str
     start: Sequence[str]
@@ -45,7 +45,7 @@ def own_postgresql() -> Iterator[Own]:
 
 @contextmanager
 def own_redis() -> Iterator[Own]:
-    """It keeps nothing when it stops."""
+    """Starts a Redis that loses its data when it stops."""
     port = free_port()
     client = (_program("redis-cli"), "-p", f"{port}")
     server = (_program("redis-server"), "--port", f"{port}", "--bind", "127.0.0.1", "--save", "", "--daemonize", "yes")
@@ -83,7 +83,7 @@ def _program(name: str) -> str:
 
 
 def _run(command: Sequence[str]) -> None:
-    """As another than root, which PostgreSQL refuses to be."""
+    """Runs a command, as the user postgres if the tests run as root, which PostgreSQL refuses to do."""
     user = "postgres" if os.geteuid() == 0 else None
     done = subprocess.run(
         command, stdout=sys.stderr, stderr=subprocess.STDOUT, check=False, timeout=60, user=user, cwd="/"

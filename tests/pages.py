@@ -1,4 +1,4 @@
-"""The fenced blocks of the manual: commands that are run, files that are written, and what commands print."""
+"""Reads the fenced blocks of the manual: commands that are run, files that are written, and what commands print."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PAGES = sorted(MANUAL.glob("*.md"))
 FENCE = re.compile(r"(?ms)^```(\w*)([^\n]*)\n(.*?)^```$")
 NOT_RUN = re.compile(r' \{data-no-run="([^"]+)"\}\Z')
 BACKGROUND = ' {data-background="yes"}'
-"""Is an attribute to the builder of the manual, which shows a fence with anything else as plain text."""
+"""Marks a server, as an attribute: the builder of the manual shows a fence with anything else as plain text."""
 ANYTHING = "…"
 
 
@@ -22,13 +22,13 @@ class Block:
     language: str
     text: str
     not_run: str = ""
-    """Why it cannot be run in a test; tests/test_pages.py holds the list of those."""
+    """Tells why it cannot be run in a test; tests/test_pages.py lists these reasons."""
     background: bool = False
-    """It serves until the page ends."""
+    """Tells whether it serves until the page ends."""
 
     @property
     def file(self) -> str:
-        """The path that its first line names in a comment."""
+        """Returns the path that its first line names in a comment. Raises AssertionError when it names none."""
         named = re.match(r"# (\S+\.py)\n", self.text)
         assert named, f"the first line of this block names no file:\n{self.text}"
         return named[1]
@@ -36,7 +36,7 @@ class Block:
 
 @dataclass
 class Step:
-    """A command and what it prints, where the page shows it."""
+    """Holds a command and what it prints, where the page shows it."""
 
     command: Block
     output: Block | None = None
@@ -57,12 +57,12 @@ def run_blocks(page: Path) -> list[Block]:
 
 
 def files(page: Path) -> dict[str, str]:
-    """Of the page's Python, by the path in the project."""
+    """Returns the page's Python blocks, by their path in the project."""
     return {block.file: block.text for block in run_blocks(page) if block.language == "python"}
 
 
 def steps(page: Path) -> list[Step]:
-    """The commands in order. What is neither one nor Python is the output of the command before it."""
+    """Returns the commands in order. A block that is neither one nor Python is the output of the command before it."""
     found: list[Step] = []
     for block in run_blocks(page):
         if block.language == "sh":
@@ -76,7 +76,7 @@ def steps(page: Path) -> list[Step]:
 
 
 def is_as_shown(block: Block, printed: str) -> bool:
-    """`…` on the page stands for anything."""
+    """Tells whether the output is as on the page, where `…` stands for anything."""
     if block.language == "json":
         return _same(json.loads(block.text), json.loads(printed))
     parts = map(re.escape, block.text.strip().split(ANYTHING))

@@ -1,6 +1,6 @@
-"""A router for a project's `app/api/v1/`: how long the event loop worked without letting anything else run.
+"""Measures how long the event loop works without letting anything else run: a router for a project's `app/api/v1/`.
 
-It counts what the loop's thread has worked, and not what time has passed, since other processes want the machine too.
+It counts the CPU time of the loop's thread and not elapsed time, since other processes need the machine too.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/pauses", tags=["pauses"], lifespan=lifespan)
 
 @router.get("")
 async def longest() -> float:
-    """In seconds, since it was last asked for."""
+    """Returns the longest pause, in seconds, since the last call."""
     global _longest
     found, _longest = _longest, 0.0
     return found

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""A picture of shares of a limit."""
+"""Draws shares of a limit as a picture."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""What has been proven of a project's code, so that the same code is proven once in a run of the tests.
+"""Records what has been proven of a project's code, so that the same code is proven once in a run of the tests.
 
-Runs that share the folder PROOFS names share their proofs, as those of one CI run do.
+Runs that name the same folder in PROOFS share their proofs, as those of one CI run do.
 """
 
 import json
@@ -15,20 +15,20 @@ from filelock import FileLock
 @dataclass(frozen=True)
 class Proof:
     by: str
-    """The variant that had this code first."""
+    """Names the variant that had this code first."""
     tests: int = 0
     failure: str = ""
 
 
 class Proofs:
-    """Shared by processes."""
+    """Stores proofs in files, which processes share."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
     def of(self, key: str, name: str, prove: Callable[[], int]) -> Proof:
-        """Proves it, unless another has or is about to. Raises AssertionError, also when the other failed."""
+        """Proves it, unless another process has or is about to. Raises AssertionError, also when that one failed."""
         path = self._folder / key
         with FileLock(f"{path}.lock"):
             if not path.exists():
@@ -38,7 +38,7 @@ class Proofs:
         return proof
 
     def note(self, key: str, proof: Proof) -> None:
-        """What was proven under another key holds for this one."""
+        """Stores under this key what was proven under another."""
         with FileLock(f"{self._folder / key}.lock"):
             (self._folder / key).write_text(json.dumps(asdict(proof)), encoding="utf-8")
 

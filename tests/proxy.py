@@ -1,4 +1,4 @@
-"""A proxy in front of PostgreSQL that cuts connections in whichever phase a test asks for."""
+"""Forwards connections to PostgreSQL, and cuts them in whichever phase a test asks for."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,22 +9,22 @@ from urllib.parse import urlsplit
 from servers import free_port
 
 READY = b"Z\x00\x00\x00\x05"
-"""How the message begins by which PostgreSQL says that it waits for a statement."""
+"""Begins the message ReadyForQuery, with which PostgreSQL says that it waits for a statement."""
 PHASES = (
-    "connect",  # before anything was said
-    "greeting",  # where TLS is asked for
-    "startup",  # before the database says who it is
-    "handshake",  # right after the database has said that it is ready
-    "statement",  # before it reaches the database
-    "answer",  # so that nobody knows what became of the statement
+    "connect",  # before any message
+    "greeting",  # when the client asks for TLS
+    "startup",  # when the client names its user, before the database answers
+    "handshake",  # right after the database is ready
+    "statement",  # before the statement reaches the database
+    "answer",  # before the client learns what became of its statement
     "half an answer",
-    "commit",  # which the database does, but whose answer is lost
+    "commit",  # the database commits, but the client does not learn it
 )
 
 
 @dataclass
 class Proxy:
-    """`phase` says where connections are cut now; None lets them be."""
+    """Forwards connections. `phase` says where they are cut now; None lets them be."""
 
     target: str
     port: int = field(default_factory=free_port)
@@ -34,12 +34,12 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The database's, through this proxy."""
+        """Returns the database's address through this proxy."""
         parts = urlsplit(self.target)
         return parts._replace(netloc=f"{parts.username}@127.0.0.1:{self.port}").geturl()
 
     def cut(self, phase: str) -> None:
-        """Also ends the connections that there are, unless it is their statements that are cut."""
+        """Cuts connections in this phase from now on. Ends open ones, too, unless it is a phase of statements."""
         self.phase = phase
         if phase in PHASES[:4]:
             for writer in self._open:
@@ -64,7 +64,7 @@ class Proxy:
 
 @dataclass
 class _Line:
-    """One connection, and how far it has come."""
+    """Forwards one connection, and knows how far it has come."""
 
     proxy: Proxy
     said: int = 0
@@ -111,7 +111,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """A proxy to the database at this address."""
+    """Serves a proxy to the database at this address."""
     proxy = Proxy(url)
     async with await asyncio.start_server(proxy.handle, "127.0.0.1", proxy.port):
         yield proxy

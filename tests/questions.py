@@ -1,4 +1,4 @@
-"""What copier.yml asks: options, their values, and which of them a validator refuses."""
+"""Reads the questions of copier.yml: options, their values, and which of them a validator refuses."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 Value = str | bool
 Row = dict[str, Value]
-"""What is chosen of each option. A question with one answer is an option; each choice of one with many is an option."""
+"""Maps options to what is chosen: a question with one answer is an option, and so is each choice of one with many."""
 Answers = dict[str, Any]
 
 
 class Questions:
-    """What copier.yml asks, as far as the matrix needs to know it."""
+    """Reads the questions of copier.yml, as far as the matrix needs to know them."""
 
     def __init__(self, folder: Path) -> None:
         document = yaml.safe_load((folder / "copier.yml").read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ class Questions:
 
     @cached_property
     def options(self) -> dict[str, list[Value]]:
-        """Every option and its values, the default first."""
+        """Maps every option to its values, the default first."""
         return {name: values for question in self.asked for name, values in self._options(question)}
 
     @cached_property
@@ -51,14 +51,14 @@ class Questions:
         return self.asked[name].get("multiselect", False)
 
     def default(self, name: str) -> Any:
-        """With the quick setup."""
+        """Returns the default answer with the quick setup."""
         default = self.asked[name]["default"]
         if not isinstance(default, str) or "{" not in default:
             return default
         return yaml.safe_load(self._jinja.from_string(default).render(setup="quick"))
 
     def row(self, answers: Mapping[str, Any]) -> Row:
-        """The options that these answers choose; those of the questions left out take their defaults."""
+        """Returns the options that these answers choose; those of the questions left out take their defaults."""
         row: Row = {}
         for name in self.asked:
             if name not in self.texts:
@@ -67,7 +67,7 @@ class Questions:
         return row
 
     def answers(self, row: Row) -> Answers:
-        """Of the questions whose options are all in the row."""
+        """Returns the answers to the questions whose options are all in the row."""
         found: Answers = {}
         for name in self.asked:
             of_it = {f"{name}: {choice}": choice for choice in self.choices(name)} if self.many(name) else {name: name}
@@ -76,14 +76,14 @@ class Questions:
         return found
 
     def refusal(self, row: Row) -> str:
-        """The sentence with which a validator refuses these choices; empty while none does."""
+        """Returns the sentence with which a validator refuses these choices; empty while none does."""
         context = self.answers(row)
         for name, answer in list(context.items()):
             for validator in self._validators(name, answer):
                 try:
                     sentence = self._jinja.from_string(validator).render(context).strip()
                 except UndefinedError:
-                    continue  # it looks at what is not chosen yet
+                    continue  # the validator reads an answer that is not in the row
                 if sentence:
                     return sentence
         return ""
@@ -105,7 +105,7 @@ class Questions:
             raise ValueError(f"{name}: the matrix knows questions with choices, of yes and no, and for a text")
 
     def _choices(self, name: str) -> list[tuple[str, str]]:
-        """Each value, and the validator that it alone may have."""
+        """Returns each value, and the validator that it alone may have."""
         found = self.asked[name].get("choices", [])
         values = found.values() if isinstance(found, dict) else found
         return [(v["value"], v.get("validator", "")) if isinstance(v, dict) else (v, "") for v in values]

@@ -1,6 +1,6 @@
-"""The template as a git repository of releases: the real ones, the working tree, and two that are made from it.
+"""Makes a git repository of the template's releases: the real ones, the working tree, and two that are made from it.
 
-What is made is small and holds on to few lines of the template, so that it stays true while the template changes.
+The made ones change little and match few lines of the template, so that they still apply while it changes.
 """
 
 import re
@@ -14,7 +14,7 @@ from processes import ROOT, succeed
 HERE, NEXT, LAST = "v1000.0.0", "v1001.0.0", "v1002.0.0"
 PARTS = (
     *("CHANGELOG.md", "copier.yml", "extensions", "moves.yml", "template"),
-    *("LICENSE", "README.md", "parley", "pyproject.toml"),  # of its command, which projects install
+    *("LICENSE", "README.md", "parley", "pyproject.toml"),  # for the command `parley`, which projects install
 )
 LEFT_BEHIND = shutil.ignore_patterns(
     "__pycache__", ".*_cache", ".coverage", ".env", ".venv", "*.db", "*.db-*", "uv.lock"
@@ -32,7 +32,7 @@ def commit(folder: Path, message: str = "work") -> None:
 
 
 def make_template(folder: Path, root: Path = ROOT) -> Path:
-    """Every release has its tag here; in the repository of the template none is needed."""
+    """Commits and tags every release here; the repository of the template needs no tags for this."""
     git(folder, "init", "--quiet")
     for version, found in history.releases(root).items():
         _take(root, found, folder)
@@ -49,7 +49,7 @@ def make_template(folder: Path, root: Path = ROOT) -> Path:
 
 
 def real(root: Path = ROOT) -> list[str]:
-    """But not one that is as the working tree is: HERE is that."""
+    """Returns the versions of the real releases but not one that equals the working tree, which is HERE."""
     return [f"v{version}" for version in history.differing(root)]
 
 
@@ -87,9 +87,9 @@ def _set_version(folder: Path, version: str) -> None:
 
 
 def change(path: Path, pattern: str, text: str) -> None:
-    """Replace what a pattern finds first. It must be there, else the template has outgrown this file."""
+    """Replaces the first match of a pattern. Raises AssertionError without one: the template has outgrown this file."""
     replaced, count = re.subn(pattern, lambda found: found.expand(text), path.read_text(encoding="utf-8"), count=1)
-    assert count == 1, f"{path} has nothing like {pattern}"
+    assert count == 1, f"{path} has nothing that matches {pattern}"
     path.write_text(replaced, encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def write(path: Path, text: str) -> None:
 
 
 def revision(template: Path, branch: str, title: str, upgrade: list[str], downgrade: list[str]) -> None:
-    """The next migration of a branch of the template."""
+    """Writes the next migration of a branch of the template."""
     folder = template / "alembic" / "versions" / branch
     last = max((int(path.name.split("_")[1]) for path in folder.glob(f"{branch}_*.py")), default=0)
     body = REVISION.format(
@@ -123,7 +123,7 @@ def new_column(table: str, name: str, kind: str) -> tuple[list[str], list[str]]:
 
 
 def new_table(name: str) -> tuple[list[str], list[str]]:
-    """Of rows that are somebody's, since a project's tests ask of every table whose it is."""
+    """Returns a table of rows that have an owner, since a project's tests ask this of every table."""
     columns = ['"id", sa.Uuid(), nullable=False', '"created_at", sa.DateTime(timezone=True), nullable=False']
     columns += ['"title", sa.String(80), nullable=False', '"user_id", sa.Uuid(), nullable=False']
     made = [f'op.create_table(\n        "{name}",', *(f"    sa.Column({column})," for column in columns)]
@@ -133,7 +133,7 @@ def new_table(name: str) -> tuple[list[str], list[str]]:
 
 
 def change_much(template: Path, questions: Path) -> None:
-    """A table, a changed table, a router, a setting, a dependency, a question; and lines of files that users edit."""
+    """Adds a table, a column, a router, a setting, a dependency, a question, and lines to files that users edit."""
     revision(template, "base", "notices", *new_table("notices"))
     revision(template, "base", "nicknames", *new_column("users", NICKNAME, "sa.String(60)"))
     write(template / "app/models/notice.py", MODEL.format(name="Notice", table="notices"))
@@ -149,14 +149,14 @@ def change_much(template: Path, questions: Path) -> None:
 
 
 def touch(template: Path) -> None:
-    """Where users edit, too, but not the same lines."""
+    """Changes files that users edit, too, but not the same lines."""
     change(template / "README.md.jinja", r"## Production\n", "\\g<0>\nA release wrote this.\n")
     change(template / "app/api/v1/info.py", r"(?m)^router = .*$", "\\g<0>\n# A release wrote this.")
     change(template / "app/services/accounts/users.py", r"\A", "# A release wrote this.\n")
 
 
 def change_more(template: Path, questions: Path) -> None:
-    """A file renamed, one gone, one grown, a feature added, and tables of a feature and of the last release changed."""
+    """Renames a file, removes one, extends one, adds a feature, and changes tables of a feature and of NEXT."""
     renamed = sorted((template / "tests/unit").glob("test_*.py"))[0]
     renamed.rename(renamed.with_name("test_that_was_renamed.py"))
     (template / "app/api/v1/notices.py").unlink()

@@ -1,4 +1,4 @@
-"""Renders that are quick when there are many in one process; test_determinism.py compares one with Copier's own."""
+"""Speeds up many renders in one process; test_determinism.py compares one with Copier's own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ SYNTAX = ("block_start_string", "trim_blocks", "lstrip_blocks", "keep_trailing_n
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Each text is compiled once for all renders, which saves half the time, and a folder without git is not asked for
-    its settings of git at every file, which saves a quarter."""
+    """Compiles each text once for all renders, which saves half the time, and asks a folder without git not for git's
+    settings at every file, which saves a quarter."""
     with patch.object(Environment, "compile", _once(Environment.compile)), patch("copier._main.is_git_available", bool):
         yield
 

@@ -1,4 +1,4 @@
-"""What a rendered project must not have in it: leftovers of the template, and of features that were not chosen."""
+"""Finds what a rendered project must not have: leftovers of the template, and of features that were not chosen."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ LEFT_BEHIND = {"__pycache__", ".venv", ".pytest_cache", ".ruff_cache", ".import_
 JINJA = re.compile(r"\{%|%\}|\{\{|\{#|_copier_")
 JINJA_IN_PYTHON = re.compile(r"\{[%{#]-?\s|\{%|_copier_")
 PYTHON_BLOCK = re.compile(r"```python\n.*?```", re.DOTALL)
-"""Of a text in Markdown, which ruff formats as it does a file of Python."""
+"""Matches the Python blocks of a Markdown text, which ruff formats as it does a Python file."""
 DISCOVERED = {
     "alembic/versions",
     "app/api/v1",
@@ -23,17 +23,17 @@ DISCOVERED = {
     "app/services/tools",
     "tests/owned",
 }
-"""Folders whose modules nothing names: they are found by looking."""
+"""Names folders whose modules nothing imports by name: they are discovered."""
 EXPRESSION = re.compile(r"\$\{\{ [a-z_.]+( == '\w+')? \}\}")
-"""Of a workflow of GitHub, in whose braces Jinja's would look alike."""
+"""Matches the expressions of a GitHub workflow, whose braces look like Jinja's."""
 STARTED = {
     *("app/asgi.py", "app/cli/__main__.py", "app/core/server_protocols.py", "alembic/env.py"),
     *("app/api/websockets.py", "app/services/auth.py", "app/services/stt.py", "app/services/toolbox.py"),
     "app/services/tts.py",
 }
-"""Modules that a program begins with or loads by their name, and those that are there for what an owner writes."""
+"""Names modules that a program starts with or loads by name, and those that are there for an owner's own code."""
 TERMS = re.compile(r"chat[ ._/]completions?|openai[-_]chat|AGENTS\.md|\.agents\b", re.IGNORECASE)
-"""Names of other people's things in which a feature's name occurs."""
+"""Matches names of other projects in which a feature's name occurs."""
 OF_AN_ANSWER = {
     "compose.yaml": ("deployment", "docker"),
     "k8s": ("deployment", "kubernetes"),
@@ -45,7 +45,7 @@ OF_AN_ANSWER = {
     ".agents/skills/add-a-tool": ("features", "agents"),
     "AGENTS.md": ("tooling", "agent-guide"),
 }
-"""What no code names, and is there with one answer alone."""
+"""Maps files that no code imports to the question and the choice that alone bring them."""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -59,7 +59,7 @@ def names(folder: Path) -> set[str]:
 
 
 def residue(project: Path, answers: dict[str, Any], questions: Questions) -> list[str]:
-    """One sentence for each leftover."""
+    """Returns one sentence for each leftover."""
     found = [*_untidy(project), *_orphans(project), *_dangling(project), *_foreign(project, answers, questions)]
     folders = [path for path in project.rglob("*") if path.is_dir() and not LEFT_BEHIND & set(path.parts)]
     empty = [path for path in folders if not any(path.iterdir())]
@@ -83,7 +83,7 @@ def _untidy(project: Path) -> Iterator[str]:
 
 
 def _orphans(project: Path) -> Iterator[str]:
-    """Modules that nothing imports: what is left of a feature that is not there."""
+    """Finds modules that nothing imports: leftovers of a feature that was not chosen."""
     modules = {path for path in files(project) if path.suffix == ".py"}
     imported = {name for path in modules for name in imported_by(path)}
     for path in modules:
@@ -96,7 +96,7 @@ def _orphans(project: Path) -> Iterator[str]:
 
 
 def _dangling(project: Path) -> Iterator[str]:
-    """What modules import of the project that is not in it."""
+    """Finds imports of modules of the project that are not in it."""
     for path in files(project):
         for name in imported_by(path) if path.suffix == ".py" else ():
             place = project.joinpath(*name.split("."))
@@ -113,7 +113,7 @@ def imported_by(path: Path) -> tuple[str, ...]:
 
 @cache
 def _imported(text: str) -> tuple[str, ...]:
-    """By a module, of which most are in every project."""
+    """Caches what a module imports, since most modules are in every project."""
     return tuple(name for node in ast.walk(ast.parse(text)) for name in _names(node))
 
 
@@ -128,7 +128,7 @@ def _names(node: ast.AST) -> list[str]:
 
 
 def _foreign(project: Path, answers: dict[str, Any], questions: Questions) -> Iterator[str]:
-    """Names of features that were not chosen."""
+    """Finds names and files of features, providers and other answers that were not chosen."""
     left_out = set(questions.choices("features")) - set(answers["features"])
     for path in files(project):
         text = TERMS.sub("", path.read_text(encoding="utf-8"))

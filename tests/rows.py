@@ -1,4 +1,4 @@
-"""Run in a project: `[--fill] URL…` prints what all tables of each database hold, as JSON.
+"""Prints what all tables of each database hold, as JSON: `rows.py [--fill] URL…`, run in a project.
 
 With --fill, every table of the project's models gets a row first.
 """
@@ -24,7 +24,7 @@ PLAIN = {
 
 
 def value(kind: Any) -> Any:
-    """Something that a column of this type takes; a text is no other row's."""
+    """Returns something that a column of this type takes; every text is unique."""
     match kind:
         case sa.types.TypeDecorator():
             return value(kind.impl_instance)
@@ -43,7 +43,7 @@ def fill(connection: sa.Connection) -> None:
         for key in table.foreign_keys:
             if key.column.table in made:
                 row[key.parent.name] = made[key.column.table][key.column.name]
-            else:  # itself
+            else:  # the table refers to itself
                 row[key.parent.name] = None
         connection.execute(table.insert().values(row))
         made[table] = row

@@ -1,4 +1,4 @@
-"""Processes of one project that share a database, and that tests kill, stop and pause."""
+"""Runs processes of one project that share a database, and that tests kill, stop and pause."""
 
 import asyncio
 import signal
@@ -23,14 +23,14 @@ class Server:
     url: str = ""
 
     async def end(self, number: signal.Signals) -> int:
-        """Its exit status."""
+        """Sends a signal, waits for the end and returns the exit status."""
         self.process.send_signal(number)
         await self.log
         return await self.process.wait()
 
 
 class Project:
-    """A prepared project whose servers all use one database."""
+    """Prepares a project whose servers all use one database."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Project:
 
     @asynccontextmanager
     async def work(self, **settings: str) -> AsyncIterator[Server]:
-        """A process that serves nothing."""
+        """Starts a worker process, which serves no requests."""
         async with self._started("worker", said=("Working.",), settings=settings) as server:
             yield server
 
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 async def listens(port: int) -> None:
-    """Of several workers the parent says where they listen before any of them does."""
+    """Waits until the port is open: with several workers, the parent logs the address before any of them listens."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -102,7 +102,7 @@ async def listens(port: int) -> None:
 
 
 async def says(log: asyncio.StreamReader, words: Sequence[str]) -> None:
-    """Of several workers it is the parent that says first where they listen."""
+    """Reads the log until it has all of `words`: with several workers the parent logs first. Raises AssertionError."""
     said = ""
     async for line in log:
         said += line.decode()

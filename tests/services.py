@@ -1,4 +1,4 @@
-"""The servers that tests use where they are reachable: PostgreSQL and Redis."""
+"""Connects to the servers that tests use where they are reachable: PostgreSQL and Redis."""
 
 import asyncio
 import os
@@ -22,13 +22,13 @@ def unreachable() -> list[str]:
 
 
 def databases() -> list[str]:
-    """The kinds that tests run on."""
+    """Returns the kinds of database that tests run on."""
     return ["sqlite"] if "PostgreSQL" in unreachable() else ["sqlite", "postgresql"]
 
 
 @contextmanager
 def database(kind: str) -> Iterator[str]:
-    """The address of an empty database, which is gone afterwards."""
+    """Yields the address of an empty database, which is removed afterwards."""
     if kind == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/app.db"

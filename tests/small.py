@@ -1,4 +1,4 @@
-"""A repository of a template of a few files, for what makes releases."""
+"""Makes a repository with a template of a few files, for tests of the scripts that make releases."""
 
 import os
 import shutil

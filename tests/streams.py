@@ -1,4 +1,4 @@
-"""Chats that are streamed, and programs to compare with that a test serves beside a project."""
+"""Streams chats, and serves programs beside a project to compare it with."""
 
 import asyncio
 import json
@@ -19,23 +19,23 @@ LIMITS = {
     "SOCKETS_PER_USER": "100000",
     "LOG_LEVEL": "INFO",
 }
-"""On, and never reached."""
+"""Enables limits that are never reached."""
 DEMO_WORDS = 39
-"""Of the demo model's answer to `hello`."""
+"""Counts the words of the demo model's answer to `hello`."""
 
 
 @dataclass(frozen=True)
 class Heard:
     first: float
-    """Seconds until the first word."""
+    """Counts the seconds until the first word."""
     words: int
     whole: bool
-    """All of it came, in the end also as one message."""
+    """Tells whether all of the reply came: the pieces make up the message at the end."""
 
 
 @contextmanager
 def serving(app: str, **settings: str) -> Iterator[tuple[int, int]]:
-    """The port and the id of a process."""
+    """Starts a program of limit.py, and yields its port and process id."""
     command = [sys.executable, str(Path(__file__).with_name("limit.py")), app]
     with subprocess.Popen(command, env=environment(**settings), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -1,4 +1,4 @@
-"""How a run of the matrix is told: a line as each variant ends, and a table of all of them."""
+"""Reports a run of the matrix: a line as each variant ends, and a table of all of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +23,14 @@ class Row:
 
 
 class Table:
-    """A plugin of pytest, for the process that others report to."""
+    """Collects results as a plugin of pytest, in the process that the others report to."""
 
     def __init__(self, variants: dict[str, Variant]) -> None:
         self._variants = variants
         self._rows: list[Row] = []
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No letter for each test."""
+        """Hides the letter that pytest prints for each test."""
         return (report.outcome, "", "") if report.when == "call" else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -59,6 +59,6 @@ def _name(report: pytest.TestReport) -> str:
 
 
 def _said(variant: Variant) -> str:
-    """The answers with choices, in a line."""
+    """Joins the answers to one line."""
     shown = [", ".join(a) if isinstance(a, list) else str(a) for a in variant.answers.values()]
     return " | ".join(text or "none" for text in shown)

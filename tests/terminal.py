@@ -1,4 +1,4 @@
-"""A person at a terminal, for programs that ask."""
+"""Plays a person at a terminal, for programs that ask."""
 
 import os
 import pty
@@ -14,7 +14,7 @@ WHERE_IS_THE_CURSOR = b"\x1b[6n"
 
 
 def converse(*command: str | Path, cwd: Path, answers: dict[str, str], seconds: int = SECONDS, **settings: str) -> str:
-    """Wait for each question and type its answer and Enter; the whole screen, once the program has ended well."""
+    """Waits for each question and types its answer and Enter. Returns the whole screen; the program must succeed."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (50, 200))
     quiet = environment(TERM="xterm", **settings)
@@ -35,7 +35,7 @@ def converse(*command: str | Path, cwd: Path, answers: dict[str, str], seconds: 
 
 
 def _read_until(terminal: int, words: str | None, seconds: int) -> str:
-    """What is printed up to some words, or to the end."""
+    """Returns what is printed up to some words, or to the end."""
     seen = b""
     while words is None or words.encode() not in seen:
         assert select.select([terminal], [], [], seconds)[0], f"waited in vain for {words!r} after {seen!r}"

@@ -1,4 +1,4 @@
-"""A field of one's own in the account, as docs/accounts.md tells: stored, changed and read."""
+"""Tests a field of one's own in the account, added as docs/accounts.md tells: it is stored, changed and read."""
 
 import sys
 

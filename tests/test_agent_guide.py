@@ -1,4 +1,4 @@
-"""The guide for coding agents is true: what its skills tell to write and to run is written and run.
+"""Tests that the guide for coding agents is true: what its skills tell to write and to run is written and run.
 
 A block of Python whose first line is a comment with a path is the file at that path; a block of `sh` is run, in order.
 """
@@ -21,7 +21,7 @@ BLOCK = re.compile(r"(?ms)^```(\w+)\n(.*?)^```$")
 FILE = re.compile(r"# (\S+\.py)\n")
 NAMED = re.compile(r"`((?:\.agents|alembic|app|tests)/[\w./-]*|\.env\.example|README\.md)`")
 LINES = 90
-"""About a page."""
+"""Limits a guide to about a page."""
 SMALL = {"features": [], "ai_providers": [], "tooling": ["agent-guide"]}
 WHOLE = {"database": "postgresql"}
 PROJECTS = {"all": WHOLE, "none": SMALL}
@@ -32,7 +32,7 @@ def guide(project: Path, skill: str) -> str:
 
 
 def follow(project: Path, text: str, url: str) -> None:
-    """As somebody who does what is said, in the environment that runs the tests."""
+    """Writes the files of a guide and runs its commands, in the environment that runs the tests."""
     settings = {"DATABASE_URL": url, "UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
     for language, block in BLOCK.findall(text):
         if language == "sh":

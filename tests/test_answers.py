@@ -1,4 +1,4 @@
-"""Answers as a person gives them: to the real command."""
+"""Tests answers as a person gives them, with the real command."""
 
 import re
 from pathlib import Path

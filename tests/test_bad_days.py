@@ -1,4 +1,4 @@
-"""What operators live through: databases and Redis that restart, a full disk, clocks that jump. Nothing is lost."""
+"""Tests that nothing is lost when databases and Redis restart, a disk is full, or clocks jump."""
 
 import asyncio
 import resource
@@ -23,7 +23,7 @@ READERS, EXECUTIONS = 20, 20
 
 
 async def live_through(project: Project, happen: Callable[[Server], Awaitable[None]], **settings: str) -> None:
-    """People read replies and wait for agents while it happens. All ends as if it had not, and stays so."""
+    """Reads replies and runs executions while it happens. All must complete, and match what is stored."""
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(project.serve(**SETTINGS | {"SHUTDOWN_GRACE_SECONDS": "30"}, **settings))
         ada = await stack.enter_async_context(person(one.url))
@@ -45,7 +45,7 @@ async def live_through(project: Project, happen: Callable[[Server], Awaitable[No
 
 
 def test_a_worker_that_is_stopped_leaves_what_it_does_to_the_next(cluster: Project) -> None:
-    cluster.settings["DEMO_MODEL_DELAY"] = "0.1"  # so that an answer takes some seconds, which the grace has not
+    cluster.settings["DEMO_MODEL_DELAY"] = "0.1"  # an answer takes some seconds, which is longer than the grace period
 
     async def run() -> None:
         async with cluster.serve(**APART) as server, person(server.url) as ada, cluster.work(**APART) as first:
@@ -85,7 +85,7 @@ def away_for_seconds(own: Own) -> Callable[[Server], Awaitable[None]]:
 
 @pytest.mark.parametrize("minutes", [10, -10])
 def test_the_clock_jumps(minutes: int, cluster: Project, tmp_path: Path) -> None:
-    """That of one machine among others. On SQLite there is one process alone, which never takes itself for dead."""
+    """Changes the clock of one machine among several. On SQLite a process is alone, and never takes itself for dead."""
     offset = tmp_path / "offset"
     offset.write_text("+0")
 
@@ -96,7 +96,7 @@ def test_the_clock_jumps(minutes: int, cluster: Project, tmp_path: Path) -> None
 
 
 def clock(**told: str) -> dict[str, str]:
-    """The settings of a process whose clock tells what libfaketime is told."""
+    """Returns the settings of a process whose clock libfaketime changes as told."""
     found = find_spec("libfaketime")
     assert found, "libfaketime is needed, which `nox -s faults` installs"
     [library] = Path(str(found.origin)).parent.rglob("libfaketime.so.1")

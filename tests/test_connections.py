@@ -1,4 +1,4 @@
-"""Servers whose connections are taken, and filled, by peers that ask for nothing: others are served all the same."""
+"""Tests that servers still answer others while peers that send nothing useful take and fill their connections."""
 
 import asyncio
 import resource
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.deep, pytest.mark.faults, pytest.mark.slow]
 FILES, FLOOD, MEGABYTE = 256, 300, 1_000_000
 GROWTH_MEGABYTES = 30
 SECONDS = 90
-"""Within which the server has ended what does not go on, which it gives 10 and 20 s."""
+"""Limits the wait for a server to close stalled connections, to which it gives 10 and 20 s."""
 HEAD = b"GET /api/v1/info HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 BODY = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
 UPGRADE = HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -24,7 +24,7 @@ UPGRADE = HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 @contextmanager
 def few_files() -> Iterator[None]:
-    """For what is started within it."""
+    """Limits the open files of a process that is started within it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     try:
@@ -59,7 +59,7 @@ async def connect(url: str, sent: bytes) -> Connection:
 
 
 async def ended(connections: list[Connection]) -> None:
-    """By the server."""
+    """Waits until the server has closed all connections."""
     async with asyncio.timeout(SECONDS):
         for reader, writer in connections:
             with suppress(ConnectionError):
@@ -70,7 +70,7 @@ async def ended(connections: list[Connection]) -> None:
 
 
 def memory(server: Server) -> float:
-    """In megabytes."""
+    """Returns the server's resident memory, in megabytes."""
     [line] = [line for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines() if "VmRSS" in line]
     return int(line.split()[1]) / 1024
 
@@ -81,7 +81,7 @@ def test_more_connections_than_files(single: Project, sent: bytes) -> None:
         async with serving(single) as server, signed_in(server.url) as ada:
             reading = asyncio.create_task(read_a_reply(ada, server.url))
             flood = [await connect(server.url, sent) for _ in range(FLOOD)]
-            for _ in range(10):  # as a stranger does, over connections of its own
+            for _ in range(10):  # as another client does, over its own connections
                 async with httpx2.AsyncClient() as client:
                     assert (await client.get(f"{server.url}/health/ready")).status_code == 200
             assert "message.completed" in await reading

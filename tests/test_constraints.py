@@ -1,4 +1,4 @@
-"""Choices that a validator refuses together are refused with its sentence: given with the command, and typed."""
+"""Tests that choices which exclude each other are refused with a validator's sentence, as options and at the prompt."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SENTENCES = ["A and B exclude each other.", "C needs more room.", "There one mus
 
 @pytest.fixture
 def constrained(tmp_path: Path) -> Path:
-    """A small template with constraints of both kinds: the real one has none so far."""
+    """Makes a small template with validators of both kinds: of a question, and of a single choice."""
     folder = tmp_path / "constrained"
     (folder / "template").mkdir(parents=True)
     (folder / "copier.yml").write_text(CONSTRAINED)
@@ -24,7 +24,7 @@ def constrained(tmp_path: Path) -> Path:
 
 
 def refusals(matrix: Matrix, template: Path, folder: Path) -> list[str]:
-    """What Copier says of every pair that the matrix leaves out, as the last line that it prints."""
+    """Returns the last line that Copier prints for every pair that the matrix leaves out."""
     return [refusal(matrix, template, folder, pair) for pair in matrix.refused]
 
 
@@ -57,7 +57,7 @@ def test_a_pair_that_is_left_out_without_a_reason_is_noticed(constrained: Path, 
 
 
 def test_what_is_typed_is_refused_with_its_sentence(constrained: Path, tmp_path: Path) -> None:
-    """A is chosen by default; B is toggled, refused, and taken back."""
+    """Chooses B, which is refused since A is the default, and takes it back."""
     answers = {
         "size": "",
         "parts": f"{DOWN}{TOGGLE}",

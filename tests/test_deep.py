@@ -1,4 +1,4 @@
-"""Parts of the deep proof leave records of the tree that passed them, and a release wants all of them."""
+"""Tests that parts of the deep proof leave records of the tree that passed them, and that a release needs them all."""
 
 import shutil
 import sys
@@ -34,7 +34,7 @@ def tests(session):
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the records of the test are."""
+    """Returns the folder of the test's records."""
     folder = tmp_path_factory.mktemp("records")
     monkeypatch.setenv("PARLEY_RECORDS", str(folder))
     return folder
@@ -42,7 +42,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def quick(small: Path) -> Path:
-    """A repository whose part `tests` takes no time."""
+    """Makes a repository whose part `tests` takes no time."""
     write(small, "noxfile.py", NOXFILE.format(does="pass"))
     write(small, ".gitignore", ".nox/\n__pycache__/\n")
     commit(small)
@@ -50,7 +50,7 @@ def quick(small: Path) -> Path:
 
 
 def changed(root: Path, name: str, text: str) -> bool:
-    """Whether a tree with this text in that file is another one."""
+    """Tells whether a tree with this text in that file is another one."""
     before = records.fingerprint(root)
     write(root, name, text)
     return records.fingerprint(root) != before
@@ -68,7 +68,7 @@ def test_a_tree_is_known_by_all_that_a_project_is_made_from(small: Path) -> None
 
 
 def test_a_part_is_proven_until_something_that_it_reads_changes(small: Path) -> None:
-    """A test module of another part is nothing that it reads."""
+    """Asserts also that a part such as `load` does not read the test modules of another."""
     for part in ("load", "updates"):
         write(small, f"tests/test_{part}.py", MARKED.format(part))
 

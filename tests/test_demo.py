@@ -1,4 +1,4 @@
-"""What the README promises to a newcomer, in real processes."""
+"""Tests what the README promises to a newcomer, in real processes."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The README's demo, on another port and in another folder."""
+    """Runs the README's demo, on another port and in another folder."""
     command = [*NOX, "--envdir", str(tmp_path), "-s", "demo", "--", f"--port={free_port()}"]
     process = subprocess.Popen(
         command,
@@ -46,7 +46,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def lines_to_try(process: subprocess.Popen[str]) -> str:
-    """The shell commands that the demo prints once it serves, the last of which streams a reply."""
+    """Returns the shell commands that the demo prints once it serves, the last of which streams a reply."""
     said: list[str] = []
     commands: list[str] = []
     assert process.stdout

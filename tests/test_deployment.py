@@ -1,4 +1,4 @@
-"""The image, compose.yaml and the manifests: what is wrong with them is found, and what they start works."""
+"""Tests that defects of the image, compose.yaml and the manifests are found, and that what they start works."""
 
 import shutil
 import sys
@@ -64,7 +64,7 @@ def project(render: Render) -> Path:
 @pytest.mark.deep
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_found(defect: str, project: Path) -> None:
-    """What nobody planted passes, and is what test_variants.py puts every variant to."""
+    """Asserts also that a project without a planted defect passes, as test_variants.py does for every variant."""
     deployment(project)
     name, old, new, words = DEFECTS[defect]
     path = project / name
@@ -97,7 +97,7 @@ def plant_what_stays_out(project: Path) -> None:
 
 @pytest.mark.slow
 def test_the_image_works(project: Path) -> None:
-    """Its own lines, without a container; each process as compose.yaml says, once with the image's own database."""
+    """Runs the image's own lines without a container, and its processes as compose.yaml does, also on its database."""
     plant_what_stays_out(project)
     succeed("uv", "lock", "--quiet", "--python", sys.executable, cwd=project)
     with folder_of_an_image() as root:
@@ -117,7 +117,7 @@ def test_the_image_works(project: Path) -> None:
 
 @contextmanager
 def folder_of_an_image() -> Iterator[Path]:
-    """Short, since the programs of an environment begin with its path; and what is read-only goes, too."""
+    """Yields a folder with a short path, since the shebang lines of an environment have it; removes all of it."""
     root = Path(tempfile.mkdtemp()).resolve()
     try:
         yield root
@@ -140,7 +140,7 @@ def serves(image: Image, project: Path, *others: str, **settings: str) -> None:
     assert prepared.returncode == 0, prepared.stdout
     port = str(free_port())
     check = [part.replace("8000", port) for part in image.file.healthcheck]
-    assert image.run(*check).returncode, "the check says that all is well before anything is there"
+    assert image.run(*check).returncode, "the health check passes before the server is started"
     if others:
         settings["WORKER_IN_SERVER"] = services["app"]["environment"]["WORKER_IN_SERVER"]
     with ExitStack() as stack:

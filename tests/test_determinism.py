@@ -1,4 +1,4 @@
-"""The same answers give the same bytes, wherever and whenever."""
+"""Tests that the same answers give the same bytes, wherever and whenever."""
 
 import json
 import stat
@@ -19,11 +19,11 @@ with time_machine.travel(sys.argv.pop(1)):
 """
 HERE = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
 ELSEWHERE = {"TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONHASHSEED": "2"}
-"""Where Python would read and write ASCII, unless it is told otherwise."""
+"""Makes Python read and write ASCII, unless it is told otherwise."""
 
 
 def contents(project: Path) -> dict[str, tuple[int, bytes]]:
-    """The mode and the bytes of every file."""
+    """Returns the mode and the bytes of every file."""
     found = {path.relative_to(project).as_posix(): path for path in files(project)}
     return {name: (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) for name, path in found.items()}
 

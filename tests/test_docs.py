@@ -1,4 +1,4 @@
-"""What the documents say is what is there."""
+"""Tests that what the documents say is what is there."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ EXAMPLE = ROOT / "template" / ".env.example.jinja"
 
 
 def rows() -> dict[str, list[str]]:
-    """The cells of each row of the table of questions, by its key."""
+    """Returns the cells of each row of the table of questions, by its key."""
     lines = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in CELLS.split(line)[1:-1]] for line in lines if re.match(r"\| `\w+` ", line)]
     return {row[0].strip("`"): row[1:] for row in cells}
@@ -97,7 +97,7 @@ def test_every_event_of_an_execution_is_named() -> None:
 
 @pytest.mark.parametrize("name", QUESTIONS.asked)
 def test_a_row_has_the_limits_of_its_validator(name: str) -> None:
-    """The sentences of a validator, and what it is called with, have the numbers."""
+    """Finds the limits in the sentences of a validator, and in the numbers that it is called with."""
     limits = set(re.findall(r"\b\d{2,}\b", QUESTIONS.asked[name].get("validator", "")))
     assert limits <= set(re.findall(r"\d+", rows()[name][3]))
 
@@ -115,14 +115,14 @@ def test_security_names_every_setting_of_its_and_none_that_is_not_there() -> Non
 
 @pytest.fixture(scope="session")
 def sources(folder: Path) -> dict[str, ast.Module]:
-    """The application of the largest project, by path."""
+    """Parses the application of the largest project, by path."""
     paths = (folder / "app").rglob("*.py")
     return {path.relative_to(folder).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_the_files_and_tests_that_a_page_names_are_in_a_project(page: Path, folder: Path) -> None:
-    """The largest one, or this repository, unless a block of the page writes the file."""
+    """Looks in the largest project and in this repository, unless a block of the page writes the file."""
     written = files(page)
     for path, test in re.findall(r"`((?:app|tests|alembic|scripts)/[\w./-]+)(?:::(\w+))?`", page.read_text("utf-8")):
         assert path in written or (folder / path).exists() or (ROOT / path).exists(), path
@@ -138,7 +138,7 @@ def test_every_pattern_has_its_files_and_its_proof() -> None:
 
 
 def test_every_sentence_that_is_mended_is_said_somewhere(sources: dict[str, ast.Module]) -> None:
-    """`…` stands for what the code puts in."""
+    """Compares quoted sentences with those of the code; `…` stands for what the code inserts."""
     of_parley = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "parley").glob("*.py")]
     said = "\n".join(text for source in (*sources.values(), *of_parley) for text in texts(source))
     quoted = re.findall(r"(?m)^> (.+)$", (MANUAL / "troubleshooting.md").read_text(encoding="utf-8"))
@@ -148,7 +148,7 @@ def test_every_sentence_that_is_mended_is_said_somewhere(sources: dict[str, ast.
 
 
 def texts(source: ast.Module) -> Iterator[str]:
-    """What the code says, with `…` where it puts something in."""
+    """Yields the texts of the code, with `…` where it inserts a value."""
     for node in ast.walk(source):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values)
@@ -167,7 +167,7 @@ def test_every_event_of_the_log_is_named(sources: dict[str, ast.Module]) -> None
 
 
 def events_logged(source: ast.Module) -> Iterator[str]:
-    """The first words of every call of a logger."""
+    """Yields the event of every call of a logger, but for those of `debug`."""
     for node in ast.walk(source):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             of_a_logger = ast.unparse(node.func.value) in {"log", "access"}
@@ -187,7 +187,7 @@ def test_the_page_about_settings_is_what_they_are(render: Render) -> None:
 
 
 def settings() -> list[Line]:
-    """Read the settings that any project has, each once for every text that an answer may give it."""
+    """Reads the settings that any project has, each once for every text that an answer may give it."""
     example = re.sub(r"\{%.*?%\}\n?", "", EXAMPLE.read_text(encoding="utf-8"))
     return [line for _, lines in sections(example) for line in lines]
 

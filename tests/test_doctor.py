@@ -1,4 +1,4 @@
-"""What `parley doctor` says of a project and its template."""
+"""Tests what `parley doctor` says of a project and its template."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_the_newest_commit_counts_before_the_first_release(template: Path, tmp_p
     assert f"The project was made from version 0.1.0 (commit {old}) of {unreleased}.\n" in said
     assert "The template has no newer version.\n" in said
     (unreleased / "template" / "guide.md").write_text("of later\n")
-    (unreleased / "pyproject.toml").unlink()  # without a number, it is the commit alone
+    (unreleased / "pyproject.toml").unlink()  # without a version there, the commit alone is named
     commit(unreleased)
     new = git(unreleased, "describe", "--always").strip()
     assert f"The template has a newer version, {new}: run the `update` command.\n" in made.succeed("doctor")

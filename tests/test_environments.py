@@ -1,6 +1,6 @@
-"""A default project works, and passes its own tests, in each environment that its owner may have.
+"""Tests that a default project works, and passes its own tests, in each environment that its owner may have.
 
-Elsewhere in these tests projects share an environment that has every extra, in which nobody sees what needs one.
+Other tests here share an environment that has every extra, in which nobody sees what needs one.
 """
 
 import os
@@ -25,11 +25,11 @@ OF_SERVICES = ("REQUIRE_SERVICES", "TEST_DATABASE_URL", "TEST_REDIS_URL")
 
 
 SEES_EXTRAS = "test_what_reads_cost|speech|telemetry"
-"""In the tests that may notice which extras are installed. The largest variant's whole suite runs with all of them."""
+"""Matches tests that may notice which extras are installed. The largest variant's whole suite runs with all of them."""
 
 
 class Newcomer:
-    """Somebody with uv, a Python and an empty home, who types into a shell."""
+    """Types into a shell as somebody with uv, a Python and an empty home."""
 
     def __init__(self, home: Path, **settings: str) -> None:
         home.mkdir()
@@ -48,7 +48,7 @@ class Newcomer:
         return passed(said, has_extras="pocketsphinx" in self.types("uv pip list --quiet", project))
 
     def _environment(self) -> dict[str, str]:
-        """What this machine needs to reach packages and services, and no more."""
+        """Returns what this machine needs to reach packages and services, and no more."""
         uv = shutil.which("uv")
         assert uv
         cache = succeed("uv", "cache", "dir", cwd=ROOT).splitlines()[-1]
@@ -63,7 +63,7 @@ def newcomer(tmp_path: Path) -> Newcomer:
 
 
 def section(project: Path, title: str) -> list[str]:
-    """The commands of a section of the project's README, a text for each block."""
+    """Returns the commands of a section of the project's README, a text for each block."""
     readme = (project / "README.md").read_text(encoding="utf-8")
     [text] = re.findall(rf"(?ms)^## {title}\n(.*?)(?=^## |\Z)", readme)
     return [block.text for block in blocks(text) if block.language == "sh"]
@@ -124,7 +124,7 @@ def test_a_default_project_runs_without_what_developers_need(extra: str, render:
 
 @pytest.mark.environments
 def test_a_path_that_fails_without_an_extra_is_found(render: Render, newcomer: Newcomer) -> None:
-    """The fault of 0.1.0: a project that passed with every extra failed its own tests without them."""
+    """Plants the fault of 0.1.0: a project that passed with every extra failed its own tests without them."""
     project = render()
     router = project / "app" / "api" / "v1" / "speech.py"
     text = router.read_text(encoding="utf-8")

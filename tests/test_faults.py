@@ -1,4 +1,4 @@
-"""Servers that are killed, stopped and paused while they speak to many people: no word may be lost."""
+"""Tests servers that are killed, stopped and paused while they stream to many people: no word may be lost."""
 
 import asyncio
 import json
@@ -17,27 +17,27 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 REPLIES = 200
 MESSAGES = "/api/v1/chat/messages"
 LOST = 3
-"""Words that a reader may have seen and nobody stored: what is said in 0.3 s, and one that is on its way."""
+"""Limits the words that a reader saw and nobody stored: those of 0.3 s, and one that is on its way."""
 ENDED = {"message.completed", "message.stopped", "message.interrupted", "message.failed"}
 BROKEN = (httpx2.TransportError, httpx2.HTTPStatusError)
 
 
 @dataclass
 class Reader:
-    """Somebody who sends one message and wants to read all of the reply, whatever happens to servers."""
+    """Sends one message and reads all of the reply, whatever happens to servers."""
 
     client: httpx2.AsyncClient
     servers: list[str]
-    """In the order in which they are tried."""
+    """Lists the servers in the order in which they are tried."""
     key: str = field(default_factory=lambda: uuid4().hex)
     reply_id: str = ""
     text: str = ""
     end: dict[str, Any] = field(default_factory=dict[str, Any])
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once so much was said that something of it is stored."""
+    """Signals that enough of the reply has come for some of it to be stored."""
     reconnected: int = 0
     reconnects: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once a server has left it alone, or it has read all there is."""
+    """Signals that a server has broken off the stream, or that the whole reply is read."""
 
     async def read(self) -> None:
         while not self.end:
@@ -79,7 +79,7 @@ class Reader:
 
 
 async def everything(client: httpx2.AsyncClient, url: str) -> list[list[dict[str, Any]]]:
-    """The messages of all conversations."""
+    """Returns the messages of all conversations."""
     conversations: list[dict[str, Any]] = []
     query: dict[str, Any] = {"limit": 100}
     while True:
@@ -93,7 +93,7 @@ async def everything(client: httpx2.AsyncClient, url: str) -> list[list[dict[str
 
 
 async def assert_nothing_lost(client: httpx2.AsyncClient, url: str, readers: list[Reader]) -> Counter[str]:
-    """How often each status occurs."""
+    """Asserts that what readers saw is stored, and counts the replies of each status."""
     stored = await everything(client, url)
     assert len(stored) == len(readers)
     replies = {reply["id"]: reply for _, reply in stored}
@@ -116,7 +116,7 @@ async def assert_nothing_lost(client: httpx2.AsyncClient, url: str, readers: lis
 
 
 async def start_reading(client: httpx2.AsyncClient, *servers: list[str]) -> tuple[list[Reader], "asyncio.Future[Any]"]:
-    """Replies that have all begun, spread over the servers."""
+    """Starts replies, spread over the servers, and waits until all have begun."""
     readers = [Reader(client, servers[number % len(servers)]) for number in range(REPLIES)]
     reading = asyncio.gather(*(reader.read() for reader in readers))
     await asyncio.wait_for(asyncio.gather(*(reader.speaks.wait() for reader in readers)), 60)
@@ -159,7 +159,7 @@ def test_a_paused_server_is_taken_for_dead_and_changes_nothing_afterwards(cluste
             await asyncio.sleep(9)  # a process is taken for dead after 5 s
             one.process.send_signal(signal.SIGCONT)
             await asyncio.wait_for(reading, 60)
-            for reader in readers[:20]:  # what the two have to say of it is the same
+            for reader in readers[:20]:  # both servers say the same of it
                 again = [Reader(client, [url], reply_id=reader.reply_id) for url in (one.url, other.url)]
                 await asyncio.gather(*(reader.read() for reader in again))
                 assert [found.end for found in again] == [reader.end] * 2

@@ -1,4 +1,4 @@
-"""Workers and servers that are killed while agents work: nothing is lost, and nothing is done twice."""
+"""Tests workers and servers that are killed while agents work: nothing is lost, and nothing is done twice."""
 
 import asyncio
 import json
@@ -26,12 +26,12 @@ FINAL = {"completed", "failed", "cancelled"}
 SETTINGS = {"EXECUTIONS_PER_MINUTE": "0", "MAX_CONCURRENT_EXECUTIONS": "0", "SHUTDOWN_GRACE_SECONDS": "0"}
 APART = {**SETTINGS, "WORKER_IN_SERVER": "false"}
 LONG = "1"
-"""Seconds between two words of the demo model with which an answer takes most of a minute."""
+"""Sets the seconds between two words of the demo model so that an answer takes most of a minute."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who has agents, and asks any of the servers."""
+    """Acts for a user who has agents, and asks any of the servers."""
 
     client: httpx2.AsyncClient
     url: str
@@ -56,7 +56,7 @@ class Person:
         return [execution["id"] for execution in await asyncio.gather(*asked)]
 
     async def reached(self, ids: Iterable[str], *statuses: str, seconds: float = 60) -> Counter[str]:
-        """How many have which, once all have one of these."""
+        """Waits until all executions have one of these statuses, and counts each."""
         async with asyncio.timeout(seconds):
             while True:
                 found = await asyncio.gather(*(self.ask("GET", f"executions/{id}") for id in ids))
@@ -66,7 +66,7 @@ class Person:
                 await asyncio.sleep(0.2)
 
     async def events(self, id: str) -> list[dict[str, Any]]:
-        """All that are stored, of an execution that has ended."""
+        """Returns all stored events of an execution that has ended."""
         answer = await self.client.get(f"{self.url}/api/v1/executions/{id}/events")
         lines = (line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: "))
         return [event for event in map(json.loads, lines) if event["type"] != "model.delta"]
@@ -75,7 +75,7 @@ class Person:
         await self.ask("POST", f"executions/{id}/approvals", json={"tool_call_id": "call_1", "approved": approved})
 
     async def notes(self) -> int:
-        """How often a note was truly saved."""
+        """Counts the notes that were really saved."""
         async with self.client.stream("GET", f"{self.url}/api/v1/users/me/export") as answer:
             return len(json.loads(await answer.aread())["agent_notes"])
 
@@ -97,7 +97,7 @@ async def assert_done_once(person: Person, ids: list[str]) -> None:
 
 
 async def kill_at_random(begin: Callable[[], asyncio.Task[Server]]) -> list[Server]:
-    """Some start again, at once; one at least always lives or starts. Those that are left."""
+    """Kills workers and returns those that are left. Replaces some at once: one at least always lives or starts."""
     chance = random.Random(SEED)
     workers = [begin(), begin()]
     for _ in range(KILLS):
@@ -172,7 +172,7 @@ def test_on_sqlite_the_next_start_goes_on(single: Project) -> None:
 
 
 async def who_runs(url: str) -> dict[UUID, UUID]:
-    """By which process each running execution is run."""
+    """Returns the process that runs each running execution."""
     connection = await asyncpg.connect(url)
     rows = await connection.fetch("SELECT id, process_id FROM executions WHERE status = 'running'")
     await connection.close()
@@ -199,7 +199,7 @@ def test_what_is_taken_over_within_seconds_can_be_cancelled_in_any_state(cluster
             await ada.reached(running, "running", seconds=1)
             queued = await ada.execute(agent, 2)
             await assert_stops(ada, [*waiting, *running, *queued])
-            others = await ada.execute(agent, 2)  # for which there is room as soon as the two have truly stopped
+            others = await ada.execute(agent, 2)  # the worker has room for them once the two have really stopped
             await ada.reached(others, "running", seconds=2)
             await asyncio.gather(*(ada.ask("POST", f"executions/{id}/cancel") for id in others))
 
@@ -208,7 +208,7 @@ def test_what_is_taken_over_within_seconds_can_be_cancelled_in_any_state(cluster
 
 async def assert_taken_over(url: str, worker: Server) -> None:
     before = await who_runs(url)
-    await asyncio.sleep(5)  # before that a process does not judge which others are dead
+    await asyncio.sleep(5)  # a process takes no other for dead in its first seconds
     assert await who_runs(url) == before
     await worker.end(signal.SIGKILL)
     async with asyncio.timeout(10):

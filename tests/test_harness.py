@@ -1,4 +1,4 @@
-"""The checks of variants find what they are there for: each defect is planted once, and must be found."""
+"""Tests that the checks of variants find what they are there for: each defect is planted once, and must be found."""
 
 import json
 import re
@@ -57,14 +57,14 @@ def downgrade() -> None:
 
 
 def red(check: Check, project: Project) -> str:
-    """What the check found."""
+    """Returns what the check found, which must be something."""
     with pytest.raises(AssertionError) as found:
         check(project)
     return str(found.value)
 
 
 def only(*tests: str) -> Check:
-    """A part of the suite, of which every run of the whole has this part too."""
+    """Returns a check by a part of the suite; every run of the whole suite includes it."""
     return lambda project: suite(project, *(f"tests/{test}" for test in tests))
 
 
@@ -82,7 +82,7 @@ def change(name: str, old: str, new: str) -> Plant:
 
 
 def two_revisions(project: Path) -> None:
-    """Which follow the same one."""
+    """Writes two revisions that follow the same one."""
     for name in ("planted_one", "planted_other"):
         _write(project / "alembic" / "versions" / "base" / f"{name}.py", REVISION.format(name=name))
 
@@ -92,7 +92,7 @@ def _write(path: Path, text: str) -> None:
 
 
 SMALL: dict[str, Any] = {"features": ["chat"], "ai_providers": []}
-"""A project whose checks take little time."""
+"""Chooses a project whose checks take little time."""
 DEFECTS: dict[str, tuple[Plant, Check, str]] = {
     "an import of nothing": (file("app/planted.py", "import os\n"), style, "planted"),
     "a file that needs formatting": (file("app/planted.py", "x = [1,\n 2]\n"), style, "planted"),
@@ -174,7 +174,8 @@ NOT_SEEN = {
     ),
     "tzdata": "unit/test_tools.py",
 }
-"""By deptry: a library imports them, or a folder has their name. In an environment of its own these tests miss them."""
+"""Maps what deptry does not miss, since a library imports it or a folder has its name, to the test that misses it in an
+environment of its own."""
 
 
 def bare(requirement: str) -> str:
@@ -206,7 +207,7 @@ def test_a_dependency_that_is_not_seen_is_missed_in_an_environment_of_its_own(re
 def test_a_line_that_the_manifest_lacks_is_missed(
     question: str, value: str, pattern: str, render: Render, rendered: Callable[[str], Path]
 ) -> None:
-    """The files of a value that was not chosen stay, and something notices."""
+    """Asserts that a check notices the files of a value that was not chosen."""
     choices = QUESTIONS.choices(question)
     others = [choice for choice in choices if choice != value]
     many = QUESTIONS.many(question)
@@ -216,11 +217,11 @@ def test_a_line_that_the_manifest_lacks_is_missed(
         if name.startswith(pattern):
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(whole / name, project / name)
-    assert noticed(Project(project)), f"nothing minds that {pattern} is there without {value}"
+    assert noticed(Project(project)), f"no check notices that {pattern} is there without {value}"
 
 
 def noticed(project: Project) -> bool:
-    """By one of the checks, the quickest first."""
+    """Tells whether one of the checks fails, the quickest first."""
     for check in (nothing_left_over, containers, dependencies, migrations, imports, types):
         try:
             check(project)
@@ -230,7 +231,7 @@ def noticed(project: Project) -> bool:
 
 
 def test_a_file_that_the_manifest_leaves_out_wrongly_is_missed(render: Render) -> None:
-    """A file that others need, taken away with a feature that is not chosen."""
+    """Removes a file that others need, as if it went with a feature that is not chosen."""
     project = Project(render(features=[]))
     (project.folder / "app" / "core" / "events.py").unlink()
     assert noticed(project)

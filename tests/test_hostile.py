@@ -1,4 +1,4 @@
-"""Whatever is typed into a question for a text is refused with a sentence, or rendered into a sound project."""
+"""Tests that whatever is typed into a question for a text is refused with a sentence, or makes a sound project."""
 
 import re
 import shutil
@@ -30,12 +30,12 @@ TYPED = st.one_of(
     st.from_regex(r"\A[a-z][a-z0-9.+-]{0,8}(@[a-z.-]{1,10})?\Z"),
     st.integers(0, 300).map("x".__mul__),
 )
-"""Mostly marks that mean something to some language, and now and then what a question wants."""
+"""Generates mostly characters that mean something to some language, and now and then what a question wants."""
 
 
 @pytest.fixture(scope="session")
 def tried(template: Path, tmp_path_factory: pytest.TempPathFactory, default_project: Path) -> Callable[[str, str], str]:
-    """Renders with one answer; the sentence that refused it, or nothing once the project was found sound."""
+    """Returns a function that renders with one answer and returns the sentence of a refusal, or nothing if sound."""
     folder = tmp_path_factory.mktemp("hostile") / "project"
 
     def attempt(question: str, typed: str) -> str:
@@ -53,7 +53,7 @@ def tried(template: Path, tmp_path_factory: pytest.TempPathFactory, default_proj
 
 
 def check_sound(project: Path, default: Path) -> None:
-    """A text is in no file of Python: those are the default project's, whose suite passes."""
+    """Checks that answers are in no Python file: those must be the default project's, whose suite passes."""
     check_writing(project)
     assert names(project) == names(default)
     for name in names(project):

@@ -1,4 +1,4 @@
-"""No request and no frame, however it is made, keeps a server's event loop for long, or is answered at length."""
+"""Tests that no request and no frame, however made, blocks a server's event loop for long or gets a long answer."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 
 pytestmark = [pytest.mark.deep, pytest.mark.faults, pytest.mark.slow]
 ALLOWED = 0.1
-"""Seconds that the loop may work without a break."""
+"""Limits the seconds that the loop may work without a break."""
 ANSWER_BYTES = 8_192
 BODY_BYTES, FRAME_BYTES, HEAD_BYTES = 1_048_576, 524_288, 30_000
 OF_A_ROUTE, TRIES = 20, 3
@@ -43,7 +43,7 @@ class Victim:
         await self.note(f"{method} {path.partition('?')[0]}: {name}", attempt)
 
     async def note(self, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """What takes long each time is the request's doing, and not that of what happens now and then."""
+        """Records the shortest pause of several tries, since a long one may come from what happens now and then."""
         pauses: list[float] = []
         while len(pauses) < TRIES and min(pauses, default=ALLOWED) >= ALLOWED:
             await attempt()
@@ -68,7 +68,7 @@ def project(folder: Path, tmp_path: Path) -> Iterator[Project]:
 async def victim(project: Project) -> AsyncIterator[Victim]:
     async with project.serve() as server, signed_in(server.url) as client:
         found = Victim(client, server.url, [])
-        await client.get(f"{server.url}{PAUSES}")  # and forget what it took to start
+        await client.get(f"{server.url}{PAUSES}")  # resets the measurement, which includes the start
         yield found
         found.check()
         answer = await client.get(f"{server.url}/api/v1/info")
@@ -97,7 +97,7 @@ def test_bodies(project: Project) -> None:
 
 
 def routes(document: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
-    """Those that take JSON, each with the names of its fields."""
+    """Yields the routes that take JSON, each with the names of its fields."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})

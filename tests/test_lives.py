@@ -1,4 +1,4 @@
-"""What would be lost in an update is noticed: else the tests of updates would prove nothing."""
+"""Tests that what an update loses is noticed: else the tests of updates would prove nothing."""
 
 import sqlite3
 from contextlib import closing
@@ -60,7 +60,7 @@ def test_what_was_proven_is_known_again_and_nothing_else_is(released: Path, tmp_
 
 
 def code_with_migrations(life: Life, first: str, second: str, more: str = "") -> str:
-    """Two of one's own, one after the other."""
+    """Returns the digest of the code with two migrations of the user's own, one after the other."""
     for revision, title in ((first, "add_notes"), (second, "notes_have_a_body")):
         write(life.folder / OWN_MIGRATIONS / f"20260101_{revision}_{title}.py", f'revision = "{revision}"\n{more}')
     code = life.code()

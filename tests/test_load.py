@@ -1,4 +1,4 @@
-"""Many chats at once against one real server process."""
+"""Tests many chats at once against one real server process."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def port(render: Render, database_url: str) -> Iterator[int]:
 
 @contextmanager
 def served(render: Render, database_url: str, **more: str) -> Iterator[tuple[int, int]]:
-    """The largest variant, served by one process, with a demo model that takes 50 ms a word: its port and its id."""
+    """Serves the largest variant in one process, with a demo model that takes 50 ms a word. Yields its port and id."""
     [largest] = [variant for variant in MATRIX.variants if variant.name == "largest"]
     project = render(**largest.answers)
     settings = {
@@ -76,7 +76,7 @@ def port_in(log: IO[str]) -> int:
 
 
 async def post(port: int, path: str, body: str, content_type: str, token: str = "") -> str:
-    """The whole answer, read until the server closes the connection."""
+    """Returns the whole response, read until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /api/v1/{path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
     writer.write(f"{head}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -94,7 +94,7 @@ async def sign_in(port: int) -> str:
 
 
 async def most_connections(url: str, done: asyncio.Event) -> int:
-    """The most connections that the server has on its database until `done`."""
+    """Returns the most connections that the server has to its database until `done`."""
     if not url.startswith("postgresql"):
         return 0
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1"

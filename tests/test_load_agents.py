@@ -1,4 +1,4 @@
-"""How fast a server takes what agents are to do, and how much of it one worker does."""
+"""Measures how fast a server queues executions, and how many of them one worker runs."""
 
 import asyncio
 import statistics
@@ -26,21 +26,21 @@ BODY = {"input": "Do it."}
 
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[tuple[httpx2.AsyncClient, str]]:
-    """Somebody with an agent, and where it is executed."""
+    """Yields the client of somebody with an agent, and the address that executes the agent."""
     async with signed_in(url) as client:
         made = await client.post(f"{url}/api/v1/agents", json={"name": "Helper", "model_name": "demo"})
         yield client, f"{url}/api/v1/agents/{made.json()['id']}/execute"
 
 
 async def execute(client: httpx2.AsyncClient, path: str) -> float:
-    """Milliseconds until it is queued."""
+    """Returns the milliseconds until an execution is queued."""
     began = perf_counter()
     assert (await client.post(path, json=BODY)).status_code == 202
     return 1000 * (perf_counter() - began)
 
 
 async def steadily(client: httpx2.AsyncClient, path: str) -> list[float]:
-    """So many a second, however long they take."""
+    """Starts A_SECOND executions a second, however long they take, and returns the milliseconds of each."""
     asked: list[asyncio.Task[float]] = []
     began = perf_counter()
     for number in range(A_SECOND * SECONDS):
@@ -73,7 +73,7 @@ def test_executions_are_taken_steadily(kind: str, request: pytest.FixtureRequest
 
 
 async def span(url: str) -> float:
-    """Seconds from the first start to the last end."""
+    """Returns the seconds from the first start to the last end of an execution."""
     connection = await asyncpg.connect(url)
     seconds = await connection.fetchval(
         "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float FROM executions"

@@ -1,4 +1,4 @@
-"""Followers of an execution that waits: what an idle stream costs a server, and that nobody else feels it."""
+"""Measures what followers of an execution that waits cost a server, since their streams are idle."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,11 +14,11 @@ pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 SECONDS = 30
 REQUESTS = 300
 SHARE = 0.05
-"""Limits what 15 seconds of an idle follower, with one comment, cost: a part of a request for the execution."""
+"""Limits the cost of 15 seconds of an idle stream, with one comment, as a part of a request for the execution."""
 
 
 async def waiting(client: httpx2.AsyncClient, url: str) -> str:
-    """The path of an execution that somebody must approve."""
+    """Starts an execution that waits for approval, and returns its path."""
     tools = (await client.get(f"{url}/api/v1/tools", params={"limit": 100})).json()["items"]
     [id] = [tool["id"] for tool in tools if tool["name"] == "calculate"]
     body = {"name": "Helper", "model_name": "demo", "tool_ids": [id], "tool_policies": {id: "ask"}}
@@ -33,7 +33,7 @@ async def waiting(client: httpx2.AsyncClient, url: str) -> str:
 
 @asynccontextmanager
 async def followed(url: str, path: str, token: str) -> AsyncIterator[None]:
-    """By one reader, who has heard that the stream has begun, and reads on."""
+    """Opens the execution's event stream, waits until it has begun, and reads it meanwhile."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
     writer.write(asked("GET", f"{path}/events", token))
     head = await reader.readuntil(b"\r\n\r\n")
@@ -47,7 +47,7 @@ async def followed(url: str, path: str, token: str) -> AsyncIterator[None]:
 
 
 async def share(process_id: int) -> float:
-    """Returns the part of a core that is used, from a moment after now."""
+    """Returns the part of a core that the process uses, from a moment after now."""
     await asyncio.sleep(3)
     before = cpu(process_id)
     await asyncio.sleep(SECONDS)
@@ -55,7 +55,7 @@ async def share(process_id: int) -> float:
 
 
 async def request_cost(client: httpx2.AsyncClient, url: str, process_id: int) -> float:
-    """In seconds of a core."""
+    """Returns the CPU seconds of one request."""
     before = cpu(process_id)
     for _ in range(REQUESTS):
         assert (await client.get(url)).status_code == 200

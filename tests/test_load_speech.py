@@ -1,4 +1,4 @@
-"""What a server needs in memory for large uploads, and for many texts that are read aloud at once."""
+"""Measures the memory that a server needs for large uploads, and for many texts that are read aloud at once."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ UPLOAD = 20 * MEGABYTE
 SILENCE = (
     b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x02\0\x00\xee\x02\0\x00\xb8\x0b\0\x04\0\x10\0data\xff\xff\xff\xff"
 )
-"""The head of a file of 192,000 samples a second, on two channels."""
+"""Begins a WAV file of 192,000 samples a second, on two channels."""
 AT_ONCE = 50
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does. " * 16
 HEAD = "POST /api/v1/speech/{} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n"
@@ -33,7 +33,7 @@ class Server:
         Path(f"/proc/{self.process_id}/clear_refs").write_text("5")
 
     def memory(self, name: str) -> int:
-        """`VmRSS` is what it is now, `VmHWM` its peak."""
+        """Returns bytes: `VmRSS` is the memory now, `VmHWM` its peak."""
         status = Path(f"/proc/{self.process_id}/status").read_text()
         return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) * 1024
 
@@ -45,7 +45,7 @@ def server(render: Render, tmp_path: Path) -> Iterator[Server]:
 
 
 async def post(server: Server, path: str, token: str, content_type: str, body: bytes) -> tuple[int, int, bytes]:
-    """Its status, its length, and how it begins."""
+    """Returns the status of the response, its length, and how it begins."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(HEAD.format(path, token, content_type, len(body)).encode() + body)
     await writer.drain()
@@ -70,7 +70,7 @@ async def read_aloud(server: Server, token: str) -> tuple[int, int]:
 
 
 async def growth(server: Server) -> tuple[int, int, int]:
-    """Of the peak, in bytes, while a file is uploaded and while many texts are read; and how long the audio was."""
+    """Returns by how many bytes an upload and many texts read at once raise the peak, and the length of the audio."""
     token = await sign_in(server.port)
     await upload(server, token, MEGABYTE)
     assert (await read_aloud(server, token))[0] == 200

@@ -1,4 +1,4 @@
-"""How many streams a server holds, and what one costs it, as a multiple of the least that it can cost."""
+"""Measures how many streams a server holds, and what one costs it, as a multiple of the least that it can cost."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ from test_load import CONNECTIONS, most_connections, served, sign_in
 pytestmark = [pytest.mark.deep, pytest.mark.load, pytest.mark.slow]
 MODEL = {"AI_MODEL": "openai-chat:fast", "OPENAI_API_KEY": "none", "NO_PROXY": "127.0.0.1", "AI_SYSTEM_PROMPT": ""}
 MOST = {"memory": 16, "redis": 20, "provider": 32}
-"""How many times the least a chat may cost: somewhat more than it was measured with on a busy machine."""
+"""Limits how many times the least a chat may cost: somewhat more than was measured on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Form:
     chats: int
-    """At once, of which the cost is measured."""
+    """Counts the chats at once whose cost is measured."""
     streams: int
     seconds: float
     arrival: float
-    """In how many seconds the streams come."""
+    """Spreads the beginnings of the streams over so many seconds."""
 
 
 @pytest.fixture
 def form(request: pytest.FixtureRequest) -> Form:
-    """`nox -s load -- --full` takes what the project is to bear; without it, what a machine that tests has time for."""
+    """Takes what the project must bear with `nox -s load -- --full`; without it, what a test machine has time for."""
     return Form(500, 2_000, 40, 20) if request.config.option.full else Form(150, 300, 4, 2)
 
 
@@ -41,7 +41,7 @@ def database_url() -> Iterator[str]:
 
 
 def cost(port: int, process_id: int, token: str, chats: int) -> tuple[float, int]:
-    """Milliseconds of the server's work for each of so many chats at once, once it is warm; and the words of each."""
+    """Returns the server's milliseconds of CPU for each of so many chats at once, once it is warm, and its words."""
     asyncio.run(listen_to_all(port, token, 20, 0))
     before = cpu(process_id)
     heard = asyncio.run(listen_to_all(port, token, chats, 0))
@@ -50,7 +50,7 @@ def cost(port: int, process_id: int, token: str, chats: int) -> tuple[float, int
 
 
 def least(chats: int, words: int) -> float:
-    """Of the server that does nothing else."""
+    """Returns the cost of a chat on the server of limit.py, which does nothing else."""
     with database("postgresql") as url, serving("chats", DATABASE_URL=url, WORDS=str(words)) as (port, process_id):
         return cost(port, process_id, "", chats)[0]
 
@@ -59,7 +59,7 @@ def least(chats: int, words: int) -> float:
 def test_what_a_chat_costs(
     render: Render, database_url: str, kind: str, form: Form, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Signed in, stored, with an idempotency key and within a budget."""
+    """Measures a chat that is signed in and stored, with an idempotency key and within a budget."""
     redis = {"REDIS_URL": REDIS, "REDIS_PREFIX": f"load-{uuid4().hex}"}
     with serving("model") as (model_port, _):
         model = {**MODEL, "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1"}

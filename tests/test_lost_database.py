@@ -1,4 +1,4 @@
-"""Connections to the database that are cut, in each phase of their lives: all goes on where it was, by itself."""
+"""Tests that all goes on by itself when connections to the database are cut, in each phase of their lives."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ from test_faults_agents import FINAL, SETTINGS, TOOLS, Person, person
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 READERS, EXECUTIONS = 20, 10
 SECONDS = 8.0
-"""Longer than a process that does not beat is taken to live."""
+"""Exceeds the time after which a process without a heartbeat is taken for dead."""
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
 
 
@@ -50,7 +50,7 @@ def test_the_database_ends_every_connection(folder: Path) -> None:
 
 
 def live_through(folder: Path, happen: Callable[[Proxy], Awaitable[None]]) -> None:
-    """People read replies and wait for agents meanwhile. Nothing of it is lost, and readiness told."""
+    """Reads replies and runs executions meanwhile. Nothing may be lost, and readiness must have failed meanwhile."""
     with database("postgresql") as url:
         asyncio.run(_live_through(Project(folder, DATABASE_URL=url), happen))
 
@@ -82,7 +82,7 @@ async def _live_through(project: Project, happen: Callable[[Proxy], Awaitable[No
 
 
 async def assert_called_once(person: Person, ids: list[str]) -> None:
-    """A tool that needs the database may fail meanwhile, which the model is told; it is not called again."""
+    """Asserts that no tool is called again. One that needs the database may fail meanwhile, which the model is told."""
     for told in await asyncio.gather(*map(person.events, ids)):
         assert [event["sequence"] for event in told] == list(range(1, len(told) + 1))
         ended = Counter(event["tool_call_id"] for event in told if event["type"] in {"tool.returned", "tool.failed"})
@@ -93,7 +93,7 @@ async def assert_called_once(person: Person, ids: list[str]) -> None:
 
 @asynccontextmanager
 async def watched(client: httpx2.AsyncClient, server: Server) -> AsyncIterator[set[int]]:
-    """What readiness says meanwhile."""
+    """Yields the status codes of the readiness check meanwhile."""
     seen = set[int]()
 
     async def watch() -> None:

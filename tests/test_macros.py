@@ -1,4 +1,4 @@
-"""The macros of extensions/, without Copier."""
+"""Tests the macros of extensions/, without Copier."""
 
 import keyword
 import sys
@@ -23,7 +23,7 @@ RESERVED: list[str] = ENVIRONMENT.get_template("extensions/reserved.jinja").modu
 
 
 def rule(name: str, *values: object) -> str:
-    """What a validator answers, as Copier reads it: without the blanks around it."""
+    """Returns what a validator answers, as Copier reads it: without the blanks around it."""
     return str(getattr(RULES, name)(*values)).strip()
 
 
@@ -179,7 +179,7 @@ def test_extras(providers: list[str], extras: str) -> None:
 
 
 def manual(source: str) -> str:
-    """What a README says of a manual."""
+    """Returns what a README says of the manual of a template at this address."""
     return str(MANUAL.manual(source))  # type: ignore[attr-defined]
 
 

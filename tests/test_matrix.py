@@ -1,4 +1,4 @@
-"""The matrix holds every pair of answers that go together, and no other."""
+"""Tests that the matrix holds every pair of answers that go together, and no other."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def constrained(tmp_path: Path) -> Matrix:
 
 
 def without(folder: Path, change: str, instead: str) -> Matrix:
-    """The matrix of the real questions, with a change to them."""
+    """Makes the matrix of the real questions, with a change to them."""
     text = (ROOT / "copier.yml").read_text(encoding="utf-8")
     assert change in text
     (folder / "copier.yml").write_text(text.replace(change, instead, 1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Projects whose template has moved, split and renamed what their owners edited and import."""
+"""Tests updates of projects whose template has moved, split and renamed what their owners edited and import."""
 
 import os
 import signal
@@ -230,7 +230,7 @@ def test_what_cannot_be_followed_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
 def test_it_works_below_a_larger_repository(template: Path, tmp_path: Path, variables: dict[str, str]) -> None:
-    """Which has files that are not named in ASCII, and is none of the template's business."""
+    """Puts the project into a repository with non-ASCII file names, of which the update must touch no other file."""
     project = make_project(template, tmp_path / "all" / "größe" / "bot")
     (project.folder / ".git").rename(tmp_path / "unused.git")
     git(tmp_path / "all", "init", "--quiet")
@@ -258,7 +258,7 @@ def test_an_update_that_is_killed_is_taken_back_and_done_again(project: Moving) 
             if len(back) == 2:
                 break
         while not (project.folder / "app/core/streams").exists() and process.poll() is None:
-            time.sleep(0.001)  # it is another program that writes, and nothing tells when
+            time.sleep(0.001)  # another program writes it, and does not say when
         os.kill(process.pid, signal.SIGKILL)
     for line in back:
         succeed("sh", "-c", line, cwd=project.folder)

@@ -1,4 +1,4 @@
-"""`parley new slice`: names and fields that are refused, and what is said. tests/test_slices.py runs what it writes."""
+"""Tests what `parley new slice` refuses, and what it says. tests/test_slices.py runs what it writes."""
 
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def test_what_is_refused_leaves_nothing(render: Render, tmp_path: Path) -> None:
 
 
 def test_a_migration_that_fails_leaves_nothing(render: Render, tmp_path: Path) -> None:
-    """What the project objects is said."""
+    """Asserts also that the error of the project's command is passed on."""
     project = Made(render())
     before = sorted(project.folder.rglob("*"))
     uv = tmp_path / "uv"

@@ -1,4 +1,4 @@
-"""What the manual tells people to type is typed, and what it says is printed, is."""
+"""Tests that what the manual tells people to type works, and prints what the manual shows."""
 
 import json
 import re
@@ -23,9 +23,9 @@ from terminal import converse
 from test_load import port_in
 
 SERVED = {"accounts", "agents", "chat", "speech", "usage", "websockets"}
-"""Pages that speak to a server, as somebody whose access token is `TOKEN`."""
+"""Names pages that speak to a server, as somebody whose access token is `TOKEN`."""
 ELSEWHERE = {"quick-start", "updating"}
-"""Pages that begin with no project, or with one in git: each has a test of its own below."""
+"""Names pages that begin with no project, or with one in git: each has a test of its own below."""
 NEXT = "=== next block"
 SETTINGS = {
     "ARGON2_MEMORY_KIB": "1024",
@@ -58,7 +58,7 @@ NOT_RUN: dict[tuple[str, str], int] = {
     ("websockets", "a frame of a client"): 1,
     ("websockets", "a frame of the server"): 2,
 }
-"""How many blocks of a page are not run, and why."""
+"""Counts the blocks of a page that are not run, with the reason."""
 NAMES = [page.stem for page in PAGES if any(block.language == "sh" for block in run_blocks(page))]
 
 
@@ -86,7 +86,7 @@ def test_a_page_does_what_it_says(name: str, render: Render, tmp_path: Path) -> 
 
 
 def prepared(project: Path) -> Path:
-    """With a command of its name, the packages that all tests share, a secret and a database."""
+    """Prepares a project: a command of its name, the packages that all tests share, a secret and a database."""
     succeed("uv", "venv", "--quiet", f"--python={sys.executable}", cwd=project)
     programs = project / ".venv" / "bin"
     [packages] = (project / ".venv").glob("lib/*/site-packages")
@@ -101,7 +101,7 @@ def prepared(project: Path) -> Path:
 
 
 def write_code(written: dict[str, str], project: Path) -> None:
-    """What belongs to the application, in the project's style."""
+    """Writes the page's files of the application, which must be in the project's style."""
     ours = [path for path in written if path.startswith(("app/", "tests/"))]
     for path in ours:
         (project / path).write_text(written[path], encoding="utf-8")
@@ -117,7 +117,7 @@ def write_clients(written: dict[str, str], project: Path, port: int) -> None:
 
 @contextmanager
 def served(project: Path) -> Iterator[int]:
-    """Its port. It must end in good order."""
+    """Serves the project and yields its port. The server must exit with 0."""
     serve = (project / ".venv" / "bin" / "my-bot", "serve", "--port=0")
     told = environment(**SETTINGS)
     with subprocess.Popen(serve, cwd=project, env=told, stderr=subprocess.PIPE, text=True) as process:
@@ -134,7 +134,7 @@ def served(project: Path) -> Iterator[int]:
 
 
 def token(port: int) -> str:
-    """As the page about accounts gets one, for the pages that begin with one."""
+    """Gets an access token as the page about accounts does, for the pages that begin with one."""
     [register, login] = [step.command.text for step in steps(MANUAL / "accounts.md")][:2]
     script = filled(f"{register}\n{login}\necho\necho $TOKEN", at(port))
     return succeed("bash", "-euc", script, cwd=MANUAL).split()[-1]
@@ -145,14 +145,14 @@ def at(port: int) -> dict[str, str]:
 
 
 def filled(text: str, words: dict[str, str]) -> str:
-    """With what differs here from what people have."""
+    """Replaces what differs here from what people have."""
     for word, ours in words.items():
         text = text.replace(word, ours)
     return text
 
 
 def follow(taken: list[Step], folder: Path, words: dict[str, str], **settings: str) -> None:
-    """Type the commands into one shell, and compare what each prints with what the page shows."""
+    """Types the commands into one shell, and compares what each prints with what the page shows."""
     script = filled(f"\necho '{NEXT}'\n".join(typed(step.command) for step in taken), words)
     done = run("bash", "-euc", script, cwd=folder, **settings)
     assert done.returncode == 0, f"{script}\n{done.stdout}"
@@ -162,7 +162,7 @@ def follow(taken: list[Step], folder: Path, words: dict[str, str], **settings: s
 
 
 def typed(block: Block) -> str:
-    """Of one that serves, the last line goes on until the shell ends, and the next block comes once it serves."""
+    """Returns the commands of a block. A server runs on until the shell ends; the next block comes once it serves."""
     if not block.background:
         return block.text
     *before, serve = block.text.splitlines()

@@ -1,4 +1,4 @@
-"""What makes a release, tried on a repository of a few files."""
+"""Tests the script that makes releases, on a repository of a few files."""
 
 import re
 import sys
@@ -87,7 +87,7 @@ def test_what_is_named_may_come_and_go(released: Path) -> None:
 
 
 def test_a_file_that_projects_have_stays_where_it_is(released: Path) -> None:
-    (released / "template/README.md.jinja").rename(released / "template/README.md")  # the same one in a project
+    (released / "template/README.md.jinja").rename(released / "template/README.md")  # has the same path in a project
     (released / "template/compose.yaml.jinja").rename(released / "template/docker-compose.yaml.jinja")
     commit(released)
     there = release.releases(released)["0.1.0"]
@@ -149,7 +149,7 @@ def test_the_command_says_what_is_wrong() -> None:
 
 
 def test_the_next_release_could_be_made() -> None:
-    """But for what is not committed: the entry is written with the work, not on the day of the release."""
+    """Ignores what is not committed: the entry is written with the work, not on the day of the release."""
     found = [sentence for sentence in release.problems(ROOT, "9999.0.0") if "not committed" not in sentence]
     assert found == []
 

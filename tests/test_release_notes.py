@@ -1,4 +1,4 @@
-"""What a tag says on GitHub is the changelog's entry, and nothing else passes for a release."""
+"""Tests that the notes of a tag on GitHub are the changelog's entry, and that any other tag is refused."""
 
 import re
 import sys
@@ -46,7 +46,7 @@ def test_an_entry_that_is_not_there(entry: str, repository: Path) -> None:
 
 
 def test_the_workflow_calls_it() -> None:
-    """With a tag that is none of this version, so the line ends in a sentence."""
+    """Calls it with the tag of another version, so that the line ends with an error."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
     [line] = [step["run"] for step in workflow["jobs"]["release"]["steps"] if "notes.py" in step.get("run", "")]
     command = re.sub(r"^python3 (.*?) > notes\.md$", r"\1", line).replace('"$GITHUB_REF_NAME"', "v0.0.0")

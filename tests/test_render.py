@@ -1,4 +1,4 @@
-"""What a render looks like, before anything is installed."""
+"""Tests what a render looks like, before anything is installed."""
 
 import re
 import shutil

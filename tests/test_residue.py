@@ -1,4 +1,4 @@
-"""No variant has leftovers of what was not chosen: looking takes a second, so every change is put to all of them."""
+"""Tests that no variant has leftovers of what was not chosen: it takes a second, so every change is tested with all."""
 
 import json
 from collections.abc import Callable

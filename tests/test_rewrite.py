@@ -1,4 +1,4 @@
-"""Lists of moves, and what single modules become by them."""
+"""Tests lists of moves, and what single modules become by them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How much code a project's owner owns: lines of Python, which may only become fewer or reach the goal."""
+"""Limits how much code a project's owner owns: lines of Python, which may only become fewer or reach the goal."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ PROJECTS: dict[str, tuple[list[str], int, int, int]] = {
     "chat alone": (["chat"], 5_000, 9_000, 11_250),
     "no feature": ([], 3_500, 6_000, 9_345),
 }
-"""The goals of 0.2 for tests and for the application, and what the latter has reached, which goes down to its goal."""
+"""Holds the features, the goals of 0.2 for tests and application, and the latter's present limit, which falls."""
 
 
 def lines(folder: Path) -> int:

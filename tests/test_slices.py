@@ -1,4 +1,4 @@
-"""A project that its owner has gone on with still passes the tests it came with."""
+"""Tests that a project which its owner has extended still passes the tests that it came with."""
 
 import re
 import sys
@@ -33,17 +33,17 @@ AFFECTED = [
     "test_revision.py",
     "test_sweeps.py",
 ]
-"""The tests of the project that look at its own revisions, models and paths."""
+"""Names the tests of the project that look at its own revisions, models and paths."""
 
 
 WITH_FIELDS = ("new", "slice", "ticket", "title:str", "priority:int", "due:date?", "status:open|closed")
 IN_THIS_ENVIRONMENT = {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
-"""Has what the project needs, and uv makes it no other."""
+"""Makes uv use the environment of the tests, which has what the project needs."""
 
 
 @pytest.mark.slow
 def test_a_slice_passes_its_tests_at_once(render: Render) -> None:
-    """By the project's own command, which installs the template's."""
+    """Uses the project's own command, which installs the template's."""
     project = render()
     command(project, "init")
     said = succeed(sys.executable, "-m", "app.cli", *WITH_FIELDS, "--migrate", cwd=project, **IN_THIS_ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""Rules that the template's own files keep."""
+"""Tests rules that the template's own files keep."""
 
 import re
 from itertools import chain, combinations
@@ -70,7 +70,7 @@ def test_leaving_a_value_out_removes_its_files_alone(question: str, value: str, 
 
 
 def _with_and_without(question: str, value: str) -> tuple[list[str], list[str]]:
-    """As much as there may be without the value, and the same with it."""
+    """Returns the most choices that there may be without the value, first with the value added."""
     others = [choice for choice in QUESTIONS.choices(question) if choice != value]
     subsets = chain.from_iterable(combinations(others, size) for size in range(len(others), -1, -1))
     without = next(list(chosen) for chosen in subsets if not QUESTIONS.refusal(QUESTIONS.row({question: chosen})))

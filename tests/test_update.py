@@ -1,4 +1,4 @@
-"""`parley update`, in a project of a small template that has releases of its own."""
+"""Tests `parley update`, in a project of a small template that has releases of its own."""
 
 import os
 import re
@@ -33,12 +33,12 @@ def adopted(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def made(adopted: Path, tmp_path: Path) -> Made:
-    """A project of the first release, committed."""
+    """Copies a project of the first release, committed."""
     return Made(shutil.copytree(adopted, tmp_path / "project"))
 
 
 def state(project: Made) -> dict[str, bytes]:
-    """Every file but those that git ignores."""
+    """Returns the content of every file but those that git ignores."""
     names = git(project.folder, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     return {name: path.read_bytes() for name in names if (path := project.folder / name).exists()}
 
@@ -272,7 +272,7 @@ def test_a_template_without_tags_is_called_by_its_numbers_and_commits(
 
 
 def record(project: Made, version: str) -> None:
-    """Have the answers name another version, in quotes since a commit may look like a number."""
+    """Makes the answers name another version, in quotes since a commit may look like a number."""
     path = project.folder / ANSWERS
     path.write_text(re.sub(r"(?m)^_commit: .*$", f"_commit: '{version}'", path.read_text()))
     commit(project.folder)
@@ -291,14 +291,14 @@ def test_a_feature_that_a_migration_of_ones_own_depends_on_stays(made: Made) -> 
 
 @pytest.fixture
 def _ctrl_c_is_heard() -> Iterator[None]:
-    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test starts."""
+    """Restores Ctrl-C, which a shell makes its background jobs ignore, and so every process that a test starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def deadly(folder: Path, word: str, number: signal.Signals) -> str:
-    """A PATH whose git sends a signal to whoever calls it with this word."""
+    """Returns a PATH whose git sends a signal to its caller when it is called with this word."""
     script = f'#!/bin/sh\nfor word in "$@"; do [ "$word" = {word} ] && kill -{int(number)} $PPID && exit 1\n'
     folder.mkdir()
     (folder / "git").write_text(f'{script}done\nexec {shutil.which("git")} "$@"\n')

@@ -1,4 +1,4 @@
-"""The script that updates many projects, on repositories of this machine."""
+"""Tests the script that updates many projects, on repositories of this machine."""
 
 import shutil
 import sys
@@ -35,7 +35,7 @@ PROJECTS = {"easy": HERE, "hard": HERE, "new": LAST}
 
 
 def project(template: Path, folder: Path, version: str) -> str:
-    """The address of a repository that takes branches."""
+    """Makes a project in a bare repository, to which branches can be pushed, and returns its address."""
     life = Life(render(template, folder, version, {}))
     life.begin()
     if folder.name == "hard":

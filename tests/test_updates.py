@@ -1,4 +1,4 @@
-"""Projects that are lived in go from release to release, and lose nothing."""
+"""Tests that projects with an owner's edits and data go from release to release, and lose nothing."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -31,14 +31,14 @@ AFFECTED = (
     "tests/integration/test_sweeps.py",
     "tests/integration/test_migrations.py",
 )
-"""The user's own tests, and those that hold for every table, path and migration: what an update and an edit share."""
+"""Names the user's own tests, and those of every table, path and migration: what an update and an edit share."""
 ON_SQLITE = {"TEST_DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none", "REQUIRE_SERVICES": ""}
-"""For the suite of the default, since the variants run it on PostgreSQL too."""
+"""Keeps the suite of the default off PostgreSQL, since the variants run it there too."""
 Begin = Callable[[str, dict[str, Any]], Life]
 STEPS = [(HERE, LAST), (NEXT, LAST), *((version, HERE) for version in real())]
 BEGUN = [(version, HERE, lived) for version in real() for lived in VARIANTS]
 QUICK = [step for step in BEGUN if step[2] == "default"][-1:]
-"""The default project of the newest release: what every change of the template is put to."""
+"""Selects the default project of the newest release: every change of the template is tested with it."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def begin(released: Path, tmp_path: Path, urls: list[str]) -> Begin:
 
 
 def beginning(template: Path, folder: Path, urls: list[str]) -> Begin:
-    """Makes a project of a release, with databases that are up to date."""
+    """Returns a function that makes a project of a release, with databases that are up to date."""
 
     def made(version: str, answers: dict[str, Any]) -> Life:
         life = Life(render(template, folder, version, answers), urls)
@@ -92,7 +92,7 @@ def test_what_was_written_is_kept_through_two_releases(lived: str, begin: Begin,
 
 
 def prove(life: Life, proofs: Proofs, name: str, *tests: str) -> None:
-    """Code that has passed these tests in this run is not asked again."""
+    """Runs these tests, unless the same code has passed them in this run."""
     kind = hashlib.sha256(" ".join(tests).encode()).hexdigest()[:8]
     proofs.of(f"{kind}-{life.code()}", name, lambda: life.check_tests(*tests))
 
@@ -105,7 +105,7 @@ def prove(life: Life, proofs: Proofs, name: str, *tests: str) -> None:
     ],
 )
 def test_a_release_is_left_behind(old: str, new: str, lived: str, begin: Begin, proofs: Proofs) -> None:
-    """From each that was published, by its own command, to the template as it stands; of those made, one is skipped."""
+    """Updates each published release by its own command to the template as it stands; of those made, one is skipped."""
     life = begin(old, VARIANTS[lived])
     life.edit()
     life.migrate("add notes")
@@ -137,12 +137,12 @@ def test_without_edits_it_is_as_if_freshly_made(old: str, new: str, lived: str, 
 
 @pytest.mark.parametrize("command", ["update", "copier"])
 def test_lines_that_both_changed_are_a_conflict(command: str, released: Path, tmp_path: Path) -> None:
-    """Else none of the tests here would prove anything."""
+    """Proves that the tests here notice a conflict; else they would prove nothing."""
     life = Life(render(released, tmp_path / "project", HERE, {}), ["sqlite:///unused.db"])
     life.begin()
     change(life.folder / "README.md", r"## Production\n", f"## Production\n\n{WRITTEN}\n")
     commit(life.folder)
-    if command == "update":  # by the project's own, which installs the template's
+    if command == "update":  # the project's own command, which installs the template's
         assert "the same lines:\n  README.md\n" in life.command("update", "--yes")
     else:
         succeed("copier", "update", "--defaults", cwd=life.folder)
@@ -152,7 +152,7 @@ def test_lines_that_both_changed_are_a_conflict(command: str, released: Path, tm
 
 
 def test_a_published_release_joins_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found in the history, without its tag."""
+    """Finds the release in the history, without its tag."""
     for variable, value in IDENTITY.items():
         monkeypatch.setenv(variable, value)
     root, template = tmp_path / "root", tmp_path / "template"
@@ -276,7 +276,7 @@ def test_a_feature_is_switched_off_and_on_again(begin: Begin, proofs: Proofs) ->
 
 @pytest.mark.deep
 def test_a_feature_without_tables_is_switched_off_and_on_again(released: Path, tmp_path: Path) -> None:
-    """And what it shares with another goes and comes with it."""
+    """Asserts also that what speech shares with another feature goes and comes with it."""
     life = Life(render(released, tmp_path / "project", LAST, {}), ["sqlite:///unused.db"])
     life.begin()
     before = files(life.folder)

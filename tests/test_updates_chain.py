@@ -1,4 +1,4 @@
-"""Projects of 0.1 with agents alone get chat, which agents need since."""
+"""Tests that projects of 0.1 with agents alone get chat, which agents need since 0.2."""
 
 import sys
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def begin(released: Path, tmp_path: Path) -> Iterator[Begin]:
 
 @pytest.mark.parametrize(("old", "way"), BEFORE_THE_CHAIN)
 def test_a_project_with_agents_alone_gets_chat(old: str, way: str, begin: Begin, proofs: Proofs) -> None:
-    """Agents need chat since 0.2. The command of a project of 0.1 cannot know that, and says so."""
+    """Updates by each command. That of a project of 0.1 does not know that agents need chat since 0.2, and says so."""
     life = begin(old, {"features": ["agents"]})
     life.edit()
     life.migrate("add notes")

@@ -1,4 +1,4 @@
-"""Projects that are lived in go to a release that has moved, split and renamed what they edited and import."""
+"""Tests updates of edited projects to a release that has moved, split and renamed what they edited and import."""
 
 import hashlib
 import re
@@ -42,9 +42,9 @@ EDITS = (
     ("app/core/telemetry/spans.py", r'(?s)(def note_failure.*?"""\n)', f"\\g<0>    # {WRITTEN}\n"),
     ("app/core/shutdown.py", r"class (Shutdown|Grace):\n", f"# {WRITTEN}\n\\g<0>"),
 )
-"""By the paths of the template as it stands."""
+"""Lists edits by the paths of the template as it stands."""
 OLDER = {"RateLimiter": "Throttle", "Shutdown": "Grace"}
-"""What is called otherwise in releases."""
+"""Maps names of the template as it stands to those of older releases."""
 OWN = """from unittest.mock import patch
 
 from app.core.rate_limits import RateLimiter
@@ -83,7 +83,7 @@ OWN_TEST = "tests/unit/test_own.py"
 
 @pytest.fixture(scope="session")
 def moved(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The releases, one more that moved much, and one that brings a slice."""
+    """Makes the releases, one more that moved much, and one that brings a slice."""
     folder = tmp_path_factory.mktemp("moved")
     succeed("git", "clone", "--quiet", str(released), str(folder), cwd=folder)
     git(folder, "checkout", "--quiet", HERE)
@@ -125,7 +125,7 @@ def live_in(life: Life) -> None:
 
 
 def expect_moved(life: Life) -> None:
-    """Looks for what was written where it is now; names in it have changed."""
+    """Expects what was written where it is now, but for the user's own test, in which names have changed."""
     moves = read_moves(MOVES)
     kept = {moves.path(lives.MOVES.path(name)): text for name, text in life.written.items() if name != OWN_TEST}
     kept["app/core/telemetry/failures.py"] = Counter(
@@ -152,7 +152,7 @@ def test_what_was_written_follows(version: str, lived: str, begin: Begin, proofs
 
 
 def test_an_update_is_taken_back(begin: Begin, tmp_path: Path) -> None:
-    """One that was killed in the middle, and one that came to its end; then it is done again."""
+    """Takes back an update that was killed in the middle, and one that came to its end; then it is done again."""
     life = begin(HERE, {})
     live_in(life)
     before = files(life.folder)

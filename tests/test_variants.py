@@ -1,4 +1,4 @@
-"""Variants pass their own checks as they were rendered, and their own tests with those that are laid over them."""
+"""Tests that rendered variants pass their checks, and their own tests with those that are laid over them."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from proofs import Proof, Proofs
 
 pytestmark = [pytest.mark.slow, pytest.mark.variants]
 SEES_PROVIDERS = r"tests\.(speech_)?protocols|\.env\.example|defaults\.env|README|pyproject"
-"""In tests that see which providers and which database were chosen."""
+"""Matches tests that see which providers and which database were chosen."""
 Note = Callable[[str, str], None]
 
 
@@ -41,7 +41,7 @@ def test_random_answers(random_variant: Variant, render: Render, proofs: Proofs)
 
 
 def test_types(typed_variants: list[Variant], render: Render, proofs: Proofs) -> None:
-    """Once for the same modules: of those that have them, the one with most providers stands for the others."""
+    """Checks the same modules once: of the projects that have them, the one with the most providers is checked."""
     projects = [Project(lay_over(render(**variant.answers))) for variant in typed_variants]
     distinct = {project.modules(): project for project in sorted(projects, key=Project.size)}
     left = {key: project for key, project in distinct.items() if not proofs.has(f"types-{key}")}
@@ -58,18 +58,18 @@ def passes(project: Project, *checks: Check) -> int:
 
 
 def alone(project: Project, variant: Variant, proofs: Proofs) -> int:
-    """In an environment of its own: the largest one's has every extra, the others' none, as their READMEs begin."""
+    """Checks a project in its own environment: with every extra if it is the largest, else with none, as READMEs do."""
     is_largest = variant.name == "largest"
     own = in_its_own_environment(project, has_extras=is_largest)
     passes(own, *OF_CODE, migrations)
-    if is_largest:  # in two processes, since it takes longer than all others
+    if is_largest:  # two processes, since its suite takes longest
         return suite(own, "--numprocesses=2", *chosen_tests(own.folder))
     known = proofs.has(f"suite-{project.modules()}")
     return suite(own, *chosen_tests(own.folder, KILLS, SEES_PROVIDERS if known else ""))
 
 
 def together(project: Project, variant: Variant, proofs: Proofs) -> int:
-    """In the environment that all share. Whose modules differ from another's in providers alone is tested for these."""
+    """Checks a project in the shared environment. One that differs only in providers runs the tests that see them."""
     code(project, variant, proofs)
     passes(project, migrations)
     whole, part = (chosen_tests(project.folder, KILLS, told) for told in ("", SEES_PROVIDERS))
@@ -82,7 +82,7 @@ def code(project: Project, variant: Variant, proofs: Proofs) -> None:
 
 
 def in_its_own_environment(project: Project, *, has_extras: bool = False) -> Project:
-    """The environment that others share would hide a dependency that a project forgot to name."""
+    """Makes an environment for a project; a shared one would hide a dependency that it forgot to name."""
     python = interpreter(project.answers["python_version"])
     sync = ("uv", "sync", "--quiet", "--compile-bytecode", f"--python={python}")
     succeed(*sync, *(["--all-extras"] if has_extras else []), cwd=project.folder)

@@ -1,4 +1,4 @@
-"""What services and tools are configured with is valid, safe, and calls what is there: here and in projects."""
+"""Tests that the configuration of services and tools is valid, safe, and calls what is there: here and in projects."""
 
 import json
 import re
@@ -31,15 +31,15 @@ PINNED = re.compile(r"([\w-]+/[\w-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)")
 DEVCONTAINER = {
     *("customizations", "dockerComposeFile", "forwardPorts", "postCreateCommand", "service", "workspaceFolder"),
 }
-"""Properties of the specification that a container of Compose may have, as far as they are used here."""
+"""Names the properties of the specification that a dev container of Compose may have, as far as they are used here."""
 COMPOSED = ".devcontainer/docker-compose.yaml"
 OF_NO_SERVICE = [".agents", "alembic", "app", "tests"]
 SHARED = {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix}
-"""Has `uv run` use the environment that runs the tests."""
+"""Makes `uv run` use the environment that runs the tests."""
 
 
 def faults(*folders: Path) -> str:
-    """What validators say, and nothing when all is well."""
+    """Returns what validators say, and nothing when all is well."""
     said = list(_by_schema(folders))
     github = [str(folder / ".github") for folder in folders if (folder / ".github").is_dir()]
     if github:
@@ -55,7 +55,7 @@ def _by_schema(folders: Sequence[Path]) -> Iterator[CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def projects(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Of every variant what is configured here, as far as that is not another's, too."""
+    """Renders the configuration of every variant, without those that equal another's."""
     found: dict[str, Path] = {}
     with quick():
         for variant in MATRIX.variants:
@@ -113,7 +113,7 @@ def test_an_action_is_pinned_the_same_everywhere(default_project: Path) -> None:
 
 
 def jobs(project: Path) -> dict[str, list[str]]:
-    """The lines that each job runs."""
+    """Returns the lines that each job runs."""
     github, gitlab = project / ".github" / "workflows" / "ci.yml", project / ".gitlab-ci.yml"
     if gitlab.exists():
         read = yaml.safe_load(gitlab.read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def test_what_runs_the_project_uses_the_chosen_python_and_the_readme_says_which(
 
 
 def pythons_of_ci(project: Path) -> Iterator[str]:
-    """Give the Python of each job that calls uv, but for the matrix of tests. The Docker image has one of its own."""
+    """Yields the Python of each job that calls uv, but for the matrix of tests. The Docker image has one of its own."""
     github, gitlab = project / ".github" / "workflows" / "ci.yml", project / ".gitlab-ci.yml"
     if gitlab.exists():
         read = yaml.safe_load(gitlab.read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ def pythons_of_ci(project: Path) -> Iterator[str]:
 
 
 def pythons_of_containers(project: Path) -> Iterator[str]:
-    """Give the Python of each stage of the image, of the workspace's image, and the one that uv is told there."""
+    """Yields the Python of each stage of the image, of the workspace's image, and the one that uv is told there."""
     stages = re.findall(r"(?m)^FROM (.*)$", (project / "Dockerfile").read_text(encoding="utf-8"))
     workspace = yaml.safe_load((project / COMPOSED).read_text(encoding="utf-8"))["services"]["workspace"]
     for image in (*stages, workspace["image"]):
@@ -197,7 +197,7 @@ def pythons_of_containers(project: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_quick_commands_run(render: Render) -> None:
-    """The slow ones are what test_variants.py runs."""
+    """Leaves the slow ones to test_variants.py."""
     project = render()
     told = jobs(project)
     quick = [line for line in told["check"] if not line.endswith(("--all-extras", "pyright"))]
@@ -281,7 +281,7 @@ def test_hooks_pass_and_mend_and_refuse(committed: Path, tmp_path: Path) -> None
 @needs_git
 @pytest.mark.slow
 def test_a_commit_of_an_untidy_file_is_refused(committed: Path, tmp_path: Path) -> None:
-    """By the hook that the README's line installs."""
+    """Installs the hook with the README's line."""
     readme = (committed / "README.md").read_text(encoding="utf-8")
     [line] = re.findall(r"`(uv run prek install)`", readme)
     settings = {**SHARED, "PREK_HOME": str(tmp_path / "prek")}

@@ -1,4 +1,4 @@
-"""Answers that are hard to write down, for the questions that take a text."""
+"""Lists answers that are hard to quote, for the questions that take a text."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"project_name": "None", "project_description": "~", "author_name": "0x1F", "project_slug": "a1-b2-c3"},
     {"project_name": "?", "project_description": "| pipe | and: colon", "author_name": "'"},
 ]
-"""Sets of answers, each with marks that mean something in one of the languages that they are written into."""
+"""Lists sets of answers with characters that mean something in one of the languages that they are written into."""
 
 _FORBIDDEN = ['"', "\\", "`", "$", "{", "}", "<", ">"]
 _TEXTS = [
@@ -117,4 +117,4 @@ REFUSED: dict[str, list[str]] = {
     "author_name": [" ", "x" * 81, *_TEXTS],
     "author_email": _EMAILS,
 }
-"""For each question what it must answer with a sentence."""
+"""Lists for each question the answers that it must refuse with a sentence."""

@@ -1,4 +1,4 @@
-"""Whether what was answered is what a project's files say, in each of their languages."""
+"""Checks that a project's files say what was answered, in each of their languages."""
 
 import ast
 import json
@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 def check_writing(project: Path) -> None:
-    """Raises AssertionError or what a parser raises."""
+    """Parses every file, and compares some with the answers. Raises AssertionError or what a parser raises."""
     for path in files(project):
         READERS.get(path.suffix, str)(path.read_text(encoding="utf-8"))
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ class NoteService:
         async with self._database.write() as session:
             notes = NoteRepository(session, self._user_id)
             if await notes.count() >= NoteSettings().notes_per_user:
-                raise Conflict("No more notes fit.")
+                raise Conflict("You have reached your limit of notes.")
             return await notes.create(title=data.title)
 
     async def list(self, limit: int, cursor: UUID | None) -> Page[Note]:
