@@ -213,7 +213,7 @@ def passed(said: str, *, has_extras: bool, has_services: bool = True) -> int:
 
 
 def chosen_tests(project: Path, left_out: Set[str] = frozenset(), told: str = "") -> list[str]:
-    """Returns the unit tests, and of the integration tests KILLS and those with `told` in them, but for `left_out`."""
+    """Returns the unit tests, KILLS, and the integration tests whose text matches `told`, without `left_out`."""
     files = {path.name: path.read_text("utf-8") for path in (project / "tests" / "integration").glob("test_*.py")}
     chosen = {name for name, text in files.items() if name in KILLS or re.search(told, text)}
     return ["tests/unit", *(f"tests/integration/{name}" for name in sorted(chosen - left_out))]

@@ -25,7 +25,7 @@ class Form:
     streams: int
     seconds: float
     arrival: float
-    """Spreads the beginnings of the streams over so many seconds."""
+    """Spreads the starts of the streams over these seconds."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def database_url() -> Iterator[str]:
 
 
 def cost(port: int, process_id: int, token: str, chats: int) -> tuple[float, int]:
-    """Returns the server's milliseconds of CPU for each of so many chats at once, once it is warm, and its words."""
+    """Returns the server's CPU milliseconds for each of `chats` concurrent chats, once it is warm, and their words."""
     asyncio.run(listen_to_all(port, token, 20, 0))
     before = cpu(process_id)
     heard = asyncio.run(listen_to_all(port, token, chats, 0))

@@ -82,7 +82,7 @@ async def _live_through(project: Project, happen: Callable[[Proxy], Awaitable[No
 
 
 async def assert_called_once(person: Person, ids: list[str]) -> None:
-    """Asserts that no tool is called again. One that needs the database may fail meanwhile, which the model is told."""
+    """Asserts that no tool is called again. One that needs the database may fail, of which the model is informed."""
     for told in await asyncio.gather(*map(person.events, ids)):
         assert [event["sequence"] for event in told] == list(range(1, len(told) + 1))
         ended = Counter(event["tool_call_id"] for event in told if event["type"] in {"tool.returned", "tool.failed"})

@@ -23,7 +23,7 @@ from terminal import converse
 from test_load import port_in
 
 SERVED = {"accounts", "agents", "chat", "speech", "usage", "websockets"}
-"""Names pages that speak to a server, as somebody whose access token is `TOKEN`."""
+"""Names pages that call a server with the access token in `TOKEN`."""
 ELSEWHERE = {"quick-start", "updating"}
 """Names pages that begin with no project, or with one in git: each has a test of its own below."""
 NEXT = "=== next block"
