@@ -1,1 +1,1 @@
-"""HTTP: what comes in is validated and translated here, and nothing is decided."""
+"""Handles HTTP and WebSockets: validates and translates what arrives, and leaves all decisions to the services."""

@@ -1,6 +1,6 @@
-"""Who is calling, and what the application holds for everyone.
+"""Provides the dependencies of routes: who is calling, and what the application shares among requests.
 
-All of it is `async`, although little of it waits: FastAPI runs other functions in threads, which costs more than
+All of them are `async`, although few of them wait: FastAPI runs other functions in threads, which costs more than
 they do.
 """
 
@@ -66,7 +66,7 @@ gate, GateDep, LettersDep = rate_limits, RateLimitsDep, EmailsDep
 
 
 async def auth_service(connection: HTTPConnection) -> AuthService:
-    """One dependency in place of four: every request that is signed in comes here."""
+    """Builds the service in one dependency instead of four, since every request with a token needs it."""
     state = connection.app.state
     return AuthService(state.settings, state.database, await passwords(connection), await rate_limits(connection))
 
@@ -81,7 +81,7 @@ Token = Annotated[str | None, Depends(bearer)]
 
 
 async def optional_user(token: Token, auth: Auth) -> Principal | None:
-    """None without a token; a token that is there must be good."""
+    """Returns None without a token. Raises Unauthenticated when the token is not valid, and TooManyRequests."""
     if not token:
         return None
     user = await auth.identify(token)
@@ -94,7 +94,7 @@ OptionalUser = Annotated[Principal | None, Depends(optional_user)]
 
 
 async def session_user(user: OptionalUser) -> Principal:
-    """A person who has logged in: for what no API key may do."""
+    """Requires a person who has logged in, for what no API key may do. Raises Unauthenticated, SessionRequired."""
     user = signed_in(user)
     if user.scopes is not None:
         raise SessionRequired("An API key cannot do this; log in.")
@@ -102,7 +102,7 @@ async def session_user(user: OptionalUser) -> Principal:
 
 
 async def known_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
-    """Who is calling, verified or not. An API key must have the path's tag among its scopes, or `read` for a GET."""
+    """Requires a caller, verified or not; an API key needs the path's tag among its scopes, or `read` for a GET."""
     reading = {"read"} if connection.scope.get("method") == "GET" else set[str]()
     return within_scopes(signed_in(user), _tags(connection) | reading)
 
@@ -116,7 +116,7 @@ CurrentUser = Annotated[Principal, Depends(current_user)]
 
 
 async def spending_user(connection: HTTPConnection, user: CurrentUser) -> Principal:
-    """For what is charged, also where it is a GET: of the scopes of an API key, `read` does not allow it."""
+    """Requires the path's tag among an API key's scopes even for a GET, since `read` does not allow what is charged."""
     return within_scopes(user, _tags(connection))
 
 
@@ -126,7 +126,7 @@ SpendingUser = Annotated[Principal, Depends(spending_user)]
 
 async def superuser(user: SessionUser, settings: SettingsDep) -> Principal:
     if not verified(user, settings).is_superuser:
-        raise Forbidden("This is for superusers.")
+        raise Forbidden("Only superusers may do this.")
     return user
 
 
@@ -140,15 +140,15 @@ def signed_in(user: Principal | None) -> Principal:
 
 
 def within_scopes(user: Principal, wanted: set[str]) -> Principal:
-    """An API key must have one of them."""
+    """Returns the user. Raises MissingScope when it is an API key with none of these scopes."""
     if user.scopes is not None and wanted.isdisjoint(user.scopes):
-        raise MissingScope(f"This API key has none of the scopes {', '.join(sorted(wanted))}.")
+        raise MissingScope(f"This needs an API key with the scope {' or '.join(sorted(wanted))}.")
     return user
 
 
 def verified(user: Principal, settings: Settings) -> Principal:
     if settings.verified_email_required and not user.email_verified:
-        raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the letter again.")
+        raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the e-mail again.")
     return user
 
 
@@ -162,8 +162,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=KEY_CHARACTERS,
-        description="What is sent again with the same key has one effect, and is answered as the first time",
+        description="A request that is repeated with the same key takes effect once, and gets the same answer",
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=100)]
-Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before")]
+Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the previous page")]

@@ -1,4 +1,4 @@
-"""Clients that leave before they are answered, which ASGI tells only whoever asks."""
+"""Detects clients that leave before they are answered, which ASGI reports only to a caller of `receive`."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,14 +10,14 @@ from app.core.errors import AppError
 
 
 class ClientLeft(AppError):
-    """Nobody gets this answer; the log does."""
+    """Ends the request of a client that has left: nobody receives this answer, but the log records it."""
 
     status, code = 400, "client_left"
 
 
 @asynccontextmanager
 async def while_connected(request: Request) -> AsyncGenerator[None]:
-    """Gives up what waits within it when the client leaves; the body must have been read. Raises ClientLeft."""
+    """Cancels the block when the client leaves; the request's body must have been read before. Raises ClientLeft."""
     has_left = False
     async with create_task_group() as group:
 

@@ -1,4 +1,4 @@
-"""Every error becomes an `application/problem+json` document (RFC 9457) here, and only here."""
+"""Turns every error into an `application/problem+json` document (RFC 9457); no other module does."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,12 +46,12 @@ class Problem(BaseModel):
     code: str
     request_id: str
     errors: list[FieldError] | None = None
-    """One for each field that validation refused, but no more than 20."""
+    """Lists what validation refused, one entry for each error, at most 20."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a client is told of an error, in a document or a frame."""
+    """Holds what a client is told of an error, in a problem document or a WebSocket frame."""
 
     status: int
     code: str
@@ -64,7 +64,7 @@ UNEXPECTED = Failure(500, "internal", "Something went wrong on our side.")
 
 
 def failure(error: Exception) -> Failure:
-    """Raises the error again when nobody expected it."""
+    """Translates an expected error, and raises any other again."""
     match error:
         case AppError():
             return Failure(error.status, error.code, str(error), error.headers)
@@ -80,7 +80,7 @@ def failure(error: Exception) -> Failure:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` for a router: these statuses are answered with a problem document."""
+    """Returns `responses=` for a router that answers these statuses with a problem document."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -98,7 +98,7 @@ def add_error_handlers(app: FastAPI) -> None:
 class Problems:
     """Turns what no handler sees into problem documents: unexpected errors, and the framework's plain-text answers.
 
-    It is the innermost middleware, so that the headers of the others are on these answers too.
+    It is the innermost middleware, so that these answers get the headers of the others, too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -113,7 +113,7 @@ class Problems:
             await self._app(scope, receive, answer.send)
         except Exception:
             if answer.started:
-                raise  # half an answer is out: only a closed connection can tell the client, and the server logs it
+                raise  # part of the response is sent: the server logs the error and closes the connection
             log.exception("unexpected error")
             await answer.replace(UNEXPECTED)
 
@@ -143,7 +143,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 
 def _invalid(errors: Sequence[Any]) -> Failure:
-    """Names the first ones, each cut short: names, and values that messages quote, are as long as a client likes."""
+    """Lists the first errors, each truncated: a client chooses how long names and quoted values are."""
     named = [FieldError(field=_field(item["loc"]), message=_message(item)) for item in errors[:MAX_ERRORS]]
     more = f" The first {MAX_ERRORS} of {len(errors)} errors are named." if len(errors) > MAX_ERRORS else ""
     return Failure(422, "validation_error", f"The request is not valid.{more}", errors=named)
@@ -155,7 +155,7 @@ def _field(loc: Iterable[Any]) -> str:
 
 def _message(item: Any) -> str:
     message: str = item["msg"][:_MESSAGE_CHARACTERS].removeprefix("Value error, ")
-    if isinstance(item.get("input"), str):  # whose length Pydantic takes for a list's, where it is looked at last
+    if isinstance(item.get("input"), str):  # Pydantic counts "items" in a string, too, when it checks the length last
         message = re.sub(r" item(s?) after validation", r" character\1", message)
     return message
 
@@ -172,7 +172,7 @@ def _code(status: int) -> str:
 
 
 def _detail(status: int, phrase: str = "") -> str:
-    if status == 413:  # which the framework words in two ways
+    if status == 413:  # the framework has two sentences for it
         return "The request body is too large."
     return (phrase or HTTPStatus(status).phrase).rstrip(".") + "."
 

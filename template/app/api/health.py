@@ -16,7 +16,7 @@ log = structlog.stdlib.get_logger("app.health")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part that readiness names. Unless it is `required`, its absence is shown but takes no server out."""
+    """Probes a part of the service for /health/ready; a part that is not `required` is shown but never fails it."""
 
     probe: Callable[[], Awaitable[object]]
     required: bool = True
@@ -42,7 +42,7 @@ class Alive:
 
 
 def is_probe(scope: MutableMapping[str, Any]) -> bool:
-    """Nothing is told of it."""
+    """Tells whether a request is a health probe, which telemetry leaves out."""
     return scope.get("path", "").startswith("/health")
 
 
@@ -51,7 +51,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response) -> Readiness:
-    """Whether this server should get traffic."""
+    """Tells whether this server should get traffic: 503 while a required part is down."""
     checks: dict[str, Check] = request.app.state.checks
     works = dict(zip(checks, await asyncio.gather(*map(_works, checks.values())), strict=True))
     if all(works[name] for name, check in checks.items() if check.required):
@@ -66,6 +66,6 @@ async def _works(check: Check) -> bool:
         async with asyncio.timeout(CHECK_SECONDS):
             await check.probe()
     except Exception as error:
-        log.warning("not ready", error=type(error).__name__)
+        log.warning("readiness check failed", error=type(error).__name__)
         return False
     return True

@@ -1,15 +1,15 @@
-"""JSON of more values than any request needs is refused before it is parsed, since each may become an error."""
+"""Refuses JSON with more values than any request needs before it is parsed, since each may become an error."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_VALUES = 5_000
 _MAX_QUOTES = 4 * MAX_VALUES
-"""Where each value is a string, and has a name."""
+"""Allows four quotes for each value, which may be a string and have a name."""
 
 
 class TooManyValues(HTTPException):
-    """As FastAPI reads a body, it lets only exceptions of this kind through."""
+    """Extends HTTPException because FastAPI lets no other exception through while it reads a body."""
 
     def __init__(self) -> None:
         super().__init__(422, f"The JSON has more than {MAX_VALUES} values")
@@ -24,7 +24,7 @@ class ValueCounter:
         self._escape = b""
 
     def add(self, part: bytes) -> None:
-        """Raises TooManyValues. What follows an error of syntax is counted wrongly, but is never parsed either."""
+        """Counts one part; wrongly after a syntax error, but then nothing is parsed either. Raises TooManyValues."""
         part = self._escape + part
         whole = len(part) - (len(part) - len(part.rstrip(b"\\"))) % 2
         part, self._escape = part[:whole], part[whole:]
@@ -37,7 +37,7 @@ class ValueCounter:
 
 
 class JsonLimit:
-    """Counts the values of a JSON body as it comes."""
+    """Counts the values of a JSON body while it arrives, and refuses one that has too many."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -51,7 +51,7 @@ class JsonLimit:
         async def receive_counted() -> Message:
             message = await receive()
             body: bytes = message.get("body", b"")
-            if b"\0" in body:  # only in UTF-16 and UTF-32, which the parser would take, and the counter misread
+            if b"\0" in body:  # UTF-16 or UTF-32, which the parser would accept and the counter misread
                 raise HTTPException(400, "JSON must be in UTF-8")
             counter.add(body)
             return message

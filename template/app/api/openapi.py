@@ -1,4 +1,4 @@
-"""What FastAPI cannot know when routers are written: where one logs in, and what a problem looks like."""
+"""Adds to the OpenAPI document what FastAPI cannot see in the routers: the log-in URLs and the problem schema."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Server-sent events. A plain StreamingResponse: FastAPI's own costs two tasks and two streams a response more."""
+"""Streams server-sent events by a plain StreamingResponse: FastAPI's own needs two more tasks and two more streams."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
@@ -24,10 +24,10 @@ _EVENT = {
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {"itemSchema": _EVENT}}}
 }
-"""`responses=` of a route that streams."""
+"""Describes the answer of a route that streams, for its `responses=`."""
 
 LastEventId = Annotated[int | None, Header(ge=0, le=2**31 - 1, description="The `id` of the last event that arrived")]
-"""Where a reader that comes back goes on."""
+"""Names the last event that a reconnecting client has received; its stream continues after it."""
 
 
 async def _held(request: Request, user: CurrentUser) -> AsyncGenerator[None]:
@@ -36,7 +36,7 @@ async def _held(request: Request, user: CurrentUser) -> AsyncGenerator[None]:
 
 
 STREAM_SLOT = Depends(_held)
-"""Of a route that streams: one of the streams and sockets that a user may have open at once, until it ends."""
+"""Limits how many streams and sockets a user may hold open at once: a route that streams holds one until it ends."""
 
 
 def event(type: str, id: int, data: str) -> bytes:

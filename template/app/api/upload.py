@@ -1,4 +1,4 @@
-"""One uploaded file and what is said about it, read only once it is known who sends it."""
+"""Reads one uploaded file and the form fields beside it, only after the caller is known."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from app.api.deps import CurrentUser
 from app.core.errors import AppError
 
 CEILING = 2_147_483_648
-"""`max_body_size=` of a route: the framework wants to know it before settings are read, which say less."""
+"""Sets `max_body_size=` of a route, which the framework needs before the settings, which allow less, are read."""
 OTHER_FIELDS = 65_536
-"""Bytes that may come with the file."""
+"""Limits the bytes of everything beside the file."""
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -37,7 +37,7 @@ class Upload(Generic[B]):
 
 
 def upload_of(kind: type[B]) -> Callable[..., AsyncGenerator[Upload[B]]]:
-    """A dependency: the field `file`, and the other fields as this model. The file is gone after the answer."""
+    """Returns a dependency that reads the field `file`, closed after the response, and the others as this model."""
 
     async def upload(request: Request, _: CurrentUser) -> AsyncGenerator[Upload[B]]:
         limit: int = request.app.state.upload_max_bytes
@@ -51,7 +51,7 @@ def upload_of(kind: type[B]) -> Callable[..., AsyncGenerator[Upload[B]]]:
 
 
 def upload_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra=` of a route that takes one."""
+    """Returns `openapi_extra=` for a route that takes an upload."""
     schema = kind.model_json_schema()
     schema["properties"] = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
     schema["required"] = ["file", *schema.get("required", [])]
@@ -66,8 +66,8 @@ async def _parsed(request: Request, limit: int) -> FormData:
         return await MultiPartParser(request.headers, body, max_files=1, max_fields=16, max_part_size=1024).parse()
     except MultiPartException as error:
         raise BadUpload(f"{error.message.rstrip('.')}.") from None
-    except ClientDisconnect:  # who reads this no more
-        raise BadUpload("The request broke off.") from None
+    except ClientDisconnect:  # the client has left and does not read this answer
+        raise BadUpload("The upload was interrupted.") from None
 
 
 async def _within(limit: int, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -83,7 +83,7 @@ def _upload(kind: type[B], form: FormData, limit: int) -> Upload[B]:
     fields = dict(form)
     file = fields.pop("file", None)
     if not isinstance(file, UploadFile):
-        raise BadUpload("The field `file` must be there, and be a file.")
+        raise BadUpload("The field `file` is required and must be a file.")
     if limit and (file.size or 0) > limit:
         raise BodyTooLarge(f"The file is larger than {limit} bytes.")
     try:

@@ -1,4 +1,4 @@
-"""What goes through a WebSocket: frames of clients, errors as frames, and the codes that it is closed with."""
+"""Parses the frames of clients, and turns errors into frames and into the codes that close a WebSocket."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Close:
 
 
 class Closed(Exception):
-    """The socket must not go on."""
+    """Closes the socket with this code and reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -34,7 +34,7 @@ class _Named(BaseModel):
 
 
 def ref_of(text: str | None) -> str | None:
-    """Also of a frame that is not valid otherwise."""
+    """Returns the `ref` of a frame, even if the frame is not valid otherwise; None if it has none."""
     try:
         return _Named.model_validate_json(json_of(text)).ref
     except (TooManyValues, ValidationError):
@@ -42,7 +42,7 @@ def ref_of(text: str | None) -> str | None:
 
 
 def parsed(known: TypeAdapter[Any], text: str | None) -> Any:
-    """Raises TooManyValues, RequestValidationError."""
+    """Validates a frame. Raises TooManyValues, RequestValidationError."""
     try:
         return known.validate_json(json_of(text))
     except ValidationError as error:
@@ -51,27 +51,27 @@ def parsed(known: TypeAdapter[Any], text: str | None) -> Any:
 
 
 def json_of(text: str | None) -> bytes:
-    """Raises TooManyValues."""
+    """Returns a frame as bytes. Raises TooManyValues."""
     frame = as_bytes(text or "")
     ValueCounter().add(frame)
     return frame
 
 
 def as_bytes(text: str) -> bytes:
-    """Half of a surrogate pair is for the parser to refuse."""
+    """Encodes a text; half of a surrogate pair is kept, and the parser refuses it."""
     return text.encode(errors="surrogatepass")
 
 
 def _failure(error: Exception) -> Failure:
     try:
         return failure(error)
-    except Exception:  # what nobody foresaw: it is logged, and ends one socket in good order
+    except Exception:  # an unexpected error is logged, and only this socket is closed
         log.exception("unexpected error")
         return UNEXPECTED
 
 
 def error_frame(error: Exception) -> dict[str, Any]:
-    """The error as a frame."""
+    """Returns the error as a frame for the client."""
     failed = _failure(error)
     frame: dict[str, Any] = {
         "type": "error",
@@ -87,7 +87,7 @@ def error_frame(error: Exception) -> dict[str, Any]:
 
 
 def closing(error: Exception) -> Close:
-    """Where HTTP would answer with a status, 4000 more than that."""
+    """Returns how an error closes the socket: by 4000 plus the status that HTTP would have, or 1011 if unexpected."""
     match error:
         case Closed():
             return error.close

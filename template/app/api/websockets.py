@@ -1,6 +1,6 @@
-"""What every WebSocket shares: who may open it, what its frames are, and when it closes.
+"""Serves WebSockets: decides who may open one, which frames it takes, and when it closes.
 
-A route takes a `Door` and calls `serve` with the frames that it knows, and with what it does about one.
+A route takes a `WebSocketEndpointDep` and calls `serve` with the type of its frames and with what returns a handler.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ AUTH_SECONDS = 5.0
 CHECK_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 MOST_TASKS = 100
-"""Of a socket, each of which has at most one frame waiting."""
+"""Limits the tasks of one socket, each of which has at most one frame waiting to be sent."""
 
 Handler = Callable[[Any], Awaitable[None]]
-"""What is done about a frame of a client, before the next one is read: what takes long is a task of the socket's."""
+"""Handles a client's frame before the next one is read; work that takes long becomes a task of the socket."""
 
 OnConnect = Callable[["Socket"], Awaitable[Handler]]
-"""What opens it for a person who may come in; what it raises closes the socket."""
+"""Returns the handler of a socket whose caller has been identified; an error that it raises closes the socket."""
 
 log = structlog.stdlib.get_logger("app.sockets")
 access = structlog.stdlib.get_logger("app.access")
 
 
 class Socket:
-    """One that is open. Its frames go out one at a time, and none before the reader has room for it."""
+    """Sends the frames of an open WebSocket one at a time, each when the client has room for it, and runs its tasks."""
 
     def __init__(self, websocket: WebSocket, user: Principal, patience: float) -> None:
         self.user = user
@@ -55,7 +55,7 @@ class Socket:
         self._tasks: dict[object, asyncio.Task[None]] = {}
 
     async def send(self, frame: Mapping[str, Any], ref: str | None = None) -> None:
-        """Waits for a slow reader, and closes when it takes nothing for too long."""
+        """Sends a frame. Waits for a slow client, and ends the socket when that takes nothing for too long."""
         text = to_json(frame if ref is None else {**frame, "ref": ref}).decode()
         async with self._turn:
             if self.ended.done():
@@ -63,7 +63,7 @@ class Socket:
             too_slow = self.ended.get_loop().call_later(self._patience, self.end, Close(1008, "slow_reader"))
             try:
                 await self._websocket.send_text(text)
-            except (WebSocketDisconnect, RuntimeError):  # it is closed, by the reader or by the server
+            except (WebSocketDisconnect, RuntimeError):  # it was closed by the client or the server
                 self.end(Close(1006))
             finally:
                 too_slow.cancel()
@@ -73,15 +73,15 @@ class Socket:
             self.ended.set_result(close)
 
     def check_room(self, key: object = None) -> None:
-        """Raises TooManyAtOnce when no task can be started, unless in place of one with this key."""
+        """Raises TooManyAtOnce when no more tasks may be started, unless a new one replaces one with this key."""
         if key not in self._tasks and len(self._tasks) >= MOST_TASKS:
-            raise TooManyAtOnce(f"This socket follows {MOST_TASKS} things already, which is as many as it can.")
+            raise TooManyAtOnce(f"This socket already follows {MOST_TASKS} streams, the maximum; open another socket.")
 
     def has(self, key: object) -> bool:
         return key in self._tasks
 
     def start(self, key: object, work: Callable[[], Awaitable[None]], ref: str | None = None) -> None:
-        """Goes on beside the frames that follow, in place of what has the same key. Raises TooManyAtOnce."""
+        """Starts a task that runs beside later frames and replaces one with the same key. Raises TooManyAtOnce."""
         self.check_room(key)
         if self.ended.done():
             return
@@ -91,14 +91,14 @@ class Socket:
         task.add_done_callback(partial(self._forget, key))
 
     async def attempt(self, work: Callable[[], Awaitable[None]], ref: str | None) -> None:
-        """What goes wrong with it becomes a frame."""
+        """Runs some work, and sends the client any error of it as a frame."""
         try:
             await work()
-        except Exception as error:  # whatever it is, one frame failed and the others go on; the unexpected is logged
+        except Exception as error:  # whatever it is, only this frame fails; unexpected errors are logged
             await self.send(error_frame(error), ref)
 
     async def leave(self) -> None:
-        """Ends its tasks. What they followed goes on."""
+        """Cancels the socket's tasks. The replies and executions that they follow go on."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -111,7 +111,7 @@ class Socket:
 
 
 class SocketIdentity:
-    """Who speaks through a socket. It is asked again and again, since rights end while a socket is open."""
+    """Identifies the caller of a socket, again and again, since rights may end while it is open."""
 
     def __init__(self, endpoint: "WebSocketEndpoint", tag: str, token: str) -> None:
         self._endpoint = endpoint
@@ -119,13 +119,13 @@ class SocketIdentity:
         self._token = token
 
     async def identify(self) -> Principal:
-        """Raises Unauthenticated, MissingScope, EmailNotVerified."""
+        """Returns the caller. Raises Unauthenticated, MissingScope, EmailNotVerified."""
         return await self._identify(self._token)
 
     async def renew(self, token: str, user: Principal) -> None:
-        """A newer token of the same user. Raises like `identify`, and Forbidden."""
+        """Accepts a newer token of the same user. Raises like `identify`, and Forbidden for another user's."""
         if (await self._identify(token)).id != user.id:
-            raise Forbidden("This token is another user's; open another socket with it.")
+            raise Forbidden("This token belongs to another user; open another socket with it.")
         self._token = token
 
     async def _identify(self, token: str) -> Principal:
@@ -134,7 +134,7 @@ class SocketIdentity:
 
 
 class Listener:
-    """What comes in through a socket, and whether it still may."""
+    """Reads the frames of a socket, and checks that its caller may still use it."""
 
     def __init__(self, endpoint: "WebSocketEndpoint", caller: SocketIdentity, socket: Socket) -> None:
         self._endpoint = endpoint
@@ -143,7 +143,7 @@ class Listener:
         self._handling: asyncio.Task[None] | None = None
 
     async def run(self, known: TypeAdapter[Any], handler: Handler) -> Close:
-        """Until the socket ends."""
+        """Handles frames until the socket ends, and returns how to close it."""
         reading = asyncio.create_task(self._read(known, handler))
         async with repeat("socket check", self._check, CHECK_SECONDS):
             try:
@@ -162,7 +162,7 @@ class Listener:
             self._socket.end(closing(error))
 
     async def _end(self, reading: asyncio.Task[None]) -> None:
-        """A frame is handled to its end: what has been stored must also begin."""
+        """Stops reading, but lets the current frame be handled fully: a stored message must get its reply."""
         reading.cancel()
         await self._socket.leave()
         waiting = {reading} if self._handling is None else {reading, self._handling}
@@ -192,7 +192,7 @@ class Listener:
 
 
 class WebSocketEndpoint:
-    """How a WebSocket is opened and closed."""
+    """Serves a WebSocket, from the handshake to its close."""
 
     def __init__(self, websocket: WebSocket, auth: Auth, rate_limits: RateLimitsDep, settings: SettingsDep) -> None:
         self.auth = auth
@@ -202,7 +202,7 @@ class WebSocketEndpoint:
         self._slots: ConcurrencyLimit = websocket.app.state.sockets
 
     async def serve(self, tag: str, known: TypeAdapter[Any], on_connect: OnConnect) -> None:
-        """Until it closes. Of API keys, those may open it that have the tag among their scopes."""
+        """Serves the socket until it closes. An API key needs the tag among its scopes."""
         began = perf_counter()
         with meters.open_one(meters.sockets):
             close = await self._serve(tag, known, on_connect)
@@ -211,7 +211,7 @@ class WebSocketEndpoint:
         access.info("socket", path=path, code=close.code, reason=close.reason, seconds=seconds)
 
     async def receive(self) -> str | None:
-        """The text of a frame; None when it has none, but bytes. Raises Closed, WebSocketDisconnect."""
+        """Returns the text of the next frame; None when it is binary. Raises Closed, WebSocketDisconnect."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
@@ -229,11 +229,11 @@ class WebSocketEndpoint:
             async with self._slots.acquire(str(user.id)):
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
                 return await Listener(self, caller, socket).run(known, await on_connect(socket))
-        except Exception as error:  # what is one of HTTP's answers elsewhere is a code to close with here
+        except Exception as error:  # what HTTP would answer with a status closes the socket with a code
             return closing(error)
 
     async def _token(self) -> str:
-        """Accepts the socket first: a browser is not told why one was not."""
+        """Returns the token, after accepting the socket: a browser does not tell a page why one was refused."""
         if not self._is_from_an_allowed_page():
             raise Closed(4403, "origin_not_allowed")
         offered: list[str] = self._websocket.scope.get("subprotocols", [])
@@ -250,14 +250,14 @@ class WebSocketEndpoint:
             raise Closed(4401, "unauthenticated") from None
 
     def _is_from_an_allowed_page(self) -> bool:
-        """Browsers say from which; the rules that keep pages from others' answers do not hold for WebSockets."""
+        """Checks the `Origin` that browsers send, since neither same-origin policy nor CORS holds for WebSockets."""
         headers = self._websocket.headers
         origin = headers.get("origin")
         is_own = origin is not None and origin.partition("://")[2] == headers.get("host")
         return origin is None or is_own or origin in self.settings.allowed_origins
 
     async def _close(self, close: Close) -> None:
-        """A reader that takes nothing is not waited for."""
+        """Closes the socket, but does not wait long for a client that takes nothing."""
         states = self._websocket.client_state, self._websocket.application_state
         if WebSocketState.DISCONNECTED in states:
             return

@@ -1,4 +1,4 @@
-"""The project's command. The `app` of every module beside this one joins it: add a file, or delete one."""
+"""Builds the project's command from the `app` of every module beside this one: add a file, or delete one."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from app.core.errors import AppError, SetupError
 
 
 def main() -> None:
-    """What a person can mend is one sentence on standard error, and exit status 1."""
+    """Runs a command. An error that a person can mend is one sentence on standard error, and exit status 1."""
     try:
         sys.exit(_commands()(standalone_mode=False))
     except (SetupError, AppError) as error:
@@ -22,7 +22,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except UnicodeEncodeError:
-        _fail("What was given is not text in UTF-8.")
+        _fail("Arguments and input must be valid UTF-8.")
     except SyntaxError as error:
         _fail(_of_a_conflict(error))
     except Exception as error:
@@ -30,14 +30,14 @@ def main() -> None:
 
 
 def _of_a_conflict(error: SyntaxError) -> str:
-    """Which an update or a merge left in a module, in a sentence. Any other error is raised again."""
+    """Describes a conflict that an update or a merge left in a module. Raises any other error again."""
     if not re.match(r"(<{7}|={7}|>{7})(\s|\Z)", error.text or ""):
         raise error
-    return f"A conflict is left in {error.filename}, line {error.lineno}: settle it first."
+    return f"A merge conflict is left in {error.filename}, line {error.lineno}: resolve it first."
 
 
 def _of_the_database(error: Exception) -> str:
-    """What it refused, in a sentence. Any other error is raised again."""
+    """Describes an error of the database in a sentence. Raises any other error again."""
     from sqlalchemy.exc import DBAPIError
 
     if not isinstance(error, DBAPIError):

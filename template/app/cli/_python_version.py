@@ -1,17 +1,17 @@
-"""Which Python an environment runs, compared with the one that the project is made for."""
+"""Compares the Python of an environment with the one that the project is made for."""
 
 import re
 import sys
 from pathlib import Path
 
 _ANSWER = re.compile(r"(?m)^python_version: *['\"]?(\d+\.\d+)['\"]? *$")
-"""As Copier writes it. PyYAML, which would read more, is installed for developers only."""
+"""Matches the line that Copier writes. PyYAML, which would read more, is installed for developers only."""
 
 
 def describe_python(root: Path) -> str | None:
-    """Say in a sentence that this environment runs another Python than the project is made for.
+    """Returns a sentence when this environment runs another Python than the project is made for.
 
-    Gives None where it is the same one, to the minor version, and where nothing says what the project is made for.
+    Returns None when the minor versions are the same, and when nothing says what the project is made for.
     """
     try:
         answered = _ANSWER.search((root / ".copier-answers.yml").read_text(encoding="utf-8"))
@@ -23,5 +23,5 @@ def describe_python(root: Path) -> str | None:
     made_for = answered[1]
     return (
         f"This environment runs Python {here}, and the project is made for {made_for}: "
-        f"`uv sync --python {made_for}` makes the environment anew, with the extras that you name beside it"
+        f"`uv sync --python {made_for}` recreates the environment; name the extras that you use, too"
     )

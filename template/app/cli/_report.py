@@ -1,4 +1,4 @@
-"""What the `doctor` command found, one line for each thing."""
+"""Collects what the `doctor` command found, one line for each thing."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class _Line:
     word: str
     text: str
     setting: str = ""
-    """Whose value the line says, if it does no more than that."""
+    """Names the setting whose value the line states, if it states nothing else."""
     about: tuple[str, ...] = ()
-    """The settings of which it says more than their value."""
+    """Names the settings about which the line says more than their value."""
 
 
 class Report:
-    """Lines are kept until all is looked at, since what is set may turn out later to be of no use."""
+    """Keeps the lines until all checks are done, since a setting may turn out later to be of no use."""
 
     def __init__(self) -> None:
         self._lines: list[_Line] = []
@@ -32,11 +32,11 @@ class Report:
         return any(line.word in _TO_BE_MENDED for line in self._lines)
 
     def ok(self, text: str, *about: str) -> None:
-        """Something is well. `about` names the settings of which this is the verdict."""
+        """Reports that something is well. `about` names the settings that this verdict is on."""
         self._add("ok", text, about)
 
     def off(self, text: str, *about: str) -> None:
-        """Something optional is not there."""
+        """Reports that something optional is not there."""
         self._add("off", text, about)
 
     def missing(self, text: str) -> None:
@@ -46,11 +46,11 @@ class Report:
         self._add("problem", text)
 
     def setting(self, name: str, text: str) -> None:
-        """It has this value, which is well unless another line says more of it."""
+        """Reports the value of a setting, which is well unless another line says more about the setting."""
         self._lines.append(_Line("ok", f"{name} {text}", name))
 
     def finding(self, text: str) -> None:
-        """What a feature said of itself."""
+        """Reports a sentence of a feature: a plain one as ok, Off and Problem as such."""
         match text:
             case Problem():
                 self.problem(text)
@@ -60,7 +60,7 @@ class Report:
                 self.ok(text)
 
     def print(self) -> None:
-        """Each setting gets one verdict."""
+        """Prints the lines, with one verdict on each setting."""
         for line in self._lines:
             if not (line.setting and any(_judges(other, line.setting) for other in self._lines)):
                 typer.echo(f"{typer.style(f'{line.word:<9}', fg=_COLOURS[line.word])}{line.text}")
@@ -71,7 +71,7 @@ class Report:
 
 
 def _judges(line: _Line, setting: str) -> bool:
-    """Whether it says of the setting that it must be mended, or more of it than its value."""
+    """Tells whether a line says that the setting must be mended, or more about it than its value."""
     if line.setting:
         return False
     named = rf"\b{setting}\b" if line.word in _TO_BE_MENDED else rf"\A{setting}\b"

@@ -1,4 +1,4 @@
-"""What several commands begin with. Like every command, it imports what is slow to import only when it is used."""
+"""Reads settings and arguments for several commands. Like all commands, it imports slow modules only when used."""
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,7 @@ B = TypeVar("B", bound="BaseModel")
 
 
 def configured() -> "Settings":
-    """Raises SetupError when a setting is wrong."""
+    """Returns the settings. Raises SetupError when one of them is wrong."""
     from app.core.config import Settings, load_environment, read_settings
 
     load_environment()
@@ -21,7 +21,7 @@ def configured() -> "Settings":
 
 
 def validated(kind: type[B], **values: Any) -> B:
-    """What was typed, by the rules of the API. Raises SetupError."""
+    """Validates what was typed by the rules of the API. Raises SetupError."""
     from pydantic import ValidationError
 
     try:

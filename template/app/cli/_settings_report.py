@@ -1,4 +1,4 @@
-"""What the `doctor` command says about settings, and which modules of the application it asks."""
+"""Checks the settings for the `doctor` command, and finds the modules of the application that it asks."""
 
 import os
 import re
@@ -23,22 +23,22 @@ S = TypeVar("S", bound="BaseSettings")
 
 
 def modules_with(pattern: re.Pattern[str]) -> Iterator[ModuleType]:
-    """Those of the application whose text has it: to import all of them takes seconds."""
+    """Yields the modules of the application whose source matches: importing all of them would take seconds."""
     for path in sorted(APP.rglob("*.py")):
         if pattern.search(path.read_text(encoding="utf-8")):
             yield import_module(".".join(["app", *path.relative_to(APP).with_suffix("").parts]))
 
 
-def check_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
-    """Each kind of settings, with the names of those that are wrong.
+def look_at_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
+    """Returns each class of settings, with the names of the settings that are wrong.
 
-    Whoever reads settings afterwards finds stand-ins in place of what is wrong, so that the rest can be looked at, too.
+    Code that reads settings afterwards gets stand-ins for the wrong ones, so that the rest can be checked, too.
     """
     return {kind: _read(report, kind) for module in modules_with(_SETTINGS) for kind in _kinds(module)}
 
 
 def shown(value: object) -> str:
-    """In one short line, and without a password."""
+    """Formats a value in one short line, without a password."""
     from sqlalchemy import URL
 
     if isinstance(value, URL):  # a password may be in its place or in the query
@@ -56,7 +56,7 @@ def _kinds(module: ModuleType) -> "Iterator[type[BaseSettings]]":
 
 
 def _read(report: Report, kind: "type[BaseSettings]") -> set[str]:
-    """The names of those that are wrong."""
+    """Reports the settings of one class, and returns the names of those that are wrong."""
     wrong = set[str]()
     for sentence in _sentences(kind):
         wrong.add(_name(sentence))
@@ -69,7 +69,7 @@ def _read(report: Report, kind: "type[BaseSettings]") -> set[str]:
 
 
 def _sentences(kind: "type[BaseSettings]") -> list[str]:
-    """One for each setting that is wrong."""
+    """Returns a sentence for each setting that is wrong."""
     from app.core.config import read_settings
 
     try:
@@ -84,9 +84,9 @@ def _name(sentence: str) -> str:
 
 
 def _read_without(kind: type[S], wrong: set[str]) -> S | None:
-    """Takes what is wrong out of the environment, and also what a default is then at odds with.
+    """Removes wrong settings from the environment, and those that then contradict a default; reads the others.
 
-    None when something is missing for which there is no stand-in.
+    Returns None when a setting is missing that has no stand-in. Adds what it finds to `wrong`.
     """
     while True:
         _set_aside(kind, wrong)
@@ -106,7 +106,7 @@ def _set_aside(kind: "type[BaseSettings]", names: set[str]) -> None:
 
 
 def _noteworthy(settings: "BaseSettings") -> Iterator[tuple[str, str]]:
-    """Secrets, without their values, and what .env or the environment changed."""
+    """Yields secrets, without their values, and what .env or the environment changed."""
     from pydantic import SecretStr
 
     usual = _usual(settings)
@@ -118,7 +118,7 @@ def _noteworthy(settings: "BaseSettings") -> Iterator[tuple[str, str]]:
 
 
 def _usual(settings: S) -> S:
-    """What the settings are without .env and environment, but for those that have no default."""
+    """Returns the settings as they are without .env and environment, except those that have no default."""
     from dotenv import dotenv_values
 
     from app.core.config import DEFAULTS_FILE

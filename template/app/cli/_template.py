@@ -1,4 +1,4 @@
-"""The template that this project was made from, whose command `parley` follows it."""
+"""Runs `parley`, the command of the template that this project was made from."""
 
 import os
 import re
@@ -14,13 +14,13 @@ ANSWERS_FILE = ".copier-answers.yml"
 _ALIASES = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/", "git+": ""}
 _OF_SSH = re.compile(r"\A([\w.-]+@[\w.-]+):(?!//)(.+)")
 _DESCRIBED = re.compile(r"\A.*-\d+-g(?=[0-9a-f]+\Z)")
-"""What git puts before the commit that it describes by the last tag."""
+"""Matches what `git describe` puts before the hash of a commit: the last tag and the distance to it."""
 _FATAL = re.compile(r"(?m)^fatal: (.+?)\.?$")
 _RELEASE = re.compile(r"(?m)^\w+\trefs/tags/(v?(\d+)\.(\d+)\.(\d+))$")
 
 
 def run_parley(*arguments: str, as_made: bool = False) -> int:
-    """Runs the template's command here: its newest release, or the one that this project was made from.
+    """Runs `parley` here: the newest release, or with `as_made` the one that this project was made from.
 
     Returns its exit status. Raises SetupError when the template or a program is not there.
     """
@@ -34,14 +34,14 @@ def run_parley(*arguments: str, as_made: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the template is, and in which version it was, as Copier wrote it down."""
+    """Names where the template is, and its version, as Copier recorded them."""
 
     source: str
     version: str
 
 
 def read_origin(root: Path) -> Origin:
-    """Raises SetupError where nobody can tell."""
+    """Reads the origin from the answers file. Raises SetupError when it is not there or not readable."""
     import yaml
 
     path = root / ANSWERS_FILE
@@ -49,7 +49,7 @@ def read_origin(root: Path) -> Origin:
         recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Origin(str(recorded["_src_path"]), str(recorded.get("_commit", "")))
     except FileNotFoundError:
-        raise SetupError(f"There is no {path}, which names the template.") from None
+        raise SetupError(f"There is no {path}, which names the template: restore it with `git restore`.") from None
     except (OSError, TypeError, ValueError, KeyError, yaml.YAMLError):
         raise SetupError(f"{path} does not say where the template is: restore it with `git restore`.") from None
 
@@ -68,7 +68,7 @@ def _package(origin: Origin, *, as_made: bool) -> str:
 
 
 def address(source: str) -> str:
-    """Returns where a repository is, as git and uv both understand it."""
+    """Returns the URL of a repository, as git and uv both understand it."""
     for alias, whole in _ALIASES.items():
         if source.startswith(alias):
             source = whole + source.removeprefix(alias)
@@ -76,7 +76,7 @@ def address(source: str) -> str:
 
 
 def _references(repository: str) -> str:
-    """Returns what git says of a repository: a line for each reference, of which HEAD is the first."""
+    """Returns what `git ls-remote` prints: a line for each reference, of which HEAD is the first."""
     command = [_program("git"), "ls-remote", "--", repository]
     plain = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(command, env=plain, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
@@ -92,5 +92,5 @@ def _references(repository: str) -> str:
 def _program(name: str) -> str:
     if not (found := shutil.which(name)):
         package = name.removesuffix("x")
-        raise SetupError(f"There is no {name}, with which the template is followed: install {package} first.")
+        raise SetupError(f"This command needs {name}: install {package} first.")
     return found

@@ -1,4 +1,4 @@
-"""A conversation in the terminal: what HTTP gives, without HTTP."""
+"""Holds a conversation in the terminal, by the same services as the API, without HTTP."""
 
 import asyncio
 import secrets
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from app.services.chat.replies import Replies
 
 LOCAL_ACCOUNT = "terminal@localhost"
-"""Made when it is first needed. Nobody else can get at it: the API takes it for no address, and no password fits."""
+"""Names an account that is made when first needed; no one can log in: its address is invalid, its password random."""
 
 app = typer.Typer()
 
 
 @app.command()
 def chat(
-    message: Annotated[str | None, typer.Argument(help="One message, answered once.")] = None,
-    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose conversation it is.")] = LOCAL_ACCOUNT,
+    message: Annotated[str | None, typer.Argument(help="Send this message, print the reply and exit.")] = None,
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="The account that owns the conversation.")] = LOCAL_ACCOUNT,
 ) -> None:
     """Talk with the model until Ctrl-D or `exit`."""
     from app.core.logging import configure_logging
@@ -53,7 +53,7 @@ async def _chat(app: Any, message: str | None, email: str) -> None:
 
 
 class ChatSession:
-    """One conversation, which begins with the first message."""
+    """Holds one conversation, which begins with the first message."""
 
     def __init__(self, chat: "ChatService", replies: "Replies") -> None:
         from rich.console import Console
@@ -77,7 +77,7 @@ class ChatSession:
             self._console.print(str(error), style="red", markup=False)
 
     async def say(self, message: str) -> None:
-        """Prints the reply as it grows. Raises SetupError, with the reason, when it fails."""
+        """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
         from app.schemas.message import MessageCreate
 
         data = validated(MessageCreate, content=message, conversation_id=self._conversation_id)
@@ -87,7 +87,7 @@ class ChatSession:
             async for step in self._chat.follow(exchange):
                 self._show(step.event)
         except asyncio.CancelledError:
-            await self._replies.finish(0)  # what was said so far is kept
+            await self._replies.finish(0)  # stores the text so far
             raise
 
     def _show(self, event: "ChatEvent | None") -> None:
@@ -102,13 +102,13 @@ class ChatSession:
 
 
 def _harmless(text: str) -> str:
-    """Without what a terminal would obey."""
+    """Removes control characters, which a terminal would obey."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def ask() -> str | None:
-    """None when there is nothing more to say. It blocks, and nothing else is going on meanwhile."""
-    of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # which would not end the waiting
+    """Reads a message; None ends the conversation. Blocks the event loop, which has nothing else to do meanwhile."""
+    of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would not interrupt input()
     try:
         message = input("> ")
     except (EOFError, KeyboardInterrupt):
@@ -127,7 +127,7 @@ async def account(state: Any, email: str) -> "UUID":
     if user is not None:
         return user.id
     if email != LOCAL_ACCOUNT:
-        raise SetupError(f"There is no user {email}: make one with the `users create` command.")
+        raise SetupError(f"There is no user {email}: create one with the `users create` command.")
     hashed = await state.passwords.hash(secrets.token_urlsafe())
     async with state.database.write() as session:
         user = await UserRepository(session).create(email=email, full_name="Terminal", hashed_password=hashed)

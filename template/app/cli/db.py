@@ -1,4 +1,4 @@
-"""The database's schema: Alembic, in the project's words."""
+"""Defines the commands for the schema of the database, which run Alembic."""
 
 import re
 import sys
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 MESSAGE_CHARACTERS = 80
 _CREATED = re.compile(r'op\.create_table\(\s*"(\w+)"')
 
-app = typer.Typer(name="db", help="Move the database to another schema, and write migrations.", no_args_is_help=True)
+app = typer.Typer(name="db", help="Apply, undo and write migrations of the database.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade(revision: Annotated[str, typer.Argument(help="A revision, or BRANCH@head.")] = "heads") -> None:
-    """Apply the migrations that the database lacks; where somebody develops, offer to write one for new tables."""
+    """Apply the migrations that the database lacks; in a local environment, offer to write one for new tables."""
     settings = configured()
     bring_up_to_date(settings, revision)
     if revision == "heads" and offer_migration(settings):
@@ -38,7 +38,7 @@ def upgrade(revision: Annotated[str, typer.Argument(help="A revision, or BRANCH@
 def downgrade(
     revisions: Annotated[list[str], typer.Argument(metavar="REVISION…", help="BRANCH@base undoes a whole branch.")],
 ) -> None:
-    """Undo migrations down to each revision. What their tables held is lost."""
+    """Undo migrations down to each revision. The data of the tables that they created is lost."""
     from alembic import command
 
     config = _config(configured())
@@ -49,11 +49,11 @@ def downgrade(
 
 @app.command()
 def revision(
-    message: Annotated[str, typer.Argument(help="What it does, in a few words.")],
-    empty: Annotated[bool, typer.Option("--empty", help="Write one to fill in by hand.")] = False,
+    message: Annotated[str, typer.Argument(help="What the migration does, in a few words.")],
+    empty: Annotated[bool, typer.Option("--empty", help="Write an empty migration to fill in by hand.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Also drop tables that no model has any more.")] = False,
 ) -> None:
-    """Write a migration of your own from what your models have and the database lacks."""
+    """Write a migration from the differences between your models and the database."""
     _check_message(message)
     if written := write_revision(configured(), message, empty=empty, drop=drop):
         tables = _CREATED.findall(written.read_text(encoding="utf-8"))
@@ -65,14 +65,14 @@ def revision(
 
 @app.command()
 def check() -> None:
-    """Whether models, migrations and database agree."""
+    """Check that models, migrations and database agree."""
     check_models(configured())
     typer.echo("Models, migrations and database agree.")
 
 
 @app.command()
 def current() -> None:
-    """Which migrations of each branch the database has."""
+    """Show which migrations of each branch the database has."""
     from alembic.script import ScriptDirectory
 
     config = _config(configured())
@@ -88,17 +88,17 @@ def current() -> None:
 
 @app.command()
 def forget(
-    feature: Annotated[str, typer.Argument(help="One that is switched off, and whose tables you dropped.")],
+    feature: Annotated[str, typer.Argument(help="A feature that is switched off, and whose tables you dropped.")],
 ) -> None:
-    """Let a feature that is switched on again make its tables anew."""
+    """Forget the migrations of a feature, so that it creates its tables again once it is switched on."""
     import asyncio
 
     forgotten = asyncio.run(_forget(configured(), feature))
-    typer.echo(f"Forgot {', '.join(sorted(forgotten))}: switched on again, {feature} begins without a table.")
+    typer.echo(f"Forgot {', '.join(sorted(forgotten))}: {feature} creates its tables again once it is switched on.")
 
 
 def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
-    """Apply what is missing, and say so. Raises SetupError."""
+    """Applies the missing migrations, and prints them. Raises SetupError."""
     from alembic import command
 
     with _plain_errors(_named(revision)):
@@ -106,9 +106,9 @@ def bring_up_to_date(settings: "Settings", revision: str = "heads") -> None:
 
 
 def offer_migration(settings: "Settings") -> bool:
-    """Asks whether a migration is to make the tables that only the models have; without a terminal, names the command.
+    """Offers to write a migration for tables that only the models have; without a terminal, names the command.
 
-    Returns whether the database has all tables now, as far as somebody who develops is asked.
+    Returns whether the database has all tables now. Outside a local environment it asks nothing and returns True.
     """
     tables = _tables_to_come(settings) if settings.environment == "local" else []
     if not tables:
@@ -130,12 +130,12 @@ def _of_tables(names: Sequence[str]) -> str:
 
 
 def _new_tables(changes: Iterable[Any]) -> list[str]:
-    """Names the tables among the changes that Alembic finds; a change of a column is a list of its own."""
+    """Returns the names of the new tables among the changes of Alembic, where a changed column is a list of its own."""
     return [change[1].name for change in changes if change[0] == "add_table"]
 
 
 def _tables_to_come(settings: "Settings") -> list[str]:
-    """Names the tables of the models that a database with every migration lacks."""
+    """Returns the names of the tables that the models have and no migration creates."""
     from alembic import command
     from alembic.util import AutogenerateDiffsDetected
 
@@ -148,7 +148,7 @@ def _tables_to_come(settings: "Settings") -> list[str]:
 
 
 def write_revision(settings: "Settings", message: str, *, empty: bool = False, drop: bool = False) -> Path | None:
-    """None when the database lacks nothing that the models have. Raises SetupError."""
+    """Writes a migration; returns None when the database lacks nothing that the models have. Raises SetupError."""
     from alembic import command
     from alembic.script import Script, ScriptDirectory
 
@@ -199,20 +199,20 @@ def _config(settings: "Settings", *, drop: bool = False) -> "Config":
 
 
 def _named(revision: str) -> str:
-    if not revision.strip():  # which Alembic takes for a fault of its own
+    if not revision.strip():  # Alembic would take that for a bug of its own
         raise SetupError("Name a revision, or BRANCH@head.")
     return revision
 
 
 def _check_message(message: str) -> None:
-    """It becomes a line of Python, and part of a file's name."""
+    """Raises SetupError unless the message fits in a line of Python and in a file's name."""
     if (
         not message.strip()
         or len(message) > MESSAGE_CHARACTERS
         or set(message) & set('"\\')
         or not message.isprintable()
     ):
-        raise SetupError(f'The message is one line of at most {MESSAGE_CHARACTERS} characters, without " and \\.')
+        raise SetupError(f'The message must be one line of at most {MESSAGE_CHARACTERS} characters, without " and \\.')
 
 
 def _newest(script: "ScriptDirectory") -> dict[str, "Script"]:
@@ -221,7 +221,7 @@ def _newest(script: "ScriptDirectory") -> dict[str, "Script"]:
 
 
 def _stored(config: "Config", script: "ScriptDirectory") -> tuple[str, ...]:
-    """The revisions that the database says it is at; what they depend on goes without saying."""
+    """Returns the revisions that the database has stored, which imply those that they depend on."""
     from alembic.runtime.environment import EnvironmentContext
 
     stored: list[str] = []
@@ -245,7 +245,7 @@ def _state(script: "ScriptDirectory", branch: str, newest: "Script", applied: se
 
 @contextmanager
 def _plain_errors(asked_for: str = "") -> Generator[None]:
-    """What Alembic and the database refuse, as a SetupError."""
+    """Turns errors of Alembic and the database into a SetupError."""
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
@@ -265,7 +265,7 @@ def _sentence(error: Exception, asked_for: str) -> str:
     if isinstance(error, AutogenerateDiffsDetected):
         tables = _new_tables(error.diffs)
         named = f" ({_of_tables(tables)})" if tables else ""
-        return f"The models have what no migration makes{named}: run the `db revision` command."
+        return f"The models and the migrations differ{named}: run the `db revision` command."
     if "not up to date" in text:
         return "The database lacks migrations: run the `db upgrade` command first."
     if "Multiple heads are present" in text:
@@ -277,7 +277,7 @@ def _sentence(error: Exception, asked_for: str) -> str:
 
 def _unknown(revision: str, asked_for: str) -> str:
     if asked_for.startswith(f"{revision}@"):
-        return f"There is no branch {revision}: one of a feature that is switched off is undone when it is on again."
+        return f"There is no branch {revision}: if its feature is switched off, switch it on again first."
     return f"There is no revision {revision}."
 
 

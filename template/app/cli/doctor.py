@@ -1,4 +1,4 @@
-"""What is configured, reachable and missing, in plain words."""
+"""Reports what is configured, reachable and missing."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _OF_TRACES = (
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"),
     *("OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER"),
 )
-"""Settings that together decide where traces and metrics go."""
+"""Lists the settings that together decide where traces and metrics go."""
 
 app = typer.Typer()
 
@@ -32,12 +32,12 @@ app = typer.Typer()
 def doctor(
     template: Annotated[
         bool,
-        typer.Option("--template", help="Ask the template, too, for a newer version and for what you edited."),
+        typer.Option("--template", help="Also look for a newer version of the template, and for your edits of it."),
     ] = False,
 ) -> None:
     """Say what is configured, reachable and missing. The exit status is 1 when something must be mended.
 
-    What is optional and not there is `off`, which is no fault. With --template it also says which version of the
+    Something optional that is not there is `off`, which is no error. With --template it also says which version of the
     template this is, whether there is a newer one, and which of the template's files you edited.
     """
     from app.cli._python_version import describe_python
@@ -73,7 +73,7 @@ async def _check_parts(report: Report, wrong: set[str]) -> None:
 
     try:
         settings = read_settings(Settings)
-    except SetupError:  # which has been said: for what is missing there is no stand-in
+    except SetupError:  # reported already: a missing setting may have no stand-in
         return
     if "database_url" not in wrong:
         await _check_database(report, settings)
@@ -104,7 +104,7 @@ async def _check_database(report: Report, settings: "Settings") -> None:
 
 
 def _is_not_made_yet(url: "URL") -> bool:
-    """Whether it is a file that opening would make, in a folder that is there."""
+    """Tells whether the database is a file that does not exist yet, in a folder that does."""
     path = Path(url.database or "")
     return url.get_backend_name() == "sqlite" and path.parent.is_dir() and not path.exists()
 
@@ -123,7 +123,7 @@ async def _check_mail(report: Report, settings: "Settings") -> None:
     from app.services.email.mailer import MailFailure, SmtpMailer
 
     if settings.smtp_url is None:
-        report.off(f"Mail is kept in the folder {settings.mailbox_folder}: SMTP_URL names a server", "MAILBOX_FOLDER")
+        report.off(f"Mail is kept in the folder {settings.mailbox_folder}: set SMTP_URL to send it", "MAILBOX_FOLDER")
         return
     try:
         await SmtpMailer(settings.smtp_url.get_secret_value()).check()
@@ -137,7 +137,7 @@ async def _check_models(report: Report, settings: "Settings") -> None:
 
     problems = await find_unusable(settings)
     if settings.ai_model == "demo":
-        report.ok("The model is demo, which is offline: AI_MODEL names a real one")
+        report.ok("The model is demo, which works offline: set AI_MODEL to use a real one")
     elif "AI_MODEL" not in problems:
         report.ok(f"The model is {settings.ai_model} and its key is there", "AI_MODEL")
     for sentences in problems.values():
@@ -174,7 +174,7 @@ def _check_telemetry(report: Report, wrong: set[str]) -> None:
         if wanted.sentry_dsn:
             report.ok("Errors go to Sentry", "SENTRY_DSN")
         else:
-            report.off("Errors go to the log alone: SENTRY_DSN names who else is told")
+            report.off("Errors go to the log only: set SENTRY_DSN to report them to Sentry, too")
 
 
 def _say_where_traces_go(report: Report, wanted: "TelemetrySettings") -> None:
@@ -188,7 +188,7 @@ def _say_where_traces_go(report: Report, wanted: "TelemetrySettings") -> None:
 
 def _why_nowhere(wanted: "TelemetrySettings") -> str:
     if wanted.otel_exporter_otlp_endpoint is None:
-        return "OTEL_EXPORTER_OTLP_ENDPOINT names a receiver"
+        return "set OTEL_EXPORTER_OTLP_ENDPOINT to send them"
     if wanted.otel_sdk_disabled:
-        return "OTEL_SDK_DISABLED says so"
-    return "OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER say so"
+        return "OTEL_SDK_DISABLED turns them off"
+    return "OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER turn them off"

@@ -1,4 +1,4 @@
-"""Prepare the project and serve it."""
+"""Defines the commands that prepare the project and serve it."""
 
 import json
 import os
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from app.core.config import Settings
 
 LAST_WORDS_SECONDS = 3
-"""That readers of a stopping server have to take how what they follow has ended."""
+"""Gives the clients of a stopping server time to read how their streams ended."""
 
 SECRET_LINE = re.compile(r"(?m)^(SECRET_KEY(?==)|\w+_PASSWORD(?==$)).*$")
-"""Of `.env.example`, which `.env` gets with a random value: the secret key's, and those of passwords that are empty."""
+"""Matches lines of `.env.example` that get a random value in `.env`: the secret key and empty passwords."""
 
-Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one this machine has.")]
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 means every address.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")]
 
 app = typer.Typer()
@@ -36,7 +36,7 @@ app = typer.Typer()
 
 @app.command()
 def init() -> None:
-    """Write .env with a random secret. A file that is there stays as it is."""
+    """Write .env with random secrets. An existing file stays as it is."""
     from dotenv import dotenv_values
 
     from app.core.config import ENV_FILE
@@ -51,7 +51,7 @@ def init() -> None:
 
 @app.command()
 def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Prepare everything and serve, anew whenever a file of the application changes."""
+    """Write .env, migrate the database and serve; restart whenever a file of the application changes."""
     from app.cli.db import bring_up_to_date, offer_migration
     from app.core.config import ROOT
 
@@ -64,7 +64,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     typer.echo(f"The API: http://{host}:{port}{settings.api_v1_prefix}")
     if settings.environment == "local":
         typer.echo(f"Its documentation: http://{host}:{port}/docs")
-    typer.echo("Next: an account, by `users create EMAIL`; what to do with it, step by step: README.md")
+    typer.echo("Next: create an account with `users create EMAIL`; README.md goes on from there")
     _serve(settings, host, port, reload_dir=ROOT / "app")
 
 
@@ -72,19 +72,19 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=1000, help="So many processes; more than one need REDIS_URL.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="Number of server processes; more need REDIS_URL.")] = 1,
 ) -> None:
-    """Serve."""
+    """Serve the application."""
     settings = configured()
     if workers > 1 and settings.redis_url is None:
-        raise SetupError(f"{workers} workers need REDIS_URL, through which they share what is going on: set it.")
+        raise SetupError(f"{workers} workers need REDIS_URL, through which they share streams and limits: set it.")
     _check_port(host, port)
     _serve(settings, host, port, workers=workers)
 
 
 @app.command()
-def openapi(output: Annotated[Path | None, typer.Option(help="A file in place of standard output.")] = None) -> None:
-    """The OpenAPI document, as JSON."""
+def openapi(output: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None) -> None:
+    """Print the OpenAPI document as JSON."""
     from app.main import create_app
 
     document = json.dumps(create_app(configured()).openapi(), indent=2, ensure_ascii=False)
@@ -98,7 +98,7 @@ def openapi(output: Annotated[Path | None, typer.Option(help="A file in place of
 
 
 def _write_env() -> bool:
-    """False when there is one."""
+    """Writes .env; returns False when there is one. Raises SetupError."""
     from app.core.config import ENV_FILE, ROOT
 
     if ENV_FILE.exists():
@@ -112,12 +112,12 @@ def _write_env() -> bool:
 
 
 def _create(path: Path, text: str) -> bool:
-    """The file is there complete or not at all, and for its owner only. False when another was faster."""
+    """Creates a file complete or not at all, for its owner only. Returns False when another process was faster."""
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.link(name, path)  # a rename would replace what the other wrote
+        os.link(name, path)  # a rename would replace what another process wrote
     except FileExistsError:
         return False
     finally:
@@ -130,16 +130,16 @@ def _secret() -> str:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Raises SetupError when nothing can listen there: said before the application is loaded."""
+    """Raises SetupError when nothing can listen there, before the slow loading of the application."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             if os.name == "posix":
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
             probe.bind(address)
     except OSError as error:
         raise SetupError(
-            f"{host}:{port} cannot be listened on ({error.strerror}): choose another --host or --port."
+            f"Cannot listen on {host}:{port} ({error.strerror}): choose another --host or --port."
         ) from None
 
 
@@ -150,7 +150,7 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
 
     if workers > 1:
         configure_logging(settings)  # the parent does not load the application, which would
-    # uvicorn stops in good order, then sends itself the signal again.
+    # uvicorn shuts down, then sends itself the signal again.
     for number in STOPPING:
         signal.signal(number, _end)
     uvicorn.run(
@@ -163,21 +163,21 @@ def _serve(settings: "Settings", host: str, port: int, *, reload_dir: Path | Non
         reload_dirs=reload_dir and [str(reload_dir)],
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # the application looks at them, where TRUSTED_PROXIES says so
+        proxy_headers=False,  # the application reads them itself, if TRUSTED_PROXIES allows it
         http="app.core.server_protocols:HttpProtocol",
         ws="app.core.server_protocols:WebSocketProtocol",
         ws_max_size=settings.socket_max_frame_bytes,
-        ws_per_message_deflate=False,  # a few words do not get smaller, and each socket would keep a compressor
+        ws_per_message_deflate=False,  # short texts hardly shrink, and each socket would keep a compressor
         timeout_graceful_shutdown=ceil(settings.shutdown_grace_seconds) + LAST_WORDS_SECONDS,
     )
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Once: a terminal, `uv run` and a supervisor may each send a signal, and another would break off the leaving."""
+    """Exits once: a terminal, `uv run` and a supervisor may each send a signal, and a second would interrupt this."""
     for number in STOPPING:
         signal.signal(number, _ignore)
     sys.exit(0)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
-    """In place of SIG_IGN: of a signal that has come but was not yet handled, Python would say that it lost it."""
+    """Replaces SIG_IGN, with which Python would report a signal that came but was not handled yet as lost."""

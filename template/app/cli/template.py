@@ -1,4 +1,4 @@
-"""Follow the template, and write in its style, by its own command."""
+"""Defines the commands that follow the template and write in its style, by the command `parley`."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ app = typer.Typer()
 
 @app.command(context_settings=ANYTHING)
 def update(context: typer.Context) -> None:
-    """Bring what the template has improved into this project, or switch features; what you wrote stays."""
+    """Bring the template's improvements into this project, or switch features; your own changes stay."""
     raise typer.Exit(_parley("update", context.args))
 
 
 @app.command(context_settings=ANYTHING)
 def new(context: typer.Context) -> None:
-    """Write the beginning of something of your own: `new slice ticket title:str due:date?`."""
+    """Generate code to start from, such as a resource: `new slice ticket title:str due:date?`."""
     raise typer.Exit(_parley("new", context.args, as_made=True))
 
 

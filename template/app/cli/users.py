@@ -1,4 +1,4 @@
-"""Accounts, made by whoever runs the project."""
+"""Defines the commands for accounts, for whoever operates the project."""
 
 import asyncio
 import sys
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from app.models.user import User
     from app.schemas.user import UserCreate
 
-app = typer.Typer(name="users", help="Accounts.", no_args_is_help=True)
+app = typer.Typer(name="users", help="Create accounts.", no_args_is_help=True)
 
 
 @app.command()
 def create(
     email: str,
-    full_name: Annotated[str | None, typer.Option(help="As it is shown to others.")] = None,
+    full_name: Annotated[str | None, typer.Option(help="The name that others see.")] = None,
     superuser: Annotated[bool, typer.Option("--superuser", help="May see and change every account.")] = False,
 ) -> None:
-    """Make an account. The password is asked for; without a terminal it is the first line of standard input."""
+    """Create an account. The password is asked for; without a terminal it is the first line of standard input."""
     from app.core.logging import configure_logging
     from app.schemas.user import UserCreate
 
@@ -30,7 +30,7 @@ def create(
     configure_logging(settings)
     data = validated(UserCreate, email=email, full_name=full_name, password=_password())
     user = asyncio.run(_create(settings, data, superuser))
-    typer.echo(f"Made {'the superuser' if superuser else 'the user'} {user.email}.")
+    typer.echo(f"Created {'the superuser' if superuser else 'the user'} {user.email}.")
 
 
 def _password() -> str:

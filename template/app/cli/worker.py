@@ -1,4 +1,4 @@
-"""A process that runs executions and serves nothing."""
+"""Defines the command of a process that runs executions and serves nothing."""
 
 import asyncio
 from typing import Any
@@ -8,14 +8,14 @@ import typer
 from app.cli._settings import configured
 from app.core.shutdown import STOPPING
 
-SINGLE_WORKER_ADVICE = "cannot share a file: stop that one, whose server works too, or set DATABASE_URL to PostgreSQL"
+SINGLE_WORKER_ADVICE = "cannot share a file: stop it (a server is a worker, too) or set DATABASE_URL to PostgreSQL"
 
 app = typer.Typer()
 
 
 @app.command()
 def worker() -> None:
-    """Run what agents are asked to do, beside the servers, until Ctrl-C."""
+    """Run executions of agents, beside the servers, until Ctrl-C."""
     from app.core.logging import configure_logging
     from app.main import create_app
 

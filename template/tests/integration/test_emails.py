@@ -106,7 +106,7 @@ async def test_a_letter_to_who_has_just_left_is_not_written(
 ) -> None:
     await app.state.emails.welcome(uuid4(), ALICE)
     assert await letters.new() == []
-    assert "work after an answer failed" not in capfd.readouterr().err
+    assert "mail task failed" not in capfd.readouterr().err
 
 
 async def test_a_forgotten_password_is_replaced_and_everything_ended(

@@ -138,7 +138,8 @@ async def account(settings: Settings, email: str) -> User | None:
 
 def test_an_account_is_made_by_the_rules_of_the_api(project: Project, settings: Settings, database_url: str) -> None:
     ada = ("users", "create", "Ada@Example.com", "--full-name", "Ada", "--superuser")
-    assert project.succeed(*ada, typed=PASSWORD, DATABASE_URL=database_url) == "Made the superuser ada@example.com.\n"
+    said = project.succeed(*ada, typed=PASSWORD, DATABASE_URL=database_url)
+    assert said == "Created the superuser ada@example.com.\n"
     taken = project.fail("users", "create", "ada@example.com", typed=PASSWORD, DATABASE_URL=database_url)
     assert taken == "A user with this e-mail address exists."
     user = asyncio.run(account(settings, "ada@example.com"))
@@ -157,7 +158,7 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(prepared: P
         assert terminal.ended() == 0
     assert "do not match" in terminal.screen
     assert "hunter" not in terminal.screen
-    assert "Made the user ada@example.com." in terminal.screen
+    assert "Created the user ada@example.com." in terminal.screen
 
 
 def test_an_account_with_a_bad_address_and_a_bad_password(project: Project) -> None:
@@ -291,7 +292,7 @@ def test_the_doctor_judges_each_setting_by_itself(in_process: InProcess) -> None
 def test_the_doctor_says_why_what_is_set_sends_nothing(in_process: InProcess) -> None:
     receiver = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     said = in_process.run("doctor", **receiver, OTEL_SDK_DISABLED="true").stdout
-    assert "off      Traces and metrics go nowhere: OTEL_SDK_DISABLED says so\n" in said
+    assert "off      Traces and metrics go nowhere: OTEL_SDK_DISABLED turns them off\n" in said
     said = in_process.run("doctor", **receiver, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none").stdout
     assert "nowhere: OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER say so\n" in said
 

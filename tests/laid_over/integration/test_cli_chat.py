@@ -158,7 +158,7 @@ async def test_a_reply_that_fails_says_why(app: FastAPI, capsys: pytest.CaptureF
 
 def test_only_those_who_exist_can_talk(in_process: InProcess, database_url: str) -> None:
     sentence = in_process.fail("chat", "--user", "nobody@example.com", "hello", DATABASE_URL=database_url)
-    assert sentence == "There is no user nobody@example.com: make one with the `users create` command."
+    assert sentence == "There is no user nobody@example.com: create one with the `users create` command."
 
 
 def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> None:

@@ -70,7 +70,7 @@ async def test_dev_prepares_everything_and_starts_again_when_a_file_changes(proj
         await server.says("Application startup complete")
         assert (project.folder / ".env").exists()
         assert f"The API: {server.url}/api/v1" in server.output
-        assert "Next: an account, by `users create EMAIL`" in server.output
+        assert "Next: create an account with `users create EMAIL`" in server.output
         assert "healthy" in await health(server)
         (project.folder / "app" / "asgi.py").touch()
         await server.says("Application startup complete")
@@ -113,4 +113,4 @@ def test_a_port_that_is_taken_is_a_sentence(in_process: InProcess) -> None:
     with bound() as listener:
         port = listener.getsockname()[1]
         sentence = in_process.fail("serve", "--port", str(port))
-    assert sentence.startswith(f"127.0.0.1:{port} cannot be listened on")
+    assert sentence.startswith(f"Cannot listen on 127.0.0.1:{port}")

@@ -105,12 +105,12 @@ async def test_security_events_say_who_and_from_where(
     await client.post("/api/v1/auth/logout", headers=headers)
     events = security_events(caplog)
     assert [event["event"] for event in events] == [
-        "account made",
-        "logged in",
+        "account created",
+        "log-in succeeded",
         "log-in failed",
-        "logged in",
+        "log-in succeeded",
         "password changed",
-        "API key made",
+        "API key created",
         "session ended",
     ]
     assert len({event["user_id"] for event in events}) == 1

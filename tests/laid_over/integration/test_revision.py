@@ -81,7 +81,7 @@ def test_without_a_change_nothing_is_written_unless_it_is_asked_for(in_process: 
 def test_a_change_that_no_migration_makes_is_noticed(prepared: Project) -> None:
     add_model(prepared, PROBE)
     assert prepared.fail("db", "check") == (
-        "The models have what no migration makes (the table probes_of_the_tests): run the `db revision` command."
+        "The models and the migrations differ (the table probes_of_the_tests): run the `db revision` command."
     )
 
 
@@ -115,4 +115,4 @@ def test_a_migration_is_written_on_a_current_database(in_process: InProcess) -> 
 
 def test_what_would_not_be_a_line_of_python_is_no_message(in_process: InProcess) -> None:
     sentence = in_process.fail("db", "revision", 'add "probes"')
-    assert sentence.startswith("The message is one line of at most 80 characters")
+    assert sentence.startswith("The message must be one line of at most 80 characters")

@@ -128,7 +128,7 @@ def test_forgotten_it_begins_anew(project: Project, db: Database, empty_database
 
 def test_what_is_gone_cannot_be_undone(project: Project, db: Database, empty_database_url: str) -> None:
     sentence = project.fail("db", "downgrade", "probe@base", DATABASE_URL=empty_database_url)
-    assert sentence == "There is no branch probe: one of a feature that is switched off is undone when it is on again."
+    assert sentence == "There is no branch probe: if its feature is switched off, switch it on again first."
 
 
 def test_a_fresh_database_knows_nothing_of_it(project: Project, db: Database, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def answered(folder: Path, text: str) -> Path:
 def test_another_python_is_said_with_the_command_that_changes_it(line: str, tmp_path: Path) -> None:
     assert describe_python(answered(tmp_path, f"project_slug: my-bot\n{line}\nsetup: quick\n")) == (
         f"This environment runs Python {HERE}, and the project is made for 3.99: "
-        "`uv sync --python 3.99` makes the environment anew, with the extras that you name beside it"
+        "`uv sync --python 3.99` recreates the environment; name the extras that you use, too"
     )
 
 

@@ -86,13 +86,13 @@ async def read_agent(agent_id: UUID, agents: Agents) -> AgentRead:
 
 @router.patch("/{agent_id}")
 async def update_agent(agent_id: UUID, data: AgentUpdate, agents: Agents) -> AgentRead:
-    """Executions that have begun keep what they began with."""
+    """Changes the fields that are sent. Executions that have begun keep the values that they began with."""
     return await agents.update(agent_id, data)
 
 
 @router.delete("/{agent_id}", status_code=204)
 async def delete_agent(agent_id: UUID, agents: Agents) -> None:
-    """Its executions stay, and those under way go on."""
+    """Deletes an agent. Its executions are kept, and those that are running go on."""
     await agents.delete(agent_id)
 
 
@@ -106,7 +106,7 @@ async def execute_agent(
     *,
     key: IdempotencyKey = None,
 ) -> ExecutionRead:
-    """Queued; `Location` names the execution, which is run by a worker."""
+    """Queues an execution, which a worker runs; the header `Location` has its path."""
     execution = await executions.execute(agent_id, data, key)
     response.headers["Location"] = str(request.app.url_path_for("read_execution", execution_id=execution.id))
     return execution

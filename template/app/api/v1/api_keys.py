@@ -22,7 +22,7 @@ ApiKeys = Annotated[ApiKeyService, Depends(api_key_service)]
 
 @router.post("", status_code=201)
 async def create_api_key(data: ApiKeyCreate, keys: ApiKeys) -> ApiKeyCreated:
-    """A bearer token for programs. It is in this answer only."""
+    """Creates a bearer token for programs. The key itself is in this answer only."""
     return await keys.create(data)
 
 

@@ -35,11 +35,11 @@ from app.services.accounts.passwords import PasswordService
 from app.services.accounts.sessions import SessionService
 
 FORM_BYTES = 65_536
-"""Ample for two fields. A form is parsed in Python, a byte at a time where it is made for that."""
+"""Leaves ample room for two fields, and no more: a form is parsed in Python, a malicious one byte by byte."""
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
-KNOWN_DEVICE = "An access token of an earlier log-in, which may have expired: it keeps others' wrong guesses apart"
+KNOWN_DEVICE = "An access token of an earlier log-in, even expired: wrong guesses of others do not block this client"
 
 
 async def password_service(
@@ -83,16 +83,16 @@ async def login(
 
 @router.post("/refresh")
 async def refresh(data: RefreshBody, auth: Auth) -> Tokens:
-    """A new pair of tokens. The code `refresh_superseded` says that another request was faster: go on with its answer.
+    """Replaces both tokens. The code `refresh_superseded` says that another request was faster: use its answer.
 
-    A token that was replaced longer ago is taken for stolen, and ends the session.
+    A refresh token that was replaced more than 10 seconds ago is taken for stolen, and ends the session.
     """
     return await auth.refresh(data.refresh_token)
 
 
 @router.post("/logout", status_code=204)
 async def logout(user: SessionUser, sessions: Sessions) -> None:
-    """Ends the session that asks; its access and refresh tokens are void at once."""
+    """Ends the session of this token; its access and refresh tokens are invalid at once."""
     await sessions.end(user.credential_id)
 
 
@@ -108,35 +108,35 @@ async def end_session(session_id: UUID, sessions: Sessions) -> None:
 
 @router.post("/password/change", status_code=204)
 async def change_password(data: PasswordChange, user: SessionUser, service: PasswordsOf) -> None:
-    """Ends one's other sessions."""
+    """Changes the password and ends the person's other sessions."""
     await service.change(user, data)
 
 
 @router.post("/password/forgot", status_code=202)
 async def forgot_password(data: PasswordForgotten, service: PasswordsOf) -> None:
-    """Mails a token for a new password to whoever has this address, and does not tell whether anybody has."""
+    """Mails a token for a new password to the account with this address, and does not tell whether there is one."""
     await service.forgot(data.email)
 
 
 @router.post("/password/reset", status_code=204)
 async def reset_password(data: PasswordReset, service: PasswordsOf) -> None:
-    """Ends every session and API key of the account."""
+    """Sets a new password with a mailed token, and ends every session and API key of the account."""
     await service.reset(data)
 
 
 @router.post("/email/verify", status_code=204)
 async def verify_email(data: EmailConfirmation, emails: Emails) -> None:
-    """With the token of the letter that confirms an address, the first one or a new one."""
+    """Confirms an address, the first one or a new one, with the token from the e-mail."""
     await emails.confirm(data.token)
 
 
 @router.post("/email/resend", status_code=202)
 async def resend_email(user: SessionUser, emails: Emails) -> None:
-    """The letter that confirms one's address, again; nothing when it is confirmed already."""
+    """Sends the e-mail that confirms the address again, unless it is confirmed already."""
     await emails.resend(user)
 
 
 @router.post("/email/change", status_code=202)
 async def change_email(data: EmailChange, user: SessionUser, emails: Emails) -> None:
-    """Mails a token to the new address, which takes the old one's place once it is confirmed."""
+    """Mails a token to the new address, which replaces the old one once it is confirmed."""
     await emails.change(user, data)

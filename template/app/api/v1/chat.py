@@ -69,34 +69,34 @@ Chat = Annotated[ChatService, Depends(chat_service)]
 
 @router.post("", status_code=201, responses=problems(402))
 async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> MessageRead:
-    """Waits for the reply and answers with it. A reply that failed says so in its `status`."""
+    """Sends a message, waits for the reply and returns it. A reply that failed says so in its `status`."""
     exchange = await chat.send(data, key)
     return (await chat.wait(exchange.reply)).message
 
 
 @router.post("/stream", response_class=StreamingResponse, responses=STREAM | problems(402), dependencies=[STREAM_SLOT])
 async def stream_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
-    """The reply as it grows. Leaving does not stop it."""
+    """Sends a message and streams the reply. Disconnecting does not stop the reply."""
     exchange = await chat.send(data, key)
     return event_stream(_frames(chat.follow(exchange)))
 
 
 @router.get("/{message_id}/stream", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
 async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastEventId = None) -> StreamingResponse:
-    """A reply from its beginning, or what came after `Last-Event-ID`; also when it has ended."""
+    """Streams a reply from its beginning, or from after `Last-Event-ID`, even if it has ended."""
     exchange = await chat.find(message_id)
     return event_stream(_frames(chat.follow(exchange, last_event_id)))
 
 
 @router.post("/{message_id}/stop")
 async def stop_message(message_id: UUID, chat: Chat) -> MessageRead:
-    """Ends a reply, which keeps the text that it has. One that has ended stays as it is."""
+    """Stops a reply, which keeps the text that it has. A reply that has ended stays as it is."""
     return (await chat.wait(await chat.stop(message_id))).message
 
 
 @router.put("/{message_id}/feedback")
 async def rate_message(message_id: UUID, data: FeedbackUpdate, chat: Chat) -> MessageRead:
-    """What one thinks of a reply, in place of what one thought before."""
+    """Stores feedback on a reply, in place of any earlier feedback."""
     return await chat.rate(message_id, data)
 
 

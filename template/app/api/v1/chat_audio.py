@@ -36,7 +36,7 @@ async def reading(
 async def send_audio(
     upload: Annotated[Upload[AudioMessageCreate], Depends(upload_of(AudioMessageCreate))], chat: Chat, speech: Speech
 ) -> MessageRead:
-    """A message that was spoken: what was understood is the message. Waits for the reply and answers with it."""
+    """Transcribes a spoken message, sends the text, waits for the reply and returns it."""
     data = upload.data
     heard = await speech.transcribe(upload.file, data.language)
     message = MessageCreate(content=heard.text, conversation_id=data.conversation_id, model=data.model)
@@ -46,5 +46,5 @@ async def send_audio(
 
 @router.get("/{message_id}/audio", response_class=StreamingResponse, responses=AUDIO | problems(402))
 async def read_aloud(spoken: Annotated[Spoken, Depends(reading)]) -> StreamingResponse:
-    """A reply that has ended, read aloud."""
+    """Reads a reply aloud once it has ended; before that it answers 409 `still_written`."""
     return audio_response(spoken)

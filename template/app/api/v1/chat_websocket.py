@@ -1,4 +1,4 @@
-"""The chat through one WebSocket: any number of conversations, whose events come as they happen."""
+"""Serves the chat through one WebSocket: any number of conversations, whose events are sent as they happen."""
 
 from contextlib import aclosing
 from functools import partial
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/chat", tags=["chat"])
 
 @router.websocket("/ws")
 async def chat_socket(websocket: WebSocket, endpoint: WebSocketEndpointDep) -> None:
-    """Closing it stops no reply."""
+    """Serves the chat to one person. Closing the socket stops no reply."""
 
     async def on_connect(socket: Socket) -> ChatSession:
         return ChatSession(chat_of(websocket.app.state, socket.user.id), socket)
@@ -29,7 +29,7 @@ async def chat_socket(websocket: WebSocket, endpoint: WebSocketEndpointDep) -> N
 
 
 class ChatSession:
-    """What one person says through one socket, and is told."""
+    """Handles the frames of one socket, and sends the events of the replies that it follows."""
 
     def __init__(self, chat: ChatService, socket: Socket) -> None:
         self._chat = chat
@@ -45,7 +45,7 @@ class ChatSession:
             case Stop():
                 await self._stop(frame)
             case _:
-                raise AssertionError("those are answered for every socket")
+                raise AssertionError("auth and ping frames are handled by Listener")
 
     async def _send(self, frame: Send) -> None:
         self._socket.check_room()  # before anything is stored
@@ -53,7 +53,7 @@ class ChatSession:
         self._follow(await self._chat.send(data, frame.idempotency_key), None, frame.ref)
 
     async def _stop(self, frame: Stop) -> None:
-        """Who follows the reply on this socket hears of its end in any case."""
+        """Stops a reply, and sends its end unless the socket follows the reply and gets it anyway."""
         self._socket.check_room(frame.reply_id)
         reply = await self._chat.stop(frame.reply_id)
         if not self._socket.has(frame.reply_id):
@@ -71,7 +71,7 @@ class ChatSession:
         end = await self._chat.wait(reply)
         await self._send_event(Progress(len(end.message.content), end), ref)
 
-    async def _send_event(self, step: Progress, ref: str | None) -> None:
-        """Silence is left to the pings of the protocol."""
+    async def _tell(self, step: Progress, ref: str | None) -> None:
+        """Sends an event. Keep-alive is left to the pings of the WebSocket protocol."""
         if step.event is not None:
             await self._socket.send({**step.event.model_dump(), "offset": step.offset}, ref)

@@ -55,5 +55,5 @@ async def delete_conversation(conversation_id: UUID, conversations: Conversation
 async def list_messages(
     conversation_id: UUID, conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[MessageRow]:
-    """Oldest first within a page. The first page holds the newest; `next_cursor` leads back."""
+    """Lists messages, oldest first within a page. The first page has the newest; `next_cursor` leads to older ones."""
     return await conversations.messages(conversation_id, limit, cursor)

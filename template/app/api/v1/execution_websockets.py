@@ -1,4 +1,4 @@
-"""Talking to an agent, and following an execution, through WebSockets."""
+"""Starts and follows executions through WebSockets, of one agent or a single one."""
 
 import json
 from contextlib import aclosing
@@ -24,7 +24,7 @@ router = APIRouter(tags=["agents"])
 
 @router.websocket("/agents/{agent_id}/ws")
 async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocketEndpointDep) -> None:
-    """Each `send` starts an execution, whose events follow. Closing it stops nothing."""
+    """Starts an execution for each `send` and sends its events. Closing the socket stops no execution."""
     state = websocket.app.state
 
     async def on_connect(socket: Socket) -> TalkToAgent:
@@ -36,7 +36,7 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocket
 
 @router.websocket("/executions/{execution_id}/ws")
 async def execution_socket(websocket: WebSocket, execution_id: UUID, endpoint: WebSocketEndpointDep) -> None:
-    """All of its events, at once; `resume` begins again after one of them."""
+    """Sends all events of an execution from the first on; `resume` begins again after one of them."""
 
     async def on_connect(socket: Socket) -> ExecutionSession:
         talk = ExecutionSession(websocket.app.state, socket)
@@ -47,7 +47,7 @@ async def execution_socket(websocket: WebSocket, execution_id: UUID, endpoint: W
 
 
 class ExecutionSession:
-    """What one person says through one socket, and is told."""
+    """Handles the frames of one socket, and sends the events of the executions that it follows."""
 
     def __init__(self, state: State, socket: Socket) -> None:
         self._executions = executions_of(state, socket.user.id)
@@ -66,15 +66,15 @@ class ExecutionSession:
                 await self._executions.cancel(frame.execution_id)
                 await self._follow_unless(frame.execution_id, frame.ref)
             case _:
-                raise AssertionError("those are answered for every socket")
+                raise AssertionError("auth and ping frames are handled by Listener")
 
     async def follow(self, execution_id: UUID, sequence: int = 0, ref: str | None = None) -> None:
-        """Raises NotFound."""
-        execution = await self._stream.find(execution_id)
-        self._socket.start(execution_id, partial(self._send_events, execution, sequence, ref), ref)
+        """Sends the events after `sequence`, and those to come. Raises NotFound."""
+        execution = await self._following.find(execution_id)
+        self._socket.start(execution_id, partial(self._tell_all, execution, sequence, ref), ref)
 
     async def _follow_unless(self, execution_id: UUID, ref: str | None) -> None:
-        """Who follows it on this socket hears what comes of it in any case."""
+        """Follows an execution from its last event on, unless this socket follows it already."""
         if not self._socket.has(execution_id):
             execution = await self._stream.find(execution_id)
             await self.follow(execution_id, max(execution.last_sequence - 1, 0), ref)
@@ -82,7 +82,7 @@ class ExecutionSession:
     async def _send_events(self, execution: Execution, sequence: int, ref: str | None) -> None:
         async with aclosing(self._stream.follow(execution, sequence)) as progress:
             async for step in progress:
-                if step.event is not None:  # silence is left to the pings of the protocol
+                if step.event is not None:  # keep-alive is left to the pings of the protocol
                     await self._socket.send(json.loads(step.event), ref)
 
 

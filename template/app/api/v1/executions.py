@@ -36,7 +36,7 @@ async def execution_stream(request: Request, user: CurrentUser) -> ExecutionStre
 Executions = Annotated[ExecutionService, Depends(execution_service)]
 ExecutionStreamDep = Annotated[ExecutionStream, Depends(execution_stream)]
 Status = Annotated[ExecutionStatus | None, Query()]
-AgentId = Annotated[UUID | None, Query(description="Only of this agent; then also what was delegated to it")]
+AgentId = Annotated[UUID | None, Query(description="Only executions of this agent, including delegated ones")]
 
 
 @router.get("")
@@ -56,20 +56,20 @@ async def read_execution(execution_id: UUID, executions: Executions) -> Executio
 async def stream_execution(
     execution_id: UUID, stream: ExecutionStreamDep, last_event_id: LastEventId = None
 ) -> StreamingResponse:
-    """What has happened, or what came after `Last-Event-ID`, and what happens, to its end. Leaving does not stop it."""
-    execution = await stream.find(execution_id)
-    return event_stream(_frames(stream.follow(execution, last_event_id or 0)))
+    """Streams all events, or those after `Last-Event-ID`, until the execution ends. Disconnecting does not stop it."""
+    execution = await following.find(execution_id)
+    return event_stream(_frames(following.follow(execution, last_event_id or 0)))
 
 
 @router.post("/{execution_id}/cancel")
 async def cancel_execution(execution_id: UUID, executions: Executions) -> ExecutionRead:
-    """With all that it delegated. One that has ended stays as it is."""
+    """Cancels an execution and its subagents. An execution that has ended stays as it is."""
     return await executions.cancel(execution_id)
 
 
 @router.post("/{execution_id}/approvals")
 async def answer_approval(execution_id: UUID, data: ApprovalAnswer, executions: Executions) -> ExecutionRead:
-    """Approves or denies a call that waits. It holds for exactly the arguments that were shown."""
+    """Approves or denies a tool call that waits. An approval holds for exactly the arguments that were shown."""
     return await executions.answer(execution_id, data)
 
 

@@ -9,7 +9,7 @@ router = APIRouter(prefix="/info", tags=["info"])
 
 @router.get("")
 async def info(request: Request, settings: SettingsDep, user: OptionalUser) -> InfoRead:
-    """What this service is and allows; with a token also who one is, unless it is an API key that may not `read`."""
+    """Describes the service and its limits; with a token also the caller, unless it is an API key without `read`."""
     state = request.app.state
     return InfoRead(
         name=settings.app_name,

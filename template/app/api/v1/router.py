@@ -9,18 +9,18 @@ from fastapi import APIRouter, FastAPI
 from app.api.errors import problems
 
 ACCOUNT_TAGS = {"auth", "info", "users"}
-"""Tags of what is about accounts themselves, which no API key may change."""
+"""Lists the tags of routes about accounts themselves, which no API key may change."""
 
 _names = [found.name for found in iter_modules([str(Path(__file__).parent)]) if found.name != "router"]
 _modules = [import_module(f"{__package__}.{name}") for name in _names]
 _routers: list[APIRouter] = [module.router for module in _modules]
 
 scopes = {"read"} | {str(tag) for router in _routers for tag in router.tags} - ACCOUNT_TAGS
-"""What API keys may be given: the tag of every other router, and `read` for any GET."""
+"""Lists what API keys may be granted: the tag of every other router, and `read` for any GET."""
 
 
 def include_routers(app: FastAPI, prefix: str, max_body_size: int) -> None:
-    """Each by itself: one router around all would look for every request's path twice."""
+    """Mounts each router by itself: one router around all would match every request's path twice."""
     responses = problems(400, 401, 403, 404, 409, 413, 422, 429, 500, 503)
     for router in _routers:
         app.include_router(router, prefix=prefix, responses=responses, max_body_size=max_body_size)

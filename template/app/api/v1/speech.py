@@ -24,7 +24,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "Audio", "content": dict.fromkeys([*MEDIA_TYPES.values(), "audio/pcm"], _BINARY)}
 }
-"""`responses=` of a route that answers with audio."""
+"""Describes the answer of a route that sends audio, for its `responses=`."""
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ Speech = Annotated[SpeechService, Depends(speech_service)]
 
 
 async def synthesis(data: SynthesisCreate, speech: Speech) -> AsyncGenerator[Spoken]:
-    """What fails before the first bytes is a problem document; the rest lives as long as the answer."""
+    """Yields audio that stays open until the response ends. An error before its first bytes is a problem document."""
     async with speech.synthesize(data) as spoken:
         yield spoken
 
@@ -65,13 +65,13 @@ def audio_response(spoken: Spoken) -> StreamingResponse:
 
 @router.get("/voices")
 async def list_voices(request: Request, _: CurrentUser) -> VoicesRead:
-    """Who may speak, in which formats and how fast. Without anybody who could read aloud both lists are empty."""
+    """Lists voices and formats, and how fast they may speak. Both lists are empty without a provider of speech."""
     return await read_voices(request.app.state.voices)
 
 
 @router.post("/synthesize", response_class=StreamingResponse, responses=AUDIO | problems(402))
 async def synthesize(spoken: Annotated[Spoken, Depends(synthesis)]) -> StreamingResponse:
-    """A text, read aloud. The audio comes as it is made; a connection that is cut means that the rest could not be."""
+    """Reads a text aloud and streams the audio as it is made. If the rest cannot be made, the connection is closed."""
     return audio_response(spoken)
 
 
@@ -81,12 +81,12 @@ async def synthesize(spoken: Annotated[Spoken, Depends(synthesis)]) -> Streaming
 async def transcribe(
     upload: Annotated[Upload[TranscriptionCreate], Depends(upload_of(TranscriptionCreate))], speech: Speech
 ) -> TranscriptionRead:
-    """What is said in a file of audio: wav, mp3, m4a, webm, ogg or flac, whatever it is called."""
+    """Transcribes an audio file: wav, mp3, m4a, webm, ogg or flac, recognised by its content and not by its name."""
     return await speech.transcribe(upload.file, upload.data.language)
 
 
 def _announce(features: list[str], limits: dict[str, int], voices: Voices, settings: SpeechSettings) -> None:
-    """What is there, and no more. What is not there is said to the operator alone."""
+    """Tells clients which speech features there are; only the log tells the operator which are not installed."""
     if voices.tts.there or voices.stt.there:
         features.append("speech")
     if voices.tts.there:

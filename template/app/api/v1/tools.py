@@ -20,5 +20,5 @@ async def tool_service(database: DatabaseDep, _: CurrentUser) -> ToolService:
 async def list_tools(
     tools: Annotated[ToolService, Depends(tool_service)], limit: Limit = 50, cursor: Cursor = None
 ) -> Page[Tool]:
-    """What agents may be given."""
+    """Lists the tools that agents may be given."""
     return await tools.list(limit, cursor)

@@ -17,5 +17,5 @@ async def usage_service(request: Request, database: DatabaseDep, user: CurrentUs
 
 @router.get("")
 async def read_usage(usage: Annotated[UsageService, Depends(usage_service)], days: Days = 30) -> UsageReport:
-    """What one used by day (UTC) and model, and what is left of each budget."""
+    """Returns the caller's usage by day (UTC) and model, and what is left of each budget."""
     return await usage.read(days)

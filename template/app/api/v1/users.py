@@ -34,19 +34,19 @@ async def read_me(user: KnownUser) -> Principal:
 
 @router.patch("/me", response_model=UserRead)
 async def update_me(data: UserUpdate, account: Account) -> User:
-    """Only the fields that are sent."""
+    """Changes the fields that are sent."""
     return await account.update(data)
 
 
 @router.delete("/me", status_code=204)
 async def delete_me(account: Account) -> None:
-    """The account and everything that belongs to it, for good."""
+    """Deletes the account and everything that belongs to it, permanently."""
     await account.delete()
 
 
 @router.get("/me/export", response_class=StreamingResponse, responses=EXPORT)
 async def export_me(account: Account) -> StreamingResponse:
-    """Everything that is stored about one, table by table; hashes of passwords and tokens are left out."""
+    """Exports everything that is stored about the caller, table by table, without hashes of passwords and tokens."""
     headers = {"Content-Disposition": 'attachment; filename="export.json"'}
     return StreamingResponse(account.export(), media_type="application/json", headers=headers)
 
@@ -55,17 +55,17 @@ async def export_me(account: Account) -> StreamingResponse:
 async def list_users(
     _: Superuser, users: Users, search: Search = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[User]:
-    """For superusers."""
+    """Lists accounts, for superusers."""
     return await users.list(search, limit, cursor)
 
 
 @router.get("/{user_id}", response_model=UserRead)
 async def read_user(user_id: UUID, _: Superuser, users: Users) -> User:
-    """For superusers."""
+    """Returns an account, for superusers."""
     return await users.get(user_id)
 
 
 @router.patch("/{user_id}", response_model=UserRead)
 async def update_user(user_id: UUID, data: UserAdminUpdate, user: Superuser, users: Users) -> User:
-    """For superusers: activate, deactivate, and who else is a superuser. It takes effect at once."""
+    """Activates or deactivates an account, or changes who is a superuser, at once. For superusers."""
     return await users.update(user_id, data, user)

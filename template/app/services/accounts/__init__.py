@@ -1,1 +1,1 @@
-"""Accounts: who somebody is, how they sign in, and what they may take along or delete."""
+"""Manages accounts: how people are identified, how they sign in, and what they may export or delete."""

@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger("app.security")
 
 
 class AccountService:
-    """What people do with their own account."""
+    """Lets people change, export and delete their own account."""
 
     def __init__(self, database: Database, user: Principal) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class AccountService:
             return await users.update(await users.get(self._user.id, lock=True), changed(data))
 
     async def export(self) -> AsyncIterator[bytes]:
-        """A JSON object with a list for each table, a few rows at a time: no connection waits for the reader."""
+        """Yields a JSON object with a list for each table, page by page: no connection waits for the client."""
         log.info("account exported", user_id=str(self._user.id))
         start = b"{"
         for table in personal_tables():
@@ -49,10 +49,10 @@ class AccountService:
         yield b"]}"
 
     async def delete(self) -> None:
-        """And with it, in the database, everything that hangs on it. Raises LastSuperuser.
+        """Deletes the account and all rows that refer to it. Raises LastSuperuser.
 
-        What hangs on it goes a part at a time, so that nobody waits long for a large account. Should the process die
-        meanwhile, who owns it logs in again and deletes the rest.
+        The rows are deleted in batches, so that nobody waits long for a large account. Should the process die
+        meanwhile, the owner can log in again and delete the rest.
         """
         await self._leave()
         for table in reversed(personal_tables()[1:]):
@@ -65,7 +65,7 @@ class AccountService:
         log.info("account deleted", user_id=str(self._user.id))
 
     async def _leave(self) -> None:
-        """From now on nobody gets in, and the last superuser may be somebody else. Raises LastSuperuser."""
+        """Ends all sessions, API keys and superuser rights before anything is deleted. Raises LastSuperuser."""
         async with self._database.write(self._user.id) as session:
             users = UserRepository(session)
             if await users.lock_superusers() == [self._user.id]:
@@ -75,13 +75,13 @@ class AccountService:
             await ApiKeyRepository(session, self._user.id).delete_all()
 
     async def _delete_some(self, table: Table) -> int:
-        """It holds the account first, as everybody does who writes what hangs on it."""
+        """Deletes a batch of rows; locks the account first, as every transaction does that writes its rows."""
         async with self._database.write(self._user.id) as session:
             await UserRepository(session).find(self._user.id, lock=True)
             return await PersonalDataRepository(session, self._user.id).delete_some(table, DELETED_AT_ONCE)
 
     async def _pages(self, table: Table, only: Column[Any] | None = None) -> AsyncIterator[Sequence[Row]]:
-        """By what the rows hang on: to find where a page begins costs the same for the last as for the first."""
+        """Yields rows grouped by the rows that they refer to, so that the last page is found as fast as the first."""
         for link in links(table):
             async for owners in self._owners(link):
                 last = None
@@ -92,7 +92,7 @@ class AccountService:
                     last = page[-1]
 
     async def _owners(self, link: Link) -> AsyncIterator[Sequence[Any]]:
-        """As many at a time as have rows for a page."""
+        """Yields as many owners at a time as have the rows of one page."""
         if link.to.table.name == User.__tablename__:
             yield [self._user.id]
             return

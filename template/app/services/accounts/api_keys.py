@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger("app.security")
 
 
 class ApiKeyService:
-    """One person's keys for programs. A key may do what its scopes say, of what its user may."""
+    """Manages one person's API keys. A key may do what its scopes allow, of what its user may."""
 
     def __init__(self, database: Database, scopes: Collection[str], user: Principal) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class ApiKeyService:
         self._user = user
 
     async def create(self, data: ApiKeyCreate) -> ApiKeyCreated:
-        """The only time that the key itself is seen. Raises Invalid."""
+        """Creates a key; only this result has the key itself. Raises Invalid."""
         if unknown := set(data.scopes) - set(self._scopes):
             raise Invalid(f"There is no scope {', '.join(sorted(unknown))}, only {', '.join(sorted(self._scopes))}.")
         key = API_KEY_START + new_secret()
@@ -40,7 +40,7 @@ class ApiKeyService:
                 hashed_key=fingerprint(key),
                 expires_at=now() + timedelta(days=data.expires_in_days),
             )
-        log.info("API key made", user_id=str(self._user.id), api_key_id=str(row.id), scopes=row.scopes)
+        log.info("API key created", user_id=str(self._user.id), api_key_id=str(row.id), scopes=row.scopes)
         return ApiKeyCreated(**ApiKeyRead.model_validate(row).model_dump(), key=key)
 
     async def list(self, limit: int, cursor: UUID | None) -> Page[ApiKey]:
@@ -48,7 +48,7 @@ class ApiKeyService:
             return await ApiKeyRepository(session, self._user.id).list(limit, cursor)
 
     async def delete(self, id: UUID) -> None:
-        """Raises NotFound."""
+        """Deletes a key. Raises NotFound."""
         async with self._database.write(self._user.id) as session:
             keys = ApiKeyRepository(session, self._user.id)
             await keys.delete(await keys.get(id, lock=True))

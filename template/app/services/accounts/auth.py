@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger("app.security")
 
 
 class RefreshSuperseded(Unauthenticated):
-    """Another tab, or a try whose answer was lost, was faster; the session goes on with the newer token."""
+    """Reports that another tab, or an attempt whose answer was lost, was faster; the session keeps the newer token."""
 
     code = "refresh_superseded"
 
@@ -42,16 +42,14 @@ class AuthService:
     async def login(
         self, email: str, password: str, user_agent: str | None, previous_token: str | None = None
     ) -> Tokens:
-        """Raises TooManyRequests; Unauthenticated, with the same words and after the same time whatever was wrong."""
+        """Opens a session. Raises TooManyRequests; Unauthenticated, with the same text and delay whatever was wrong."""
         address = normalize_email(email)
         account = address or email
         await self.rate_limits.log_in()
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
         device = self._known_device(user, previous_token)
-        await self.rate_limits.count_password_attempt(
-            account, device
-        )  # as it is stored, so that no other way to write it counts anew
+        await self.gate.guess_password(account, device)  # as it is stored: other spellings count as the same
         known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
@@ -60,9 +58,9 @@ class AuthService:
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
-        """Raises Unauthenticated, after the session was ended for good when the token had been used long before.
+        """Replaces the tokens of a session. Raises TooManyRequests, Unauthenticated.
 
-        Raises TooManyRequests.
+        A token that was replaced more than SUPERSEDED_SECONDS ago ends the session for good.
         """
         await self.rate_limits.refresh()
         hashed = fingerprint(token)
@@ -81,7 +79,7 @@ class AuthService:
         raise Unauthenticated("This refresh token was used before, so its session has ended; log in again.")
 
     async def identify(self, token: str) -> Principal:
-        """Who holds this access token or API key. Raises Unauthenticated."""
+        """Returns who holds this access token or API key. Raises Unauthenticated."""
         is_key = token.startswith(API_KEY_START)
         principal = await (self._find_by_key(token) if is_key else self._find_by_session(token))
         if principal.last_used_at is None or now() - principal.last_used_at > NOTE_USE_AFTER:
@@ -89,12 +87,12 @@ class AuthService:
         return principal
 
     async def _note_use(self, kind: type[ApiKey | UserSession], credential_id: UUID) -> None:
-        """Now and then, so that reading does not write each time; and it must not fail because this does."""
+        """Stores when it was used; called seldom, so that reads rarely write. A failure does not fail the request."""
         try:
             async with self._database.write() as session:
                 await CredentialRepository(session).note_use(kind, credential_id)
         except SQLAlchemyError as error:
-            log.warning("use of a credential not stored", error=type(error).__name__)
+            log.warning("credential use write failed", error=type(error).__name__)
 
     async def _find_by_session(self, token: str) -> Principal:
         user_id, session_id = self._tokens.read(token)
@@ -112,17 +110,17 @@ class AuthService:
         return principal
 
     def _known_device(self, user: User | None, previous_token: str | None) -> UUID | None:
-        """The session that a token of this person was given in, however long ago."""
+        """Returns the id of the session that a token of this user was issued for, however long ago."""
         claims = self._tokens.recognize(previous_token) if previous_token else None
         return claims[1] if user and claims and claims[0] == user.id else None
 
     async def _renewed_hash(self, user: User, password: str) -> str | None:
-        """Where the settings ask for another cost than the stored hash has."""
+        """Hashes the password anew if the settings ask for another cost than the stored hash has; else returns None."""
         outdated = self._passwords.is_outdated(user.hashed_password)
         return await self._passwords.hash(password, user.email) if outdated else None
 
     async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
-        """A session, unless what was verified has been changed meanwhile."""
+        """Opens a session. Raises Unauthenticated when the account has changed since its password was verified."""
         async with self._database.write(user.id) as session:
             users = UserRepository(session)
             current = await users.find(user.id, lock=True)
@@ -134,11 +132,11 @@ class AuthService:
                 expires_at=now() + self._idle, user_agent=user_agent and user_agent[:400]
             )
             tokens = await self._renew(session, login)
-        log.info("logged in", user_id=str(user.id), session_id=str(login.id), rehashed=renewed_hash is not None)
+        log.info("log-in succeeded", user_id=str(user.id), session_id=str(login.id), rehashed=renewed_hash is not None)
         return tokens
 
     async def _renew(self, session: AsyncSession, login: UserSession) -> Tokens:
-        """A new pair of tokens, and time for the session until it is renewed again."""
+        """Issues a new pair of tokens and postpones the end of the session."""
         login.last_used_at = now()
         login.expires_at = min(now() + self._idle, login.created_at + self._longest)
         secret = new_secret()

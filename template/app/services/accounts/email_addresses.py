@@ -18,7 +18,7 @@ log = structlog.stdlib.get_logger("app.security")
 
 
 class EmailService:
-    """Whose an address is."""
+    """Confirms and changes the e-mail addresses of accounts."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class EmailService:
         self._rate_limits = rate_limits
 
     async def resend(self, user: Principal) -> None:
-        """Raises TooManyRequests."""
-        await self._rate_limits.mail()
+        """Sends the confirmation again, unless the address is confirmed. Raises TooManyRequests."""
+        await self._gate.mail()
         if not user.email_verified:
             await self._emails.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
-        """The address stays until the new one is confirmed. Raises TooManyRequests, WrongPassword."""
-        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
+        """Mails a token to the new address, which is used once confirmed. Raises TooManyRequests, WrongPassword."""
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.password, known, user.email):
@@ -53,8 +53,8 @@ class EmailService:
         await self._emails.change(user.id, data.email)
 
     async def confirm(self, token: str) -> None:
-        """Raises TooManyRequests, InvalidToken; EmailTaken when another account has the address by now."""
-        await self._rate_limits.use_token()
+        """Confirms an address. Raises TooManyRequests, InvalidToken; EmailTaken when another account has it by now."""
+        await self._gate.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
             async with self._database.write(user_id) as session:

@@ -40,8 +40,8 @@ class PasswordService:
         self._rate_limits = rate_limits
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
-        """Ends the person's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
-        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
+        """Changes the password and ends the user's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
+        await self._gate.guess_password(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.current_password, known, user.email):
@@ -61,13 +61,13 @@ class PasswordService:
         await self._emails.notify(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
-        """The same, also in time, whether anybody has this address or not. Raises TooManyRequests."""
-        await self._rate_limits.mail()
+        """Mails a token, and behaves the same and takes as long without such an account. Raises TooManyRequests."""
+        await self._gate.mail()
         await self._emails.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
-        """Ends all sessions and API keys: who lost a password may have lost more. Raises InvalidToken."""
-        await self._rate_limits.use_token()
+        """Sets a password and ends all sessions and API keys, which may have been stolen, too. Raises InvalidToken."""
+        await self._gate.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
         hashed = await self._passwords.hash(data.password, str(user_id))
         async with self._database.write(user_id) as session:
@@ -76,7 +76,7 @@ class PasswordService:
             email = await tokens.consume(id, EmailPurpose.reset)
             if user is None or not user.is_active or user.email != email:
                 raise InvalidToken
-            user.hashed_password, user.email_verified = hashed, True  # the letter arrived there
+            user.hashed_password, user.email_verified = hashed, True  # the token was mailed to it
             await SessionRepository(session, user_id).end_all()
             await ApiKeyRepository(session, user_id).delete_all()
             await tokens.void()

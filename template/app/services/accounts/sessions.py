@@ -14,7 +14,7 @@ log = structlog.stdlib.get_logger("app.security")
 
 
 class SessionService:
-    """One person's log-ins. What ends one ends its access and refresh tokens at once."""
+    """Lists and ends one person's sessions. Ending one makes its access and refresh tokens invalid at once."""
 
     def __init__(self, database: Database, user: Principal) -> None:
         self._database = database
@@ -26,7 +26,7 @@ class SessionService:
         return PageRead(items=[self._read(row) for row in page.items], next_cursor=page.next_cursor)
 
     async def end(self, id: UUID) -> None:
-        """Raises NotFound."""
+        """Ends a session. Raises NotFound."""
         async with self._database.write(self._user.id) as session:
             sessions = SessionRepository(session, self._user.id)
             await sessions.delete(await sessions.get(id, lock=True))

@@ -34,7 +34,7 @@ class RegistrationClosed(AppError):
 
 
 class UserService:
-    """Accounts, as the application and its superusers see them."""
+    """Manages accounts, for the application and its superusers."""
 
     def __init__(self, settings: Settings, database: Database, passwords: Passwords) -> None:
         self._registration_open = settings.registration_open
@@ -42,13 +42,13 @@ class UserService:
         self._passwords = passwords
 
     async def register(self, data: UserCreate) -> User:
-        """Whoever asks, unless registration is closed. Raises RegistrationClosed, EmailTaken."""
+        """Creates an account for anyone, unless registration is closed. Raises RegistrationClosed, EmailTaken."""
         if not self._registration_open:
-            raise RegistrationClosed("Accounts are made by whoever runs this service; ask there.")
+            raise RegistrationClosed("Registration is closed; ask the administrator for an account.")
         return await self.create(data)
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False, email_verified: bool = False) -> User:
-        """Raises EmailTaken. Whether someone is a superuser is never read from what a client sent."""
+        """Creates an account. Whether it is a superuser is never read from what a client sent. Raises EmailTaken."""
         hashed = await self._passwords.hash(data.password, data.email)
         try:
             async with self._database.write() as session:
@@ -60,7 +60,7 @@ class UserService:
                 )
         except IntegrityError:
             raise EmailTaken("A user with this e-mail address exists.") from None
-        log.info("account made", user_id=str(user.id), is_superuser=is_superuser)
+        log.info("account created", user_id=str(user.id), is_superuser=is_superuser)
         return user
 
     async def list(self, search: str | None, limit: int, cursor: UUID | None) -> Page[User]:
@@ -72,7 +72,7 @@ class UserService:
             return await UserRepository(session).get(id)
 
     async def update(self, id: UUID, data: UserAdminUpdate, by: Principal) -> User:
-        """Deactivation ends every session at once. Raises NotFound, LastSuperuser."""
+        """Changes an account; deactivating it ends every session at once. Raises NotFound, LastSuperuser."""
         changes = changed(data)
         async with self._database.write(id) as session:
             users = UserRepository(session)

@@ -1,1 +1,1 @@
-"""E-mail: what is written to people, and how it leaves."""
+"""Writes e-mails to people, and delivers them."""

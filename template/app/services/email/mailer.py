@@ -1,4 +1,4 @@
-"""Mail: by SMTP, or into a folder of this machine where no server is named."""
+"""Delivers e-mails by SMTP, or into a folder of this machine if no server is configured."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -23,27 +23,33 @@ from app.services.email.templates import EmailContent
 
 SMTP_SECONDS = 15.0
 PAUSES = (1.0, 10.0, 60.0)
-"""Seconds before each new try to deliver."""
+"""Sets the seconds to wait before each further attempt to deliver."""
 
 log = structlog.stdlib.get_logger("app.mail")
 
 
-ComposeEmail = Callable[[], Awaitable[EmailContent | None]]
-"""Makes an e-mail's content, or None when there is nothing to say after all."""
+@dataclass(frozen=True, slots=True)
+class Letter:
+    subject: str
+    text: str
+
+
+Write = Callable[[], Awaitable[Letter | None]]
+"""Writes an e-mail, or returns None when there is nothing to send after all."""
 
 
 class MailFailure(Exception):
-    """It was not delivered. The message names what went wrong, but no address."""
+    """Reports that an e-mail was not delivered. The message names what went wrong, but no address."""
 
 
 class Mailer(Protocol):
     async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
-        """Sends it to this recipient, whatever its headers say. Raises MailFailure."""
+        """Sends a message to this recipient, whatever its headers say. Raises MailFailure."""
         ...
 
 
 class SmtpMailer:
-    """A connection for each mail: there are few, and none must be kept alive."""
+    """Opens a connection for each e-mail: there are few, so none is kept alive."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -66,7 +72,7 @@ class SmtpMailer:
             raise MailFailure(type(error).__name__) from None
 
     async def check(self) -> None:
-        """Log in and out again. Raises MailFailure."""
+        """Opens and closes a connection, with the log-in. Raises MailFailure."""
         from aiosmtplib import SMTP, SMTPException
 
         try:
@@ -77,7 +83,7 @@ class SmtpMailer:
 
 
 class FolderMailer:
-    """One file a mail, and a line in the log; with its text only where a developer is at home."""
+    """Writes each e-mail to a file and logs its path; `show_text`, for developers, logs its text, too."""
 
     def __init__(self, folder: Path, *, show_text: bool) -> None:
         self._folder = folder
@@ -100,7 +106,7 @@ class FolderMailer:
 
 
 class Outbox:
-    """The one way for a letter to leave: counted for its recipient, and sent after the answer but before the end."""
+    """Sends all e-mails: limits them by recipient, and delivers them after the response but before a shutdown ends."""
 
     def __init__(self, mailer: Mailer, settings: Settings, rate_limiter: RateLimiter) -> None:
         self._mailer = mailer
@@ -109,8 +115,8 @@ class Outbox:
         self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def post(self, recipient: str, compose: ComposeEmail) -> None:
-        """Has a letter written and sent later. Raises TooManyRequests when this address has got enough."""
+    async def post(self, recipient: str, write: Write) -> None:
+        """Writes and sends an e-mail in the background. Raises TooManyRequests when the address has got enough."""
         try:
             await self._rate_limiter.hit(self._rule, mailbox_key(recipient))
         except TooManyRequests:
@@ -124,9 +130,9 @@ class Outbox:
         if content := await compose():
             await self._send(recipient, content)
 
-    async def _send(self, recipient: str, content: EmailContent) -> None:
-        """Tries again for a while; what cannot be delivered is logged and given up."""
-        message = self._message(recipient, content)
+    async def _send(self, recipient: str, letter: Letter) -> None:
+        """Sends an e-mail, with several attempts; one that cannot be delivered is logged and given up."""
+        message = self._message(recipient, letter)
         if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
             log.error("mail refused", subject=content.subject, error="its headers would name other addresses")
             return
@@ -135,16 +141,16 @@ class Outbox:
                 await self._mailer.deliver(message, self._sender, recipient)
                 return
             except MailFailure as error:
-                log.warning("mail not delivered", subject=content.subject, error=str(error), again_in=pause)
+                log.warning("mail delivery failed", subject=letter.subject, error=str(error), again_in=pause)
                 if pause is not None:
                     await asyncio.sleep(pause)
         log.error("mail given up", subject=content.subject)
 
-    async def drain(self, grace_seconds: float | None = None) -> None:
-        """Wait for what has been begun; what takes longer is given up."""
+    async def settle(self, grace_seconds: float | None = None) -> None:
+        """Waits until all e-mails are sent; those that take longer than the grace period are logged and given up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
-                while self._tasks:  # and what these begin in their turn
+                while self._tasks:  # including tasks that are added meanwhile
                     await asyncio.wait(self._tasks)
         for task in self._tasks:
             log.error("mail given up", error="shutdown")
@@ -154,7 +160,7 @@ class Outbox:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("work after an answer failed", exc_info=error)
+            log.error("mail task failed", exc_info=error)
 
     def _message(self, recipient: str, content: EmailContent) -> EmailMessage:
         message = EmailMessage(POLICY.clone(utf8=not recipient.isascii()))
@@ -179,19 +185,19 @@ def _address(address: str, name: str = "") -> Address:
 
 
 def _undecoded(text: str) -> str:
-    """Without what begins an encoded word, which the library decodes wherever it stands."""
+    """Breaks up `=?`, which begins an encoded word and which the library would decode anywhere in a header."""
     return text.replace("=?", "= ?")
 
 
 def _addresses(message: EmailMessage, header: str) -> list[str]:
-    """As whoever gets the message reads them."""
+    """Returns the addresses in a header as the program of the recipient reads them."""
     read = HeaderParser(policy=POLICY).parsestr(bytes(message).decode())
     return [address.addr_spec for address in read[header].addresses]
 
 
 @asynccontextmanager
 async def open_outbox(settings: Settings, shutdown: Shutdown, rate_limiter: RateLimiter) -> AsyncGenerator[Outbox]:
-    """When it closes it first waits for what has not been delivered yet."""
+    """Opens the outbox; closing it first waits for e-mails that are not delivered yet."""
     outbox = Outbox(_mailer(settings), settings, rate_limiter)
     try:
         yield outbox

@@ -26,22 +26,8 @@ _PAGES = {
 log = structlog.stdlib.get_logger("app.security")
 
 
-def render_link_email(settings: Settings, purpose: EmailPurpose, token: str) -> EmailContent:
-    """Renders an e-mail whose link carries a token."""
-    # Behind #, which browsers send to no server, so that the token is in nobody's log.
-    link = f"{settings.app_url}/{_PAGES[purpose]}#token={token}"
-    return render_email(
-        purpose, app_name=settings.app_name, link=link, token=token, minutes=settings.email_token_expire_minutes
-    )
-
-
-def render_notice(settings: Settings, notice: str) -> EmailContent:
-    """Renders an e-mail which tells that an account was changed."""
-    return render_email("notice", app_name=settings.app_name, app_url=settings.app_url, notice=notice)
-
-
 class AccountEmails:
-    """Sends e-mails about an account, one method for each kind.
+    """Sends people e-mails about their account, one method for each kind.
 
     An e-mail that was asked for raises TooManyRequests when its recipient has got enough; any other is dropped.
     """
@@ -53,24 +39,24 @@ class AccountEmails:
         self._outbox = outbox
 
     async def welcome(self, user_id: UUID, email: str) -> None:
-        """Asks the owner of a new account to confirm its address."""
+        """Asks a new account to confirm its address."""
         await self._post_unasked(email, partial(self._link, user_id, email, EmailPurpose.verify))
 
     async def verify(self, user_id: UUID, email: str) -> None:
-        """Asks again to confirm an address. Raises TooManyRequests."""
+        """Asks again to confirm the address. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._link, user_id, email, EmailPurpose.verify))
 
     async def reset(self, email: str) -> None:
-        """Lets the owner of this address choose a new password, if the account is active. Raises TooManyRequests."""
+        """Sends a token for a new password, if an active account has this address. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._reset, email))
 
     async def change(self, user_id: UUID, email: str) -> None:
         """Asks to confirm a new address, unless another account has it. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._change, user_id, email))
 
-    async def notify(self, email: str, notice: str) -> None:
-        """Tells that something was done to an account, in a sentence."""
-        await self._post_unasked(email, partial(self._notice, notice))
+    async def tell(self, email: str, what: str) -> None:
+        """Notifies a person of a change to the account, which somebody else may have made."""
+        await self._post_unasked(email, partial(self._notice, what))
 
     async def _post_unasked(self, email: str, compose: ComposeEmail) -> None:
         with suppress(TooManyRequests):  # which the outbox has logged
@@ -82,7 +68,7 @@ class AccountEmails:
     async def _reset(self, email: str) -> EmailContent | None:
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(email)
-        log.info("password forgotten", user_id=user and str(user.id))
+        log.info("password reset requested", user_id=user and str(user.id))
         if user is None or not user.is_active:
             return None
         return await self._link(user.id, email, EmailPurpose.reset)
@@ -92,12 +78,12 @@ class AccountEmails:
             taken = await UserRepository(session).find_by_email(email)
         return None if taken else await self._link(user_id, email, EmailPurpose.change)
 
-    async def _link(self, user_id: UUID, email: str, purpose: EmailPurpose) -> EmailContent | None:
-        """Voids earlier tokens of the same purpose: only the newest e-mail counts."""
-        expires_at = now() + timedelta(minutes=self._settings.email_token_expire_minutes)
+    async def _link(self, user_id: UUID, email: str, purpose: EmailPurpose) -> Letter | None:
+        """Writes an e-mail with a token, and voids earlier tokens for the same purpose: only the newest one counts."""
+        expires_at = now() + timedelta(minutes=self._minutes)
         async with self._database.write(user_id) as session:
             if await UserRepository(session).find(user_id, lock=True) is None:
-                return None  # who asked has left since
+                return None  # the account was deleted meanwhile
             tokens = EmailTokenRepository(session, user_id)
             await tokens.void(purpose)
             row = await tokens.create(purpose=purpose, email=email, expires_at=expires_at)
