@@ -62,7 +62,7 @@ PasswordsDep = Annotated[Passwords, Depends(passwords)]
 RateLimitsDep = Annotated[RateLimits, Depends(rate_limits)]
 EmailsDep = Annotated[AccountEmails, Depends(emails)]
 # Their names in 0.1, which work until 0.3.
-gate, GateDep, LettersDep = rate_limits, RateLimitsDep, EmailsDep
+gate, GateDep, letters, LettersDep = rate_limits, RateLimitsDep, emails, EmailsDep
 
 
 async def auth_service(connection: HTTPConnection) -> AuthService:

@@ -29,7 +29,7 @@ def modules_with(pattern: re.Pattern[str]) -> Iterator[ModuleType]:
             yield import_module(".".join(["app", *path.relative_to(APP).with_suffix("").parts]))
 
 
-def look_at_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
+def check_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
     """Returns each class of settings, with the names of the settings that are wrong.
 
     Code that reads settings afterwards gets stand-ins for the wrong ones, so that the rest can be checked, too.

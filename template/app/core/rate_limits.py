@@ -114,7 +114,7 @@ class RateLimits:
     async def log_in(self) -> None:
         await self._hit(self._by_address("logins"), self._address)
 
-    async def guess_password(self, email: str, device: UUID | None = None) -> None:
+    async def count_password_attempt(self, email: str, device: UUID | None = None) -> None:
         """Counts an attempt before its password is checked, so that many at once cannot evade the limit.
 
         A known device is counted by itself, so that no stranger can lock its owner out.
@@ -122,7 +122,7 @@ class RateLimits:
         for rule, who in self._guesses(email, device):
             await self._hit(rule, who)
 
-    async def guessed_password(self, email: str, device: UUID | None = None) -> None:
+    async def clear_password_attempts(self, email: str, device: UUID | None = None) -> None:
         """Clears the attempts that were counted, since the password was right."""
         for rule, who in self._guesses(email, device):
             await self._rate_limiter.forget(rule, who)

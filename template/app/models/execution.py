@@ -62,7 +62,7 @@ class Execution(Owned):
     """Identifies the run that is under way, under whose id its live text is streamed."""
     process_id: Mapped[UUID | None]
     """Identifies the process of that run."""
-    losses: Mapped[int] = mapped_column(default=0)
+    consecutive_crashes: Mapped[int] = mapped_column("losses", default=0)
     """Counts the processes that died in a row while they ran it, without completing a step."""
     steps: Mapped[int] = mapped_column(default=0)
     """Counts requests to models."""

@@ -11,7 +11,7 @@ class Process(Base):
     __tablename__ = "processes"
 
     is_server: Mapped[bool]
-    works: Mapped[bool]
+    is_worker: Mapped[bool] = mapped_column("works")
     """Tells whether the process is a worker, which runs queued executions."""
-    beat_at: Mapped[datetime]
+    last_heartbeat_at: Mapped[datetime] = mapped_column("beat_at")
     """Holds the time of its last heartbeat, by the database's clock."""

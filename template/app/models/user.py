@@ -46,7 +46,7 @@ class ApiKey(Owned):
     __tablename__ = "api_keys"
 
     name: Mapped[str] = mapped_column(sa.String(100))
-    start: Mapped[str] = mapped_column(sa.String(16))
+    prefix: Mapped[str] = mapped_column("start", sa.String(16))
     """Shows how the key begins, so that a person can tell it from others."""
     hashed_key: Mapped[str] = mapped_column(sa.String(64), unique=True, info=SECRET)
     scopes: Mapped[list[str]] = mapped_column(sa.JSON)

@@ -10,7 +10,7 @@ class AgentNoteRepository(OwnedRepository[AgentNote]):
 
     async def save(self, id: UUID, text: str) -> None:
         """Saves a note once, however often it is called with this id. Raises AccountGone."""
-        await self.hold_owner()
+        await self.lock_owner()
         values = {"id": id, "user_id": self._user_id, "text": text}
         await self._session.execute(insert(self._session, AgentNote).values(values).on_conflict_do_nothing())
 

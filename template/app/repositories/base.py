@@ -21,11 +21,11 @@ def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqli
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
 
 
-async def hold_user(session: AsyncSession, id: UUID, *, alone: bool = False) -> bool:
+async def lock_user(session: AsyncSession, id: UUID, *, exclusive: bool = False) -> bool:
     """Locks an account against deletion until the transaction ends; returns False when it is gone.
 
     Call it before any of the user's rows is locked: deletion, too, locks the account first, so that the two cannot
-    deadlock. With `alone`, only one transaction at a time holds it so, and what it counts stays as it is.
+    deadlock. With `exclusive`, only one transaction at a time holds it so, and what it counts stays as it is.
     """
     held: set[UUID] = session.info.setdefault("held", set())
     if exclusive or id not in held:
@@ -104,16 +104,16 @@ class BaseRepository(Generic[M]):
 class OwnedRepository(BaseRepository[TOwned]):
     """Reads and writes one user's rows. Every query starts at `_rows`, so other users' rows are invisible here.
 
-    It locks the user before it creates or locks a row, see `hold_user`.
+    It locks the user before it creates or locks a row, see `lock_user`.
     """
 
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         super().__init__(session)
         self._user_id = user_id
 
-    async def hold_owner(self, *, alone: bool = False) -> None:
-        """Locks the user, see `hold_user`. Raises AccountGone."""
-        if not await hold_user(self._session, self._user_id, alone=alone):
+    async def lock_owner(self, *, exclusive: bool = False) -> None:
+        """Locks the user, see `lock_user`. Raises AccountGone."""
+        if not await lock_user(self._session, self._user_id, exclusive=exclusive):
             raise AccountGone
 
     async def hold_owner(self, *, alone: bool = False) -> None:

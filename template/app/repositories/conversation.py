@@ -85,9 +85,9 @@ class ConversationRepository(OwnedRepository[Conversation]):
         changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
         return await self._session.scalar(changed)
 
-    async def settle(self, reply_id: UUID, outcome: Outcome) -> Message | None:
+    async def finish_reply(self, reply_id: UUID, outcome: Outcome) -> Message | None:
         """Stores how a pending reply ended and returns it; None when it has ended before, or was deleted."""
-        await hold_user(self._session, self._user_id)
+        await lock_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
     def _is_reply(self, id: UUID) -> ColumnElement[bool]:

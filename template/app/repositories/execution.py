@@ -57,7 +57,7 @@ class ExecutionRepository(OwnedRepository[Execution]):
 
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
         """Locks ancestors from the top down, then the execution, against deadlocks. Raises AccountGone, NotFound."""
-        await self.hold_owner()
+        await self.lock_owner()
         chain = [await self.get(id)]
         while (parent_id := chain[0].parent_id) is not None:
             chain.insert(0, await self.get(parent_id))

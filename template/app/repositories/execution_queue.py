@@ -136,9 +136,9 @@ class RunRepository:
         found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
         return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
-    async def hold_user(self, id: UUID) -> None:
-        """Locks the account against deletion, see the function `hold_user`."""
-        await hold_user(self._session, id)
+    async def lock_user(self, id: UUID) -> None:
+        """Locks the account against deletion, see the function `lock_user`."""
+        await lock_user(self._session, id)
 
     async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
         """Locks and returns ancestors from the top down, before the execution itself, against deadlocks."""

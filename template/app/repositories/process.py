@@ -17,9 +17,14 @@ class ProcessRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def beat(self, id: UUID, *, is_server: bool, works: bool = False) -> None:
+    async def beat(self, id: UUID, *, is_server: bool, is_worker: bool = False) -> None:
         """Stores a heartbeat, with a new row if this process has none, be it new or forgotten by others."""
-        beat = update(Process).where(Process.id == id).values(beat_at=seconds_ago(0), works=works).returning(Process.id)
+        beat = (
+            update(Process)
+            .where(Process.id == id)
+            .values(last_heartbeat_at=seconds_ago(0), is_worker=is_worker)
+            .returning(Process.id)
+        )
         if await self._session.scalar(beat) is None:
             now = seconds_ago(0)
             self._session.add(
@@ -44,4 +49,4 @@ class ProcessRepository:
 
 def alive() -> Select[UUID]:
     """Selects the ids of the processes that are alive."""
-    return select(Process.id).where(Process.beat_at >= seconds_ago(DEAD_SECONDS))
+    return select(Process.id).where(Process.last_heartbeat_at >= seconds_ago(DEAD_SECONDS))

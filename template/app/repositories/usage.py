@@ -93,7 +93,7 @@ class UsageRepository(OwnedRepository[Usage]):
         *sums, reservations = (value or 0 for value in found.one())
         return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
 
-    async def settle(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
+    async def record(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
         """Replaces what was reserved for a request, if anything was, by what it has used.
 
         `used` is None when no model was asked.

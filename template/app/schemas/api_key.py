@@ -20,7 +20,7 @@ class ApiKeyCreate(Body):
 class ApiKeyRead(Read):
     id: UUID
     name: str
-    start: str
+    start: Annotated[str, Field(validation_alias=AliasChoices("prefix", "start"))]
     """Shows how the key begins."""
     scopes: Sequence[str]
     created_at: datetime

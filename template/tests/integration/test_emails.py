@@ -50,7 +50,7 @@ class Letters:
 
     async def new(self) -> list[tuple[str, str]]:
         """Returns the recipient and the token of each new e-mail; the token is empty where the e-mail only informs."""
-        await self._app.state.outbox.settle()
+        await self._app.state.outbox.drain()
         arrived, self._box.messages = self._box.messages, []
         return [(str(m["To"]), token_in(m) if "#token=" in text_of(m) else "") for m in arrived]
 

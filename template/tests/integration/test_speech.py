@@ -35,7 +35,9 @@ SYNTHESIZE, VOICES, USAGE, ME = (
 )
 SENTENCES = "One two. Three."
 """Splits into two pieces, of 8 and 6 characters."""
-NOBODY_READS = "Nobody reads aloud: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
+NOBODY_READS = (
+    "Text to speech is not installed: run `uv sync --extra speech-offline`, or name a provider in TTS_PROVIDER."
+)
 NOBODY_UNDERSTANDS = (
     "Speech to text is not installed: run `uv sync --extra speech-offline`, or name a provider in STT_PROVIDER."
 )

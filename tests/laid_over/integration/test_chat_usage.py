@@ -142,7 +142,7 @@ async def test_whoever_settles_the_reply_of_a_dead_process_gives_back_what_it_re
     abandoned = ReplyRecovery(state.database, state.streams, state.heartbeat, lambda _id: False)
     async with asyncio.timeout(10):
         while await reservations(app):  # the row may be locked for a moment by the task that stores the text
-            await abandoned.settle()
+            await abandoned.recover()
     costly.go_on.set()  # the process lives after all, and its reply is not counted twice
     await state.replies.finish(60)
     assert (await reading)[-1].type == "message.interrupted"

@@ -191,7 +191,7 @@ def test_the_doctor_finds_all_well(prepared: Project) -> None:
         ("off", "Mail is kept"),
         ("ok", "demo"),
         ("off", "Traces and metrics go nowhere"),
-        ("off", "Errors go to the log alone"),
+        ("off", "Errors go to the log only"),
     ):
         assert any(said in line and line.startswith(f"{verdict} ") for line in lines), said
     assert {line.split()[0] for line in lines} == {"ok", "off"}
@@ -294,7 +294,7 @@ def test_the_doctor_says_why_what_is_set_sends_nothing(in_process: InProcess) ->
     said = in_process.run("doctor", **receiver, OTEL_SDK_DISABLED="true").stdout
     assert "off      Traces and metrics go nowhere: OTEL_SDK_DISABLED turns them off\n" in said
     said = in_process.run("doctor", **receiver, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none").stdout
-    assert "nowhere: OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER say so\n" in said
+    assert "nowhere: OTEL_TRACES_EXPORTER and OTEL_METRICS_EXPORTER turn them off\n" in said
 
 
 def test_the_doctor_survives_settings_that_are_at_odds_with_the_defaults_of_others(in_process: InProcess) -> None:

@@ -60,7 +60,7 @@ async def test_a_letter_of_any_kind_is_counted_for_whom_it_is_to(make_settings: 
 
 
 def test_no_letter_leaves_by_another_way() -> None:
-    assert {name for name in vars(Outbox) if not name.startswith("_")} == {"post", "settle"}
+    assert {name for name in vars(Outbox) if not name.startswith("_")} == {"post", "drain"}
     senders = [path.name for path in (ROOT / "app").rglob("*.py") if ".deliver(" in path.read_text(encoding="utf-8")]
     assert senders == ["mailer.py"]
 

@@ -71,7 +71,7 @@ class ChatSession:
         end = await self._chat.wait(reply)
         await self._send_event(Progress(len(end.message.content), end), ref)
 
-    async def _tell(self, step: Progress, ref: str | None) -> None:
+    async def _send_event(self, step: Progress, ref: str | None) -> None:
         """Sends an event. Keep-alive is left to the pings of the WebSocket protocol."""
         if step.event is not None:
             await self._socket.send({**step.event.model_dump(), "offset": step.offset}, ref)

@@ -70,8 +70,8 @@ class ExecutionSession:
 
     async def follow(self, execution_id: UUID, sequence: int = 0, ref: str | None = None) -> None:
         """Sends the events after `sequence`, and those to come. Raises NotFound."""
-        execution = await self._following.find(execution_id)
-        self._socket.start(execution_id, partial(self._tell_all, execution, sequence, ref), ref)
+        execution = await self._stream.find(execution_id)
+        self._socket.start(execution_id, partial(self._send_events, execution, sequence, ref), ref)
 
     async def _follow_unless(self, execution_id: UUID, ref: str | None) -> None:
         """Follows an execution from its last event on, unless this socket follows it already."""

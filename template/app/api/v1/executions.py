@@ -57,8 +57,8 @@ async def stream_execution(
     execution_id: UUID, stream: ExecutionStreamDep, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Streams all events, or those after `Last-Event-ID`, until the execution ends. Disconnecting does not stop it."""
-    execution = await following.find(execution_id)
-    return event_stream(_frames(following.follow(execution, last_event_id or 0)))
+    execution = await stream.find(execution_id)
+    return event_stream(_frames(stream.follow(execution, last_event_id or 0)))
 
 
 @router.post("/{execution_id}/cancel")

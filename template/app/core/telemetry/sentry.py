@@ -51,8 +51,8 @@ class Reporter(logging.Handler):
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:
     """Returns what was logged through structlog, and nothing of a line that a library formatted."""
-    told: Any = record.msg
-    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    message: Any = record.msg
+    return cast("dict[str, Any]", message) if isinstance(message, dict) else {}
 
 
 def _exception(found: Any) -> Any:

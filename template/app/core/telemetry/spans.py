@@ -14,7 +14,7 @@ _tracer = trace.get_tracer("app")
 @contextmanager
 def traced(name: str, **attributes: str) -> Generator[Span]:
     """Traces the block as a span. An attribute `user_id` is sent as `app.user.id`."""
-    told = {_key(attribute): value for attribute, value in attributes.items()}
+    keyed = {_key(attribute): value for attribute, value in attributes.items()}
     with _tracer.start_as_current_span(
         name, attributes=keyed, record_exception=False, set_status_on_exception=False
     ) as span:

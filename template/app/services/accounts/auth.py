@@ -49,7 +49,9 @@ class AuthService:
         async with self._database.read() as session:
             user = await UserRepository(session).find_by_email(address) if address else None
         device = self._known_device(user, previous_token)
-        await self.gate.guess_password(account, device)  # as it is stored: other spellings count as the same
+        await self.rate_limits.count_password_attempt(
+            account, device
+        )  # as it is stored: other spellings count as the same
         known = await self._passwords.verify(password, user.hashed_password if user else None, account)
         if user is None or not known or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))

@@ -36,13 +36,13 @@ class EmailService:
 
     async def resend(self, user: Principal) -> None:
         """Sends the confirmation again, unless the address is confirmed. Raises TooManyRequests."""
-        await self._gate.mail()
+        await self._rate_limits.mail()
         if not user.email_verified:
             await self._emails.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
         """Mails a token to the new address, which is used once confirmed. Raises TooManyRequests, WrongPassword."""
-        await self._gate.guess_password(user.email, user.credential_id)
+        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.password, known, user.email):
@@ -54,7 +54,7 @@ class EmailService:
 
     async def confirm(self, token: str) -> None:
         """Confirms an address. Raises TooManyRequests, InvalidToken; EmailTaken when another account has it by now."""
-        await self._gate.use_token()
+        await self._rate_limits.use_token()
         purpose, user_id, id = self._tokens.read(token, EmailPurpose.verify, EmailPurpose.change)
         try:
             async with self._database.write(user_id) as session:

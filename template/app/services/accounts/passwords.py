@@ -41,7 +41,7 @@ class PasswordService:
 
     async def change(self, user: Principal, data: PasswordChange) -> None:
         """Changes the password and ends the user's other sessions. Raises TooManyRequests, WrongPassword, Conflict."""
-        await self._gate.guess_password(user.email, user.credential_id)
+        await self._rate_limits.count_password_attempt(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password
         if not await self._passwords.verify(data.current_password, known, user.email):
@@ -62,12 +62,12 @@ class PasswordService:
 
     async def forgot(self, email: str) -> None:
         """Mails a token, and behaves the same and takes as long without such an account. Raises TooManyRequests."""
-        await self._gate.mail()
+        await self._rate_limits.mail()
         await self._emails.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
         """Sets a password and ends all sessions and API keys, which may have been stolen, too. Raises InvalidToken."""
-        await self._gate.use_token()
+        await self._rate_limits.use_token()
         _, user_id, id = self._tokens.read(data.token, EmailPurpose.reset)
         hashed = await self._passwords.hash(data.password, str(user_id))
         async with self._database.write(user_id) as session:

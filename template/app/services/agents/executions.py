@@ -113,7 +113,7 @@ class ExecutionService:
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
-        await executions.hold_owner(alone=True)  # or two requests at once would not count each other
+        await executions.lock_owner(exclusive=True)  # or two requests at once would not count each other
         if key:
             asked = fingerprint(f"execute {agent_id} {data.model_dump_json()}")
             first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, id)

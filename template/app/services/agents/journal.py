@@ -77,19 +77,19 @@ class Journal:
         )
 
     @property
-    def _losses(self) -> int:
+    def _consecutive_crashes(self) -> int:
         """Returns how many processes died in a row; only a completed step, whose event has an entry, resets it to 0."""
-        return 0 if any(event.entry for event in self._noted) else self._execution.losses
+        return 0 if any(event.entry for event in self._noted) else self._execution.consecutive_crashes
 
     def note(
         self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_to_ancestors: bool = False
     ) -> None:
-        """Notes an event for the next commit; with `also_above` for the ancestors of the execution, too."""
+        """Notes an event for the next commit; with `also_to_ancestors` for the ancestors of the execution, too."""
         self._noted.append(new(event, None if entry is None else stored(entry)))
         if also_to_ancestors:
             self._noted_above.append(new(event))
 
-    def spend(self, spent: ModelUsage) -> None:
+    def add_usage(self, used: ModelUsage) -> None:
         """Adds the usage of one request to a model, which may have failed."""
         execution = self._execution
         execution.steps += 1
@@ -98,9 +98,9 @@ class Journal:
         execution.cost = add_costs(execution.cost, used.cost)
         self._used.append(UsageRecord(used.model, used.input_tokens, used.output_tokens, used.cost))
 
-    def say(self, text: str) -> None:
+    def stream_text(self, text: str) -> None:
         """Streams a piece of the model's text to those who follow the run now; it is not stored."""
-        self._tell({"sequence": self.sequence, "text": text})
+        self._publish({"sequence": self.sequence, "text": text})
 
     async def commit(self, rows: Rows = tuple) -> None:
         """Stores what was noted, and the rows. Raises LeaseLost."""
@@ -124,7 +124,7 @@ class Journal:
 
     def close(self) -> None:
         """Ends the live stream, so that those who follow it read what is stored."""
-        self._events.close(self._run_id, "")
+        self._streams.close(self._run_id, "")
 
     async def _store(self, rows: Rows, **values: Any) -> None:
         """Shields the write from cancellation, which would leave open whether it was stored, and so store it twice."""

@@ -19,7 +19,7 @@ class ExecutionNotifier:
         self.at_stop: list[Callable[[], None]] = []
         self._waiting = defaultdict[UUID, Waiters](Waiters)
 
-    def tell(self, *execution_ids: UUID | None) -> None:
+    def notify(self, *execution_ids: UUID | None) -> None:
         """Wakes the worker, and those who wait for these executions, after a change that no run streams."""
         self.work.set()
         for id in execution_ids:

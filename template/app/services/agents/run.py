@@ -23,7 +23,7 @@ from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
 from app.services.ai import AssistantMessage, ModelFailure, Prompt
 
-MOST_LOSSES = 5
+MAX_CONSECUTIVE_CRASHES = 5
 """Limits how many processes may die in a row without a completed step: the execution itself may kill them."""
 
 log = structlog.stdlib.get_logger("app.executions")
@@ -68,7 +68,7 @@ class Run:
             self._journal.close()
             self._dependencies.notifier.notify(self._execution.id, self._execution.parent_id)
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         """Stops the run at once; what was stored stays."""
         self._journal.is_patient = False
         self._scope.cancel()
@@ -114,8 +114,10 @@ class Run:
             raise AccountInactive("The account was deactivated.")
         if not self._journal.sequence:
             self._journal.note(events.ExecutionStarted())
-        if self._execution.losses > MOST_LOSSES:
-            raise LimitReached(f"{self._execution.losses} processes in a row died while they ran this execution.")
+        if self._execution.consecutive_crashes > MAX_CONSECUTIVE_CRASHES:
+            raise LimitReached(
+                f"{self._execution.consecutive_crashes} processes in a row died while they ran this execution."
+            )
         while self._journal.is_open and not self._dependencies.notifier.stopping:
             await self._step()
         if self._journal.is_open:

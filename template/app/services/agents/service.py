@@ -57,7 +57,7 @@ class AgentService:
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             if data.subagent_ids is not None:
-                await agents.hold_owner(alone=True)  # or two updates at once could form a cycle
+                await agents.lock_owner(exclusive=True)  # or two updates at once could form a cycle
             agent = await agents.get(id, lock=True)
             columns = {name: changes[name] for name in COLUMNS & changes.keys()}
             await agents.update(agent, {**columns, "updated_at": now()})

@@ -42,7 +42,7 @@ class Worker:
                 await self._turn()
             await self._rest()
 
-    def cut(self) -> None:
+    def cancel_runs(self) -> None:
         """Stops all runs at once."""
         for run in self.runs.values():
             run.cancel()
@@ -63,7 +63,7 @@ class Worker:
                 await work.wait()
         work.clear()
 
-    async def _cut_lost(self) -> None:
+    async def _cancel_lost(self) -> None:
         """Stops runs that were cancelled, taken over since this process seemed dead, or whose user was deactivated."""
         if not self.runs:
             return

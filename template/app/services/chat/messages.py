@@ -91,7 +91,7 @@ class ChatService:
 
     async def wait(self, reply: Reply) -> ReplyEnd:
         """Waits for the end of a reply, and returns it with the reply as it was stored then."""
-        return await self._following.ended(reply)
+        return await self._reply_stream.ended(reply)
 
     async def stop(self, reply_id: UUID) -> Reply:
         """Requests that a reply stops and keeps the text that it has; one that has ended stays so. Raises NotFound.

@@ -60,7 +60,7 @@ class _ActiveReply:
     log: TextStream
     stream: ModelStream | None = None
     scope: CancelScope = field(default_factory=CancelScope)
-    cut: MessageStatus = MessageStatus.interrupted
+    cancelled_status: MessageStatus = MessageStatus.interrupted
     """Becomes the status of the reply if the scope is cancelled."""
     flushed: int = 0
     """Counts the characters that are stored already."""
@@ -89,13 +89,13 @@ class Replies:
 
     def start(self, request: ReplyRequest) -> None:
         """Starts a reply, whose text can be followed in the text streams under its id."""
-        active = _ActiveReply(request, self._events.open(request.reply.id))
+        active = _ActiveReply(request, self._streams.open(request.reply.id))
         self._active[request.reply.id] = active
         task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def speaks(self, reply_id: UUID) -> bool:
+    def is_active(self, reply_id: UUID) -> bool:
         """Returns whether this process generates the reply, and so is going to end it."""
         return reply_id in self._active
 
@@ -143,7 +143,7 @@ class Replies:
         if end := await self._save_outcome(active, outcome):
             self._streams.close(active.request.reply.id, end.model_dump_json())
 
-    async def _speak(self, active: _ActiveReply) -> Outcome:
+    async def _generate(self, active: _ActiveReply) -> Outcome:
         """Runs the only part of a reply that can be cancelled: whatever text there is gets stored afterwards."""
         try:
             with active.scope:
@@ -156,7 +156,7 @@ class Replies:
             return active.outcome(MessageStatus.failed, *_reason(error))
         return active.outcome(active.cancelled_status)
 
-    async def _settle(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
+    async def _save_outcome(self, active: _ActiveReply, outcome: Outcome) -> ReplyEnd | None:
         """Stores the outcome, with retries for as long as this process lives: a lost connection must not cost the text.
 
         Returns None when even that was not enough: another process, or the next one, recovers what was flushed.
@@ -205,9 +205,9 @@ async def open_replies(
     shutdown: Shutdown,
 ) -> AsyncGenerator[Replies]:
     """Opens the replies of this process. At shutdown, those in flight get the time that is left to end regularly."""
-    replies = Replies(database, events, ai, heartbeat.id)
-    flush_seconds = FLUSH_SECONDS if events.outlives_its_process else ONLY_FLUSH_SECONDS
-    recovery = ReplyRecovery(database, events, heartbeat, replies.speaks)
+    replies = Replies(database, streams, ai, heartbeat.id)
+    flush_seconds = FLUSH_SECONDS if streams.outlives_its_process else ONLY_FLUSH_SECONDS
+    recovery = ReplyRecovery(database, streams, heartbeat, replies.is_active)
     async with (
         supervisor.repeat("recovery of replies", recovery.recover, BEAT_SECONDS),
         supervisor.repeat("flush of replies", replies.flush, flush_seconds),

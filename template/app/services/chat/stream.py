@@ -124,7 +124,7 @@ async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, Re
 
 
 @asynccontextmanager
-async def open_reply_watch(database: Database, events: TextStreams) -> AsyncGenerator[ReplyWatch]:
+async def open_reply_watch(database: Database, streams: TextStreams) -> AsyncGenerator[ReplyWatch]:
     """Watches replies that are followed in this process and generated in others, whose events may get lost."""
 
     def notify(id: UUID, _before: ReplyState | None) -> None:

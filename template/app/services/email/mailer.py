@@ -28,14 +28,8 @@ PAUSES = (1.0, 10.0, 60.0)
 log = structlog.stdlib.get_logger("app.mail")
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    subject: str
-    text: str
-
-
-Write = Callable[[], Awaitable[Letter | None]]
-"""Writes an e-mail, or returns None when there is nothing to send after all."""
+ComposeEmail = Callable[[], Awaitable[EmailContent | None]]
+"""Makes an e-mail's content, or None when there is nothing to say after all."""
 
 
 class MailFailure(Exception):
@@ -115,7 +109,7 @@ class Outbox:
         self._app_name, self._sender = settings.app_name, settings.mail_from
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def post(self, recipient: str, write: Write) -> None:
+    async def post(self, recipient: str, compose: ComposeEmail) -> None:
         """Writes and sends an e-mail in the background. Raises TooManyRequests when the address has got enough."""
         try:
             await self._rate_limiter.hit(self._rule, mailbox_key(recipient))
@@ -130,9 +124,9 @@ class Outbox:
         if content := await compose():
             await self._send(recipient, content)
 
-    async def _send(self, recipient: str, letter: Letter) -> None:
+    async def _send(self, recipient: str, content: EmailContent) -> None:
         """Sends an e-mail, with several attempts; one that cannot be delivered is logged and given up."""
-        message = self._message(recipient, letter)
+        message = self._message(recipient, content)
         if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
             log.error("mail refused", subject=content.subject, error="its headers would name other addresses")
             return
@@ -141,12 +135,12 @@ class Outbox:
                 await self._mailer.deliver(message, self._sender, recipient)
                 return
             except MailFailure as error:
-                log.warning("mail delivery failed", subject=letter.subject, error=str(error), again_in=pause)
+                log.warning("mail delivery failed", subject=content.subject, error=str(error), again_in=pause)
                 if pause is not None:
                     await asyncio.sleep(pause)
         log.error("mail given up", subject=content.subject)
 
-    async def settle(self, grace_seconds: float | None = None) -> None:
+    async def drain(self, grace_seconds: float | None = None) -> None:
         """Waits until all e-mails are sent; those that take longer than the grace period are logged and given up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):

@@ -26,8 +26,22 @@ _PAGES = {
 log = structlog.stdlib.get_logger("app.security")
 
 
+def render_link_email(settings: Settings, purpose: EmailPurpose, token: str) -> EmailContent:
+    """Renders an e-mail whose link carries a token."""
+    # Behind #, which browsers send to no server, so that the token is in nobody's log.
+    link = f"{settings.app_url}/{_PAGES[purpose]}#token={token}"
+    return render_email(
+        purpose, app_name=settings.app_name, link=link, token=token, minutes=settings.email_token_expire_minutes
+    )
+
+
+def render_notice(settings: Settings, notice: str) -> EmailContent:
+    """Renders an e-mail which tells that an account was changed."""
+    return render_email("notice", app_name=settings.app_name, app_url=settings.app_url, notice=notice)
+
+
 class AccountEmails:
-    """Sends people e-mails about their account, one method for each kind.
+    """Sends e-mails about an account, one method for each kind.
 
     An e-mail that was asked for raises TooManyRequests when its recipient has got enough; any other is dropped.
     """
@@ -39,24 +53,24 @@ class AccountEmails:
         self._outbox = outbox
 
     async def welcome(self, user_id: UUID, email: str) -> None:
-        """Asks a new account to confirm its address."""
+        """Asks the owner of a new account to confirm its address."""
         await self._post_unasked(email, partial(self._link, user_id, email, EmailPurpose.verify))
 
     async def verify(self, user_id: UUID, email: str) -> None:
-        """Asks again to confirm the address. Raises TooManyRequests."""
+        """Asks again to confirm an address. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._link, user_id, email, EmailPurpose.verify))
 
     async def reset(self, email: str) -> None:
-        """Sends a token for a new password, if an active account has this address. Raises TooManyRequests."""
+        """Lets the owner of this address choose a new password, if the account is active. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._reset, email))
 
     async def change(self, user_id: UUID, email: str) -> None:
         """Asks to confirm a new address, unless another account has it. Raises TooManyRequests."""
         await self._outbox.post(email, partial(self._change, user_id, email))
 
-    async def tell(self, email: str, what: str) -> None:
-        """Notifies a person of a change to the account, which somebody else may have made."""
-        await self._post_unasked(email, partial(self._notice, what))
+    async def notify(self, email: str, notice: str) -> None:
+        """Tells that something was done to an account, in a sentence."""
+        await self._post_unasked(email, partial(self._notice, notice))
 
     async def _post_unasked(self, email: str, compose: ComposeEmail) -> None:
         with suppress(TooManyRequests):  # which the outbox has logged
@@ -78,9 +92,9 @@ class AccountEmails:
             taken = await UserRepository(session).find_by_email(email)
         return None if taken else await self._link(user_id, email, EmailPurpose.change)
 
-    async def _link(self, user_id: UUID, email: str, purpose: EmailPurpose) -> Letter | None:
-        """Writes an e-mail with a token, and voids earlier tokens for the same purpose: only the newest one counts."""
-        expires_at = now() + timedelta(minutes=self._minutes)
+    async def _link(self, user_id: UUID, email: str, purpose: EmailPurpose) -> EmailContent | None:
+        """Voids earlier tokens of the same purpose: only the newest e-mail counts."""
+        expires_at = now() + timedelta(minutes=self._settings.email_token_expire_minutes)
         async with self._database.write(user_id) as session:
             if await UserRepository(session).find(user_id, lock=True) is None:
                 return None  # the account was deleted meanwhile

@@ -29,7 +29,7 @@ class Heartbeat:
 
     def __init__(self, database: Database, is_server: bool) -> None:
         self.id: UUID = uuid7()
-        self.works = False
+        self.is_worker = False
         """Tells whether this process is a worker, which runs queued executions."""
         self._database = database
         self._is_server = is_server

@@ -59,7 +59,7 @@ async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
         yield Voices(tts, stt, hearing)
 
 
-async def look() -> list[str]:
+async def diagnostics() -> list[str]:
     """Returns what the `doctor` command says about the two providers. No process is started for it."""
     settings = read_settings(SpeechSettings)
     return [await _found(place, settings) for place in (_tts(settings), _stt(settings))]
