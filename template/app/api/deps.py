@@ -14,9 +14,10 @@ from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer
 
 from app.api.disconnects import while_connected
+from app.api.scopes import scopes_of, spending_scopes_of, within_scopes
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import EmailNotVerified, Forbidden, MissingScope, SessionRequired, Unauthenticated
+from app.core.errors import EmailNotVerified, Forbidden, SessionRequired, Unauthenticated
 from app.core.rate_limits import RateLimits, network
 from app.core.security import Passwords
 from app.core.telemetry.spans import note_user
@@ -103,8 +104,7 @@ async def session_user(user: OptionalUser) -> Principal:
 
 async def known_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
     """Requires a caller, verified or not; an API key needs the path's tag among its scopes, or `read` for a GET."""
-    reading = {"read"} if connection.scope.get("method") == "GET" else set[str]()
-    return within_scopes(signed_in(user), _tags(connection) | reading)
+    return within_scopes(signed_in(user), scopes_of(connection))
 
 
 async def current_user(connection: HTTPConnection, user: OptionalUser) -> Principal:
@@ -117,7 +117,7 @@ CurrentUser = Annotated[Principal, Depends(current_user)]
 
 async def spending_user(connection: HTTPConnection, user: CurrentUser) -> Principal:
     """Requires the path's tag among an API key's scopes even for a GET, since `read` does not allow what is charged."""
-    return within_scopes(user, _tags(connection))
+    return within_scopes(user, spending_scopes_of(connection))
 
 
 SessionUser = Annotated[Principal, Depends(session_user)]
@@ -139,21 +139,10 @@ def signed_in(user: Principal | None) -> Principal:
     return user
 
 
-def within_scopes(user: Principal, wanted: set[str]) -> Principal:
-    """Returns the user. Raises MissingScope when it is an API key with none of these scopes."""
-    if user.scopes is not None and wanted.isdisjoint(user.scopes):
-        raise MissingScope(f"This needs an API key with the scope {' or '.join(sorted(wanted))}.")
-    return user
-
-
 def verified(user: Principal, settings: Settings) -> Principal:
     if settings.verified_email_required and not user.email_verified:
         raise EmailNotVerified("Confirm your e-mail address first; POST /auth/email/resend sends the e-mail again.")
     return user
-
-
-def _tags(connection: HTTPConnection) -> set[str]:
-    return set(getattr(connection.scope.get("route"), "tags", ()))
 
 
 IdempotencyKey = Annotated[

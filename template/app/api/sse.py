@@ -9,8 +9,11 @@ from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import CurrentUser
+from app.core.streams.base import SILENT_SECONDS
 from app.core.telemetry.meters import meter, open_one
 
+KEEP_ALIVE_SECONDS = SILENT_SECONDS
+"""Sets after how many seconds without an event a comment is sent, before proxies take the connection for idle."""
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -22,7 +25,10 @@ _EVENT = {
     "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": {"type": "string"}},
 }
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events", "content": {"text/event-stream": {"itemSchema": _EVENT}}}
+    200: {
+        "description": f"Server-sent events, and a comment after each {KEEP_ALIVE_SECONDS:g} s without one",
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
+    }
 }
 """Describes the answer of a route that streams, for its `responses=`."""
 

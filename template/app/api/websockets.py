@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 from starlette.websockets import WebSocketState
 
-from app.api.deps import Auth, RateLimitsDep, SettingsDep, verified, within_scopes
+from app.api.deps import Auth, RateLimitsDep, SettingsDep, verified
 from app.api.json_limit import TooManyValues
+from app.api.scopes import within_scopes
 from app.api.websocket_frames import Close, Closed, as_bytes, closing, error_frame, json_of, parsed, ref_of
 from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
 from app.core.errors import AppError, Forbidden

@@ -85,6 +85,11 @@ class ConversationRepository(OwnedRepository[Conversation]):
         changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
         return await self._session.scalar(changed)
 
+    async def request_stop(self, reply_id: UUID) -> Message:
+        """Requests that a reply stops, and returns it; one that has ended stays as it is. Raises NotFound."""
+        pending = Message.status == MessageStatus.pending
+        return await self.update_reply(reply_id, pending, stop_requested=True) or await self.get_reply(reply_id)
+
     async def finish_reply(self, reply_id: UUID, outcome: Outcome) -> Message | None:
         """Stores how a pending reply ended and returns it; None when it has ended before, or was deleted."""
         await lock_user(self._session, self._user_id)

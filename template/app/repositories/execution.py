@@ -15,7 +15,7 @@ from app.models.execution import (
     ExecutionEvent,
     ExecutionStatus,
 )
-from app.repositories.base import OwnedRepository
+from app.repositories.base import OwnedRepository, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,14 @@ class ExecutionRepository(OwnedRepository[Execution]):
     async def count_open(self) -> int:
         """Counts unfinished executions, without those of subagents, which are parts of others."""
         return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None))
+
+    async def filter(
+        self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
+    ) -> Page[Execution]:
+        """Lists executions with a status or of an agent; without an agent, those of subagents are left out."""
+        of_agent = Execution.parent_id.is_(None) if agent_id is None else Execution.agent_id == agent_id
+        of_status = [] if status is None else [Execution.status == status]
+        return await self.list(limit, cursor, of_agent, *of_status)
 
     async def events(self, execution: Execution, after: int, limit: int) -> Sequence[ExecutionEvent]:
         found = (
@@ -58,10 +66,8 @@ class ExecutionRepository(OwnedRepository[Execution]):
     async def lock_with_ancestors(self, id: UUID) -> Sequence[Execution]:
         """Locks ancestors from the top down, then the execution, against deadlocks. Raises AccountGone, NotFound."""
         await self.lock_owner()
-        chain = [await self.get(id)]
-        while (parent_id := chain[0].parent_id) is not None:
-            chain.insert(0, await self.get(parent_id))
-        return [await self._lock(execution.id) for execution in chain]
+        ancestors = await lock_ancestors(self._session, await self.get(id))
+        return [*ancestors, await self._lock(id)]
 
     async def open_children(self, execution: Execution) -> Sequence[Execution]:
         """Locks and returns the executions that it delegated and that have not ended."""
@@ -74,6 +80,18 @@ class ExecutionRepository(OwnedRepository[Execution]):
         if found is None:
             raise NotFound("Execution", id)
         return found
+
+
+async def lock_ancestors(session: AsyncSession, execution: Execution) -> Sequence[Execution]:
+    """Locks and returns ancestors from the top down, before the execution itself, against deadlocks."""
+    ids: list[UUID] = []
+    parent_id = execution.parent_id
+    while parent_id is not None:
+        ids.insert(0, parent_id)
+        parent_id = await session.scalar(select(Execution.parent_id).where(Execution.id == parent_id))
+    locked = (select(Execution).where(Execution.id == id).with_for_update() for id in ids)
+    found = [await session.scalar(ancestor) for ancestor in locked]
+    return [ancestor for ancestor in found if ancestor is not None]
 
 
 def append(session: AsyncSession, execution: Execution, *events: NewEvent) -> None:

@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.repositories.base import delete_of_users, lock_user
+from app.repositories.base import delete_of_users
 from app.repositories.execution import NewEvent
-from app.repositories.process import alive
+from app.repositories.process import of_dead_process
 from app.repositories.usage import ReservationRepository, UsageRecord
 
 
@@ -136,21 +136,6 @@ class RunRepository:
         found = await self._session.execute(select(*columns).where(Execution.id.in_(ids)))
         return {row[0]: ExecutionState(row[1], row[2], row[3]) for row in found}
 
-    async def lock_user(self, id: UUID) -> None:
-        """Locks the account against deletion, see the function `lock_user`."""
-        await lock_user(self._session, id)
-
-    async def lock_ancestors(self, execution: Execution) -> Sequence[Execution]:
-        """Locks and returns ancestors from the top down, before the execution itself, against deadlocks."""
-        ids: list[UUID] = []
-        parent_id = execution.parent_id
-        while parent_id is not None:
-            ids.insert(0, parent_id)
-            parent_id = await self._session.scalar(select(Execution.parent_id).where(Execution.id == parent_id))
-        locked = (select(Execution).where(Execution.id == id).with_for_update() for id in ids)
-        found = [await self._session.scalar(ancestor) for ancestor in locked]
-        return [ancestor for ancestor in found if ancestor is not None]
-
     async def add_usage(self, id: UUID, used: UsageRecord) -> None:
         """Adds the usage of one request to a model."""
         totals: dict[Any, Any] = {
@@ -206,6 +191,5 @@ def _claimable(claimant: Claimant) -> ColumnElement[bool]:
     mine = Execution.process_id == claimant.process_id
     abandoned = mine & Execution.run_id.not_in(claimant.run_ids)
     if claimant.also_of_dead:
-        dead = Execution.process_id.is_distinct_from(claimant.process_id) & Execution.process_id.not_in(alive())
-        abandoned = or_(abandoned, dead)
+        abandoned = or_(abandoned, of_dead_process(Execution.process_id, claimant.process_id))
     return and_(OPEN, or_(queued, and_(running, abandoned)))

@@ -1,7 +1,8 @@
 from uuid import UUID
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.clock import seconds_ago
 from app.models.process import Process
@@ -45,6 +46,11 @@ class ProcessRepository:
 
     async def forget_dead(self) -> None:
         await self._session.execute(delete(Process).where(Process.last_heartbeat_at < seconds_ago(FORGET_SECONDS)))
+
+
+def of_dead_process(process_id: InstrumentedAttribute[UUID | None], own_id: UUID) -> ColumnElement[bool]:
+    """Selects rows of processes that are dead; the process that asks, `own_id`, is alive whatever its heartbeat is."""
+    return process_id.is_distinct_from(own_id) & process_id.not_in(alive())
 
 
 def alive() -> Select[UUID]:

@@ -14,7 +14,7 @@ from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.message import PENDING, Message, MessageStatus
 from app.models.user import User
-from app.repositories.process import alive
+from app.repositories.process import of_dead_process
 from app.repositories.usage import UsageRecord
 
 
@@ -109,5 +109,5 @@ class ReplyRepository:
 
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
         own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)
-        dead = Message.process_id.is_distinct_from(process_id) & Message.process_id.not_in(alive())
+        dead = of_dead_process(Message.process_id, process_id)
         return and_(PENDING, or_(Message.process_id.is_(None), own, dead))

@@ -5,6 +5,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from app.repositories.message import MessageRow
+from app.schemas.message import FeedbackRead, MessageRead, UsageRead
 from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages
 
 
@@ -12,6 +14,12 @@ from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages
 def model(app: FastAPI) -> Scripted:
     app.state.replies._ai = model = Scripted("Yes", ", ", "indeed.")
     return model
+
+
+def test_rows_of_a_page_have_every_field_of_a_message() -> None:
+    """A field with a default that `MessageRow` lacks would be null in lists without a word."""
+    for schema in (MessageRead, UsageRead, FeedbackRead):
+        assert schema.model_fields.keys() <= set(dir(MessageRow)), "add the column to MessageRow"
 
 
 async def test_renaming_and_deleting_at_once(alice: httpx2.AsyncClient) -> None:

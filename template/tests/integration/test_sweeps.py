@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from starlette.routing import WebSocketRoute
 
-from app.api.v1.router import ACCOUNT_TAGS
+from app.api.scopes import ACCOUNT_TAGS
 from app.core.config import Settings
 from app.core.database import Database
 from app.main import create_app

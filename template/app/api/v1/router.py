@@ -7,16 +7,13 @@ from pkgutil import iter_modules
 from fastapi import APIRouter, FastAPI
 
 from app.api.errors import problems
-
-ACCOUNT_TAGS = {"auth", "info", "users"}
-"""Lists the tags of routes about accounts themselves, which no API key may change."""
+from app.api.scopes import grantable_scopes
 
 _names = [found.name for found in iter_modules([str(Path(__file__).parent)]) if found.name != "router"]
 _modules = [import_module(f"{__package__}.{name}") for name in _names]
 _routers: list[APIRouter] = [module.router for module in _modules]
 
-scopes = {"read"} | {str(tag) for router in _routers for tag in router.tags} - ACCOUNT_TAGS
-"""Lists what API keys may be granted: the tag of every other router, and `read` for any GET."""
+scopes = grantable_scopes(_routers)
 
 
 def include_routers(app: FastAPI, prefix: str, max_body_size: int) -> None:

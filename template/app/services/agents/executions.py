@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -74,12 +73,8 @@ class ExecutionService:
         self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
     ) -> Page[Execution]:
         """Lists executions, newest first; those of subagents only when filtered by their agent."""
-        where: Sequence[ColumnElement[bool]] = [
-            Execution.parent_id.is_(None) if agent_id is None else Execution.agent_id == agent_id,
-            *([] if status is None else [Execution.status == status]),
-        ]
         async with self._database.read() as session:
-            return await ExecutionRepository(session, self._user_id).list(limit, cursor, *where)
+            return await ExecutionRepository(session, self._user_id).filter(limit, cursor, status, agent_id)
 
     async def get(self, id: UUID) -> ExecutionDetail:
         """Returns an execution with its configuration and its approvals. Raises NotFound."""

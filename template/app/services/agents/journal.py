@@ -18,7 +18,8 @@ from app.core.retries import retry
 from app.core.streams.base import TextStreams
 from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
-from app.repositories.execution import NewEvent, append
+from app.repositories.base import lock_user
+from app.repositories.execution import NewEvent, append, lock_ancestors
 from app.repositories.execution_queue import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
@@ -140,9 +141,9 @@ class Journal:
 
     async def _write(self, sequence: int, values: dict[str, Any], rows: Rows, session: AsyncSession) -> None:
         execution, runs = self._execution, RunRepository(session)
-        await runs.lock_user(execution.user_id)
+        await lock_user(session, execution.user_id)
         reaches_ancestors = bool(self._noted_above) or "finished_at" in values
-        ancestors: Sequence[Execution] = await runs.lock_ancestors(execution) if reaches_ancestors else ()
+        ancestors: Sequence[Execution] = await lock_ancestors(session, execution) if reaches_ancestors else ()
         totals = {name: getattr(execution, name) for name in TOTALS}
         changes = {"last_sequence": sequence, "consecutive_crashes": self._consecutive_crashes, **totals, **values}
         if not await runs.advance(execution.id, self._run_id, execution.last_sequence, changes):
@@ -165,7 +166,7 @@ class Journal:
 
     async def _release_run(self, session: AsyncSession) -> None:
         runs = RunRepository(session)
-        await runs.lock_user(self._execution.user_id)
+        await lock_user(session, self._execution.user_id)
         for used in self._used:
             await runs.add_usage(self._execution.id, used)
         await self._record_usage(session)

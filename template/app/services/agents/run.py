@@ -12,7 +12,6 @@ from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
 from app.models.execution import ExecutionStatus
 from app.repositories.execution_queue import Claim
-from app.repositories.usage import UsageRepository
 from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
 from app.services.agents.configuration import tool_specs
@@ -173,10 +172,8 @@ class Run:
         budgets, execution = self._dependencies.budgets, self._execution
         if not budgets.active:
             return
-        amount = budgets.at_most(prompt)
-        async with self._dependencies.database.write(self._execution.user_id) as session:
-            balance = await UsageRepository(session, execution.user_id).reserve(execution.id, FEATURE, amount)
-            budgets.check(balance, amount)
+        async with self._dependencies.database.write(execution.user_id) as session:
+            await budgets.reserve(session, execution.user_id, execution.id, FEATURE, budgets.at_most(prompt))
 
     async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=usage(self._execution))

@@ -6,7 +6,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import AppError
 from app.core.rate_limits import MINUTE, RateLimiter, Rule
-from app.repositories.usage import UsageRepository
 from app.services.ai import Prompt
 from app.services.chat.replies import FEATURE
 from app.services.usage.budgets import Budgets
@@ -36,9 +35,8 @@ class ChatLimits:
         if not (self._at_once or self._budgets.active):
             return
         amount = self._budgets.at_most(prompt)
-        balance = await UsageRepository(session, user_id).reserve(reply_id, FEATURE, amount)
+        balance = await self._budgets.reserve(session, user_id, reply_id, FEATURE, amount)
         if self._at_once and balance.reservations > self._at_once:
             raise TooManyReplies(
                 f"At most {self._at_once} of your replies are written at a time; wait until one ends, or stop one."
             )
-        self._budgets.check(balance, amount)

@@ -100,9 +100,7 @@ class ChatService:
         """
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
-            pending = Message.status == MessageStatus.pending
-            row = await conversations.update_reply(reply_id, pending, stop_requested=True)
-            reply = stored(row or await conversations.get_reply(reply_id))
+            reply = stored(await conversations.request_stop(reply_id))
         self._replies.stop(reply_id)
         return reply
 

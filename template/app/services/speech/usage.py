@@ -74,8 +74,7 @@ class Meter:
         subject_id, job = uuid7(), Job()
         amount = Amount(0, most.cost or Decimal(0), most.characters, most.seconds)
         async with self._database.write(self._user_id) as session:
-            balance = await UsageRepository(session, self._user_id).reserve(subject_id, FEATURE, amount)
-            self._budgets.check(balance, amount)
+            await self._budgets.reserve(session, self._user_id, subject_id, FEATURE, amount)
         try:
             yield job
         finally:

@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from typing import Literal
+from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.config import Settings
 from app.core.errors import BudgetExhausted
 from app.models.base import now
-from app.repositories.usage import Amount, Balance
+from app.repositories.usage import Amount, Balance, UsageRepository
 from app.services.ai import Prompt, estimate_tokens, full_name
 from app.services.usage.prices import price
 
@@ -64,6 +66,17 @@ class Budgets:
     def add(self, *budgets: Budget) -> None:
         """Adds the budgets of a feature, without those whose limit is 0, which means none."""
         self.active = [*self.active, *(budget for budget in budgets if budget.limit)]
+
+    async def reserve(
+        self, session: AsyncSession, user_id: UUID, subject_id: UUID, feature: str, amount: Amount
+    ) -> Balance:
+        """Reserves the most that a request may use, until its usage is recorded, and returns the balance with it.
+
+        Raises BudgetExhausted, AccountGone.
+        """
+        balance = await UsageRepository(session, user_id).reserve(subject_id, feature, amount)
+        self.check(balance, amount)
+        return balance
 
     def check(self, balance: Balance, reserved: Amount) -> None:
         """Checks that what has just been reserved, and is in the balance, fits. Raises BudgetExhausted."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +12,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.config import ApiKey, read_settings
-from app.core.errors import AppError, SetupError
+from app.core.errors import AppError
 from app.schemas.speech import AudioFormat
-from app.services.processes.process_pool import Workers
 from app.services.speech.audio import Audio
 from app.services.speech.errors import (
     SpeechDisconnected,
@@ -25,10 +23,10 @@ from app.services.speech.errors import (
     logged,
     of_status,
 )
-from app.services.speech.remote_settings import RemoteSpeechSettings
+from app.services.speech.remote_settings import RemoteSpeechSettings, opener, required_key
 from app.services.speech.settings import SpeechSettings
-from app.services.speech.stt import STT, Segment, Transcript
-from app.services.speech.tts import TTS, NoSuchVoice, Voice
+from app.services.speech.stt import Segment, Transcript
+from app.services.speech.tts import NoSuchVoice, Voice
 
 TTS_MODEL, STT_MODEL = "eleven_multilingual_v2", "scribe_v2"
 _FORMATS = {
@@ -92,7 +90,7 @@ class ElevenLabsTTS:
 
 
 class ElevenLabsSTT:
-    def __init__(self, client: httpx2.AsyncClient) -> None:
+    def __init__(self, settings: SpeechSettings, client: httpx2.AsyncClient) -> None:
         self._model = read_settings(RemoteSpeechSettings).stt_model or STT_MODEL
         self.name = f"elevenlabs:{self._model}"
         self._client = client
@@ -112,29 +110,17 @@ class ElevenLabsSTT:
                 raise logged(self.name, error, _failure(error)) from None
 
 
-@asynccontextmanager
-async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
-    """Opens the provider. Raises SetupError without a key."""
-    async with _client("TTS_PROVIDER") as client:
-        yield ElevenLabsTTS(settings, client)
-
-
-@asynccontextmanager
-async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
-    """Opens the provider. Raises SetupError without a key."""
-    async with _client("STT_PROVIDER") as client:
-        yield ElevenLabsSTT(client)
-
-
 def _client(setting: str) -> httpx2.AsyncClient:
     own = read_settings(ElevenLabsSettings)
-    if own.elevenlabs_api_key is None:
-        raise SetupError(f"{setting}=elevenlabs cannot be used: set ELEVENLABS_API_KEY in .env or in the environment.")
     return httpx2.AsyncClient(
         base_url=own.elevenlabs_base_url,
-        headers={"xi-api-key": own.elevenlabs_api_key.get_secret_value()},
+        headers={"xi-api-key": required_key(setting, "elevenlabs", own.elevenlabs_api_key)},
         timeout=read_settings(RemoteSpeechSettings).speech_timeout,
     )
+
+
+open_tts = opener("TTS_PROVIDER", _client, ElevenLabsTTS)
+open_stt = opener("STT_PROVIDER", _client, ElevenLabsSTT)
 
 
 async def _check(answer: httpx2.Response, voice: str = "") -> None:

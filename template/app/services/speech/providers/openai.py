@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import httpx2
 import openai
 
 from app.core.config import read_provider_settings, read_settings
-from app.core.errors import SetupError
 from app.schemas.speech import AudioFormat
-from app.services.processes.process_pool import Workers
 from app.services.speech.audio import Audio
 from app.services.speech.errors import (
     SpeechDisconnected,
@@ -22,10 +19,10 @@ from app.services.speech.errors import (
     logged,
     of_status,
 )
-from app.services.speech.remote_settings import RemoteSpeechSettings
+from app.services.speech.remote_settings import RemoteSpeechSettings, opener, required_key
 from app.services.speech.settings import SpeechSettings
-from app.services.speech.stt import STT, Segment, Transcript
-from app.services.speech.tts import TTS, NoSuchVoice, Voice
+from app.services.speech.stt import Segment, Transcript
+from app.services.speech.tts import NoSuchVoice, Voice
 
 TTS_MODEL, STT_MODEL = "gpt-4o-mini-tts", "gpt-transcribe"
 WITH_SEGMENTS = {"whisper-1"}
@@ -71,7 +68,7 @@ class OpenAITTS:
 
 
 class OpenAISTT:
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
+    def __init__(self, settings: SpeechSettings, client: openai.AsyncOpenAI) -> None:
         self._model = read_settings(RemoteSpeechSettings).stt_model or STT_MODEL
         self.name = f"openai:{self._model}"
         self._format = "verbose_json" if self._model in WITH_SEGMENTS else "json"
@@ -92,30 +89,18 @@ class OpenAISTT:
                 raise logged(self.name, error, _failure(error)) from None
 
 
-@asynccontextmanager
-async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
-    """Opens the provider. Raises SetupError without a key."""
-    async with _client("TTS_PROVIDER") as client:
-        yield OpenAITTS(settings, client)
-
-
-@asynccontextmanager
-async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
-    """Opens the provider. Raises SetupError without a key."""
-    async with _client("STT_PROVIDER") as client:
-        yield OpenAISTT(client)
-
-
 def _client(setting: str) -> openai.AsyncOpenAI:
     own = read_provider_settings("openai")
-    if own.api_key is None:
-        raise SetupError(f"{setting}=openai cannot be used: set OPENAI_API_KEY in .env or in the environment.")
     return openai.AsyncOpenAI(
-        api_key=own.api_key.get_secret_value(),
+        api_key=required_key(setting, "openai", own.api_key),
         base_url=own.base_url,
         timeout=read_settings(RemoteSpeechSettings).speech_timeout,
         max_retries=0,
     )
+
+
+open_tts = opener("TTS_PROVIDER", _client, OpenAITTS)
+open_stt = opener("STT_PROVIDER", _client, OpenAISTT)
 
 
 def _transcript(found: Mapping[str, Any]) -> Transcript:
