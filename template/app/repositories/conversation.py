@@ -39,15 +39,15 @@ class ConversationRepository(OwnedRepository[Conversation]):
         self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
     ) -> Sequence[HistoryMessage]:
         """Returns messages newest first, those before `before` if given, until they have over `characters` in all."""
-        said = (
+        rows = (
             select(Message.position, Message.role, Message.content, Message.id, Message.status)
             .where(Message.conversation_id == self._mine(conversation_id))
             .order_by(Message.position.desc())
             .limit(limit)
         )
         if before is not None:
-            said = said.where(Message.position < _position(conversation_id, before))
-        last = said.subquery()
+            rows = rows.where(Message.position < _position(conversation_id, before))
+        last = rows.subquery()
         length, newest_first = func.length(last.c.content), last.c.position.desc()
         later = (func.sum(length).over(order_by=newest_first) - length).label("later")
         measured = select(last, later).subquery()

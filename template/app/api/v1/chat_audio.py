@@ -38,8 +38,8 @@ async def send_audio(
 ) -> MessageRead:
     """Transcribes a spoken message, sends the text, waits for the reply and returns it."""
     data = upload.data
-    heard = await speech.transcribe(upload.file, data.language)
-    message = MessageCreate(content=heard.text, conversation_id=data.conversation_id, model=data.model)
+    transcript = await speech.transcribe(upload.file, data.language)
+    message = MessageCreate(content=transcript.text, conversation_id=data.conversation_id, model=data.model)
     exchange = await chat.send(message)
     return (await chat.wait(exchange.reply)).message
 

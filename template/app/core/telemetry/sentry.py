@@ -41,15 +41,15 @@ class Reporter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(NOT_OURS):
             return
-        said = _said(record)
-        event = _exception(said.get("exc_info") or record.exc_info)
+        fields = _fields(record)
+        event = _exception(fields.get("exc_info") or record.exc_info)
         event["level"], event["logger"] = record.levelname.lower(), record.name
-        event["message"] = said.get("event", "error in a library")
-        event["tags"] = {name: said[name] for name in TAGS if name in said}
+        event["message"] = fields.get("event", "error in a library")
+        event["tags"] = {name: fields[name] for name in TAGS if name in fields}
         sentry_sdk.capture_event(event)
 
 
-def _said(record: logging.LogRecord) -> dict[str, Any]:
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """Returns what was logged through structlog, and nothing of a line that a library formatted."""
     message: Any = record.msg
     return cast("dict[str, Any]", message) if isinstance(message, dict) else {}

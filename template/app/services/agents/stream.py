@@ -127,11 +127,11 @@ class ExecutionStream:
                 text += chunk.text
                 while "\n" in text:
                     line, rest = text.split("\n", 1)
-                    said = json.loads(line)
-                    if said["sequence"] > position.sequence:
+                    item = json.loads(line)
+                    if item["sequence"] > position.sequence:
                         return  # the stored events come before the live text that follows them
-                    if "text" in said and said["sequence"] == position.sequence:
-                        yield ExecutionProgress(position.sequence, "model.delta", serialize_delta(execution_id, **said))
+                    if "text" in item and item["sequence"] == position.sequence:
+                        yield ExecutionProgress(position.sequence, "model.delta", serialize_delta(execution_id, **item))
                     position.offset, text = position.offset + len(line) + 1, rest
                 if chunk.end is not None:
                     position.ended = run_id

@@ -16,9 +16,9 @@ def within(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessag
 
 def _newest_that_fit(max_tokens: int, newest: Sequence[HistoryMessage]) -> Iterator[ChatMessage]:
     left = max_tokens
-    for said in newest:
-        left -= estimate_tokens(said.content)
+    for message in newest:
+        left -= estimate_tokens(message.content)
         if left < 0:
             return
-        if said.content.strip() and said.role in (Role.user, Role.assistant):
-            yield UserMessage(said.content) if said.role is Role.user else AssistantMessage(said.content)
+        if message.content.strip() and message.role in (Role.user, Role.assistant):
+            yield UserMessage(message.content) if message.role is Role.user else AssistantMessage(message.content)

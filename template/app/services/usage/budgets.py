@@ -98,12 +98,12 @@ def open_budgets(settings: Settings) -> Budgets:
 def _exhausted(budget: Budget, left: Decimal, wanted: Decimal, at: datetime) -> BudgetExhausted:
     renews_at = budget.renews_at(at)
     return BudgetExhausted(
-        f"This request may use up to {_said(budget, wanted)}; {_said(budget, max(left, Decimal(0)))} "
-        f"of your budget of {_said(budget, budget.limit)} a {budget.period} remain. "
+        f"This request may use up to {_format(budget, wanted)}; {_format(budget, max(left, Decimal(0)))} "
+        f"of your budget of {_format(budget, budget.limit)} a {budget.period} remain. "
         f"The budget renews at {renews_at:%Y-%m-%d %H:%M} UTC.",
         ceil((renews_at - at).total_seconds()),
     )
 
 
-def _said(budget: Budget, value: Decimal) -> str:
+def _format(budget: Budget, value: Decimal) -> str:
     return f"{value:,.6f} US dollars" if budget.unit == "dollars" else f"{value:,.0f} {budget.unit}"

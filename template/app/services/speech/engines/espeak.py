@@ -50,12 +50,12 @@ def voices() -> Sequence[Voice]:
 def speak(text: str, voice: str, speed: float) -> bytes:
     """Returns samples of 16 bits, one channel."""
     library, _ = _library()
-    said: list[bytes] = []
+    chunks: list[bytes] = []
 
     @_Callback
     def hear(samples: int | None, count: int, _events: int | None) -> int:
         if samples and count:
-            said.append(ctypes.string_at(samples, count * 2))
+            chunks.append(ctypes.string_at(samples, count * 2))
         return 0
 
     library.espeak_SetSynthCallback(hear)
@@ -63,7 +63,7 @@ def speak(text: str, voice: str, speed: float) -> bytes:
     library.espeak_SetParameter(_RATE, round(WORDS_PER_MINUTE * speed), 0)
     spoken = text.replace("\0", "").encode()
     library.espeak_Synth(spoken, len(spoken) + 1, 0, 1, 0, _UTF8, None, None)
-    return b"".join(said)
+    return b"".join(chunks)
 
 
 @cache

@@ -23,10 +23,10 @@ def hear(samples: Path, start: int) -> tuple[str, int]:
     end = start + len(window)
     if len(window) == WINDOW_SECONDS * SAMPLE_RATE:
         end = start + _quietest(window)
-    said = window[: end - start].tobytes()
+    speech = window[: end - start].tobytes()
     decoder = _decoder()
     decoder.start_utt()
-    decoder.process_raw(_PAUSE + said + _PAUSE, full_utt=True)
+    decoder.process_raw(_PAUSE + speech + _PAUSE, full_utt=True)
     decoder.end_utt()
     found = decoder.hyp()
     return (found.hypstr if found else ""), end
