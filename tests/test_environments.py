@@ -128,7 +128,7 @@ def test_a_path_that_fails_without_an_extra_is_found(render: Render, newcomer: N
     project = render()
     router = project / "app" / "api" / "v1" / "speech.py"
     text = router.read_text(encoding="utf-8")
-    fault = "    request.app.state.voices.tts.get()\n    return await read_voices("
+    fault = "    request.app.state.speech_providers.tts.get()\n    return await read_voices("
     planted = text.replace("    return await read_voices(", fault)
     assert planted != text
     router.write_text(planted, encoding="utf-8")

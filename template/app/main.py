@@ -7,8 +7,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from app import __version__
-from app.api.errors import Problems, add_error_handlers
-from app.api.health import Alive, Check, is_probe
+from app.api.errors import ProblemMiddleware, add_error_handlers
+from app.api.health import Check, LivenessProbe, is_probe
 from app.api.health import router as health_router
 from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
@@ -17,7 +17,7 @@ from app.core.concurrency import open_concurrency_limit
 from app.core.config import Settings
 from app.core.database import open_database, open_reserved
 from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
-from app.core.migrations import applied, check_migrations, report_lacking
+from app.core.migrations import check_migrations, has_all_migrations, report_lacking
 from app.core.periodic import Supervisor
 from app.core.rate_limits import RateLimiter
 from app.core.redis import open_redis, ping
@@ -29,7 +29,7 @@ from app.models.base import Base
 from app.services.ai.registry import open_gateway
 from app.services.email.mailer import open_outbox
 from app.services.email.messages import AccountEmails
-from app.services.processes.cleanup import housekeeping
+from app.services.processes.cleanup import open_cleanup
 from app.services.processes.heartbeat import BEAT_TIMEOUT, SINGLE_SERVER_ADVICE, open_heartbeat
 from app.services.usage.budgets import open_budgets
 
@@ -81,7 +81,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.emails = AccountEmails(settings, state.database, state.outbox)
         state.budgets = open_budgets(settings)
         state.checks = {
-            "database": Check(partial(applied, state.database)),
+            "database": Check(partial(has_all_migrations, state.database)),
             "background": Check(supervisor.check),
         }
         if state.redis is not None:
@@ -94,7 +94,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             open_concurrency_limit(
                 state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user
             ) as state.sockets,
-            housekeeping(state.database),
+            open_cleanup(state.database),
         ):
             yield
 
@@ -103,7 +103,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Adds the middleware, of which the last one added sees a request first."""
     app.add_middleware(JsonLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
-    app.add_middleware(Problems)
+    app.add_middleware(ProblemMiddleware)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
@@ -119,5 +119,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(CookieLimit)
-    app.add_middleware(Alive)
+    app.add_middleware(LivenessProbe)
     app.add_middleware(PlainStartupErrors)

@@ -10,12 +10,12 @@ from pydantic import SecretStr
 from app.core.config import Settings
 from app.core.database import Database
 from app.services.agents.toolbox import Tool, ToolContext, ToolError
-from app.services.processes.process_pool import Workers
+from app.services.processes.process_pool import ProcessPool
 from tests.conftest import SECRET_KEY
 
 NO_DATABASE = Database(Settings(secret_key=SecretStr(SECRET_KEY)))
 """Stands in for a database where a test needs none: it never connects."""
-WORKERS = Workers(2)
+WORKERS = ProcessPool(2)
 
 
 def context(database: Database = NO_DATABASE, user_id: UUID | None = None, *, key: str = "key") -> ToolContext:

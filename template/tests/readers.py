@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app.core.errors import AppError
 from app.schemas.speech import AudioFormat
 from app.services.speech.audio import Audio
-from app.services.speech.registry import Maybe, Voices
+from app.services.speech.registry import OptionalProvider, SpeechProviders
 from app.services.speech.stt import Transcript
 from app.services.speech.tts import Voice
 
@@ -55,7 +55,9 @@ class Listener:
 
 
 def use(app: FastAPI, *, reader: Reader | None = None, listener: Listener | None = None) -> None:
-    was: Voices = app.state.voices
-    app.state.voices = Voices(
-        Maybe(reader) if reader else was.tts, Maybe(listener) if listener else was.stt, was.workers
+    was: SpeechProviders = app.state.speech_providers
+    app.state.speech_providers = SpeechProviders(
+        OptionalProvider(reader) if reader else was.tts,
+        OptionalProvider(listener) if listener else was.stt,
+        was.workers,
     )

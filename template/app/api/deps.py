@@ -18,10 +18,10 @@ from app.api.scopes import scopes_of, spending_scopes_of, within_scopes
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import EmailNotVerified, Forbidden, SessionRequired, Unauthenticated
+from app.core.fair_queue import Client
 from app.core.rate_limits import RateLimits, network
 from app.core.security import Passwords
 from app.core.telemetry.spans import note_user
-from app.core.turns import Client
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.repositories.principal import Principal
 from app.services.accounts.auth import AuthService

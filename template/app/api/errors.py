@@ -79,7 +79,7 @@ def failure(error: Exception) -> Failure:
             raise error
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Returns `responses=` for a router that answers these statuses with a problem document."""
     return {
         status: {
@@ -95,7 +95,7 @@ def add_error_handlers(app: FastAPI) -> None:
         app.exception_handler(kind)(_answer)
 
 
-class Problems:
+class ProblemMiddleware:
     """Turns what no handler sees into problem documents: unexpected errors, and the framework's plain-text answers.
 
     It is the innermost middleware, so that these answers get the headers of the others, too.

@@ -27,7 +27,7 @@ class Readiness(BaseModel):
     checks: dict[str, Literal["ok", "down"]]
 
 
-class Alive:
+class LivenessProbe:
     """Answers /health before any other middleware: a probe every second is neither logged nor counted."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -33,31 +33,31 @@ class _Named(BaseModel):
     ref: Ref | None = None
 
 
-def ref_of(text: str | None) -> str | None:
+def read_ref(text: str | None) -> str | None:
     """Returns the `ref` of a frame, even if the frame is not valid otherwise; None if it has none."""
     try:
-        return _Named.model_validate_json(json_of(text)).ref
+        return _Named.model_validate_json(check_json(text)).ref
     except (TooManyValues, ValidationError):
         return None
 
 
-def parsed(known: TypeAdapter[Any], text: str | None) -> Any:
+def parse_frame(known: TypeAdapter[Any], text: str | None) -> Any:
     """Validates a frame. Raises TooManyValues, RequestValidationError."""
     try:
-        return known.validate_json(json_of(text))
+        return known.validate_json(check_json(text))
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError(errors) from None
 
 
-def json_of(text: str | None) -> bytes:
+def check_json(text: str | None) -> bytes:
     """Returns a frame as bytes. Raises TooManyValues."""
-    frame = as_bytes(text or "")
+    frame = encode_text(text or "")
     ValueCounter().add(frame)
     return frame
 
 
-def as_bytes(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Encodes a text; half of a surrogate pair is kept, and the parser refuses it."""
     return text.encode(errors="surrogatepass")
 
@@ -86,7 +86,7 @@ def error_frame(error: Exception) -> dict[str, Any]:
     return frame
 
 
-def closing(error: Exception) -> Close:
+def close_frame(error: Exception) -> Close:
     """Returns how an error closes the socket: by 4000 plus the status that HTTP would have, or 1011 if unexpected."""
     match error:
         case Closed():

@@ -18,7 +18,16 @@ from starlette.websockets import WebSocketState
 from app.api.deps import Auth, RateLimitsDep, SettingsDep, verified
 from app.api.json_limit import TooManyValues
 from app.api.scopes import within_scopes
-from app.api.websocket_frames import Close, Closed, as_bytes, closing, error_frame, json_of, parsed, ref_of
+from app.api.websocket_frames import (
+    Close,
+    Closed,
+    check_json,
+    close_frame,
+    encode_text,
+    error_frame,
+    parse_frame,
+    read_ref,
+)
 from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
 from app.core.errors import AppError, Forbidden
 from app.core.periodic import repeat
@@ -157,10 +166,10 @@ class Listener:
             while True:
                 text = await self._endpoint.receive()
                 work = partial(self._handle, known, handler, text)
-                self._handling = asyncio.create_task(self._socket.attempt(work, ref_of(text)))
+                self._handling = asyncio.create_task(self._socket.attempt(work, read_ref(text)))
                 await asyncio.shield(self._handling)
         except Exception as error:  # nobody awaits this task: an error that got out would leave the socket open
-            self._socket.end(closing(error))
+            self._socket.end(close_frame(error))
 
     async def _end(self, reading: asyncio.Task[None]) -> None:
         """Stops reading, but lets the current frame be handled fully: a stored message must get its reply."""
@@ -171,7 +180,7 @@ class Listener:
 
     async def _handle(self, known: TypeAdapter[Any], handler: Handler, text: str | None) -> None:
         await self._endpoint.rate_limits.request(self._socket.user.id)
-        frame = parsed(known, text)
+        frame = parse_frame(known, text)
         if isinstance(frame, frames.Auth):
             await self._caller.renew(frame.token, self._socket.user)
         elif not await self._may_go_on():
@@ -188,7 +197,7 @@ class Listener:
         try:
             await self._caller.identify()
         except AppError as error:
-            self._socket.end(closing(error))
+            self._socket.end(close_frame(error))
         return not self._socket.ended.done()
 
 
@@ -217,7 +226,7 @@ class WebSocketEndpoint:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
         text: str | None = message.get("text")
-        if len(as_bytes(text) if text is not None else message["bytes"]) > self.settings.socket_max_frame_bytes:
+        if len(encode_text(text) if text is not None else message["bytes"]) > self.settings.socket_max_frame_bytes:
             raise Closed(1009, "frame_too_big")
         return text
 
@@ -231,7 +240,7 @@ class WebSocketEndpoint:
                 socket = Socket(self._websocket, user, self.settings.socket_send_timeout)
                 return await Listener(self, caller, socket).run(known, await on_connect(socket))
         except Exception as error:  # what HTTP would answer with a status closes the socket with a code
-            return closing(error)
+            return close_frame(error)
 
     async def _token(self) -> str:
         """Returns the token, after accepting the socket: a browser does not tell a page why one was refused."""
@@ -246,7 +255,7 @@ class WebSocketEndpoint:
     async def _first_frame(self) -> str:
         try:
             async with asyncio.timeout(AUTH_SECONDS):
-                return frames.Auth.model_validate_json(json_of(await self.receive())).token
+                return frames.Auth.model_validate_json(check_json(await self.receive())).token
         except (TimeoutError, TooManyValues, ValidationError):
             raise Closed(4401, "unauthenticated") from None
 

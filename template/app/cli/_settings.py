@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 B = TypeVar("B", bound="BaseModel")
 
 
-def configured() -> "Settings":
+def load_settings() -> "Settings":
     """Returns the settings. Raises SetupError when one of them is wrong."""
     from app.core.config import Settings, load_environment, read_settings
 
@@ -20,7 +20,7 @@ def configured() -> "Settings":
     return read_settings(Settings)
 
 
-def validated(kind: type[B], **values: Any) -> B:
+def validate(kind: type[B], **values: Any) -> B:
     """Validates what was typed by the rules of the API. Raises SetupError."""
     from pydantic import ValidationError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli._settings import configured, validated
+from app.cli._settings import load_settings, validate
 from app.core.errors import AppError, SetupError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def chat(
     from app.core.logging import configure_logging
     from app.main import create_app
 
-    settings = configured()
+    settings = load_settings()
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}))
     asyncio.run(_chat(create_app(settings), message, user.lower()))
 
@@ -80,7 +80,7 @@ class ChatSession:
         """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
         from app.schemas.message import MessageCreate
 
-        data = validated(MessageCreate, content=message, conversation_id=self._conversation_id)
+        data = validate(MessageCreate, content=message, conversation_id=self._conversation_id)
         exchange = await self._chat.send(data)
         self._conversation_id = exchange.message.conversation_id
         try:

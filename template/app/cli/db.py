@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli._settings import configured
+from app.cli._settings import load_settings
 from app.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ app = typer.Typer(name="db", help="Apply, undo and write migrations of the datab
 @app.command()
 def upgrade(revision: Annotated[str, typer.Argument(help="A revision, or BRANCH@head.")] = "heads") -> None:
     """Apply the migrations that the database lacks; in a local environment, offer to write one for new tables."""
-    settings = configured()
+    settings = load_settings()
     bring_up_to_date(settings, revision)
     if revision == "heads" and offer_migration(settings):
         typer.echo("The database is up to date.")
@@ -41,7 +41,7 @@ def downgrade(
     """Undo migrations down to each revision. The data of the tables that they created is lost."""
     from alembic import command
 
-    config = _config(configured())
+    config = _config(load_settings())
     for revision in revisions:
         with _plain_errors(_named(revision)):
             command.downgrade(config, revision)
@@ -55,7 +55,7 @@ def revision(
 ) -> None:
     """Write a migration from the differences between your models and the database."""
     _check_message(message)
-    if written := write_revision(configured(), message, empty=empty, drop=drop):
+    if written := write_revision(load_settings(), message, empty=empty, drop=drop):
         tables = _CREATED.findall(written.read_text(encoding="utf-8"))
         makes = f", which makes {_of_tables(tables)}" if tables else ""
         typer.echo(f"Wrote {written}{makes}: read it, then run the `db upgrade` command.")
@@ -66,7 +66,7 @@ def revision(
 @app.command()
 def check() -> None:
     """Check that models, migrations and database agree."""
-    check_models(configured())
+    check_models(load_settings())
     typer.echo("Models, migrations and database agree.")
 
 
@@ -75,7 +75,7 @@ def current() -> None:
     """Show which migrations of each branch the database has."""
     from alembic.script import ScriptDirectory
 
-    config = _config(configured())
+    config = _config(load_settings())
     script = ScriptDirectory.from_config(config)
     with _plain_errors():
         stored = script.get_revisions(_stored(config, script))
@@ -93,7 +93,7 @@ def forget(
     """Forget the migrations of a feature, so that it creates its tables again once it is switched on."""
     import asyncio
 
-    forgotten = asyncio.run(_forget(configured(), feature))
+    forgotten = asyncio.run(_forget(load_settings(), feature))
     typer.echo(f"Forgot {', '.join(sorted(forgotten))}: {feature} creates its tables again once it is switched on.")
 
 
@@ -171,10 +171,10 @@ async def _forget(settings: "Settings", feature: str) -> set[str]:
     from sqlalchemy import text
 
     from app.core.database import open_database
-    from app.core.migrations import applied, switched_off
+    from app.core.migrations import has_all_migrations, switched_off
 
     async with open_database(settings) as database:
-        gone = {name for name in switched_off(await applied(database)) if name.rpartition("_")[0] == feature}
+        gone = {name for name in switched_off(await has_all_migrations(database)) if name.rpartition("_")[0] == feature}
         if not gone:
             raise SetupError(f"The database has no migration of a feature {feature} that is switched off.")
         async with database.write() as session:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli._settings import configured
+from app.cli._settings import load_settings
 from app.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def preview(
     from app.core.config import ROOT
     from app.services.email.templates import list_templates
 
-    settings, names = configured(), list_templates()
+    settings, names = load_settings(), list_templates()
     folder = folder or ROOT / settings.mailbox_folder / "preview"
     if name is not None and name not in names:
         raise SetupError(f"There is no e-mail {name}; there are {', '.join(names)}.")

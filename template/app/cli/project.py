@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from app.cli._settings import configured
+from app.cli._settings import load_settings
 from app.core.errors import SetupError
 from app.core.shutdown import STOPPING
 
@@ -57,7 +57,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
     if _write_env():
         typer.echo("Wrote .env with a random SECRET_KEY.")
-    settings = configured()
+    settings = load_settings()
     _check_port(host, port)
     bring_up_to_date(settings)
     offer_migration(settings)
@@ -75,7 +75,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=1000, help="Number of server processes; more need REDIS_URL.")] = 1,
 ) -> None:
     """Serve the application."""
-    settings = configured()
+    settings = load_settings()
     if workers > 1 and settings.redis_url is None:
         raise SetupError(f"{workers} workers need REDIS_URL, through which they share streams and limits: set it.")
     _check_port(host, port)
@@ -87,7 +87,7 @@ def openapi(output: Annotated[Path | None, typer.Option(help="A file instead of 
     """Print the OpenAPI document as JSON."""
     from app.main import create_app
 
-    document = json.dumps(create_app(configured()).openapi(), indent=2, ensure_ascii=False)
+    document = json.dumps(create_app(load_settings()).openapi(), indent=2, ensure_ascii=False)
     if output is None:
         typer.echo(document)
         return

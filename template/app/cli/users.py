@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli._settings import configured, validated
+from app.cli._settings import load_settings, validate
 
 if TYPE_CHECKING:
     from app.core.config import Settings
@@ -26,9 +26,9 @@ def create(
     from app.core.logging import configure_logging
     from app.schemas.user import UserCreate
 
-    settings = configured()
+    settings = load_settings()
     configure_logging(settings)
-    data = validated(UserCreate, email=email, full_name=full_name, password=_password())
+    data = validate(UserCreate, email=email, full_name=full_name, password=_password())
     user = asyncio.run(_create(settings, data, superuser))
     typer.echo(f"Created {'the superuser' if superuser else 'the user'} {user.email}.")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from app.cli._settings import configured
+from app.cli._settings import load_settings
 from app.core.shutdown import STOPPING
 
 SINGLE_WORKER_ADVICE = "cannot share a file: stop it (a server is a worker, too) or set DATABASE_URL to PostgreSQL"
@@ -19,7 +19,7 @@ def worker() -> None:
     from app.core.logging import configure_logging
     from app.main import create_app
 
-    settings = configured()
+    settings = load_settings()
     configure_logging(settings)
     application = create_app(settings, is_server=True)
     application.state.is_worker = True

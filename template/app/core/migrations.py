@@ -25,7 +25,7 @@ _WRITTEN = re.compile(r"([a-z]+_\d{4}|[0-9a-f]{12})\Z")
 async def check_migrations(database: Database) -> None:
     """Raises SetupError when a revision file has not been applied."""
     revisions = _revisions()
-    stored = await applied(database)
+    stored = await has_all_migrations(database)
     stored -= switched_off(stored)
     if stored - {revision["revision"] for revision in revisions}:
         return  # the database is newer than this code, which is going to be replaced
@@ -49,7 +49,7 @@ async def report_lacking(database: Database, tables: Iterable[str]) -> None:
         log.warning("table without a migration", tables=lacking, advice=advice)
 
 
-async def applied(database: Database) -> set[str]:
+async def has_all_migrations(database: Database) -> set[str]:
     """Returns the revisions that Alembic stored. Raises DBAPIError when the database cannot be read."""
     async with database.read() as session:
         connection = await session.connection()

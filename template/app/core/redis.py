@@ -21,12 +21,12 @@ async def open_redis(settings: Settings) -> AsyncGenerator["Redis | None"]:
     if settings.redis_url is None:
         yield None
         return
-    async with connected(settings.redis_url.get_secret_value(), CONNECTIONS, SECONDS) as redis:
+    async with connect(settings.redis_url.get_secret_value(), CONNECTIONS, SECONDS) as redis:
         yield redis
 
 
 @asynccontextmanager
-async def connected(url: str, connections: int, seconds: float, *, retries: int = 1) -> AsyncGenerator["Redis"]:
+async def connect(url: str, connections: int, seconds: float, *, retries: int = 1) -> AsyncGenerator["Redis"]:
     """Opens a pool. Raises SetupError when Redis cannot be reached. A command that is retried may run twice."""
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry

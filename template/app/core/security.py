@@ -18,7 +18,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.core.config import Settings
 from app.core.errors import Invalid, Unauthenticated
-from app.core.turns import Client, Turns
+from app.core.fair_queue import Client, FairQueue
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
@@ -40,7 +40,7 @@ class Passwords:
         self._argon2 = PasswordHash((hasher,))
         self._hasher = hasher
         self._threads = CapacityLimiter(HASHING_THREADS)
-        self._turns = Turns(HASHING_THREADS, WAITING_HASHES)
+        self._turns = FairQueue(HASHING_THREADS, WAITING_HASHES)
         self._client = Client()
 
     def of(self, client: Client) -> "Passwords":
@@ -65,7 +65,7 @@ class Passwords:
         return self._hasher.check_needs_rehash(hashed)
 
     async def _in_turn(self, account: str, work: Callable[..., T], *arguments: str) -> T:
-        async with self._turns.taken(self._client, account):
+        async with self._turns.acquire(self._client, account):
             return await to_thread.run_sync(work, *arguments, limiter=self._threads)
 
 

@@ -85,7 +85,7 @@ class Watch(Generic[State]):
             self._notify(id, before)
         watched.rest()
 
-    def tell_all(self) -> None:
+    def notify_all(self) -> None:
         """Tells the followers of every row, for something that concerns them all."""
         for id, watched in list(self._watched.items()):
             self._notify(id, watched.state)

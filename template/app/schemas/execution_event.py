@@ -20,30 +20,30 @@ class Call(Read):
     """Holds JSON, unless the model made a mistake."""
 
 
-class Happened(Read):
+class EventBase(Read):
     sequence: int = 0
     """Counts 1, 2, 3 … within the execution. A delta has the sequence of the `model.started` that it belongs to."""
     at: datetime | None = None
     execution_id: UUID | None = None
 
 
-class ExecutionStarted(Happened):
+class ExecutionStarted(EventBase):
     type: Literal["execution.started"] = "execution.started"
 
 
-class ModelStarted(Happened):
+class ModelStarted(EventBase):
     type: Literal["model.started"] = "model.started"
     model: str
 
 
-class ModelDelta(Happened):
+class ModelDelta(EventBase):
     """Carries a piece of the model's text, live. It is not stored, since `model.completed` has all of the text."""
 
     type: Literal["model.delta"] = "model.delta"
     text: str
 
 
-class ModelCompleted(Happened):
+class ModelCompleted(EventBase):
     type: Literal["model.completed"] = "model.completed"
     model: str
     text: str
@@ -54,25 +54,25 @@ class ModelCompleted(Happened):
     """Names the reason why the answer was cut short, if it was."""
 
 
-class ToolCalled(Happened, Call):
+class ToolCalled(EventBase, Call):
     type: Literal["tool.called"] = "tool.called"
 
 
-class ToolReturned(Happened):
+class ToolReturned(EventBase):
     type: Literal["tool.returned"] = "tool.returned"
     tool_call_id: str
     name: str
     content: str
 
 
-class ToolFailed(Happened):
+class ToolFailed(EventBase):
     type: Literal["tool.failed"] = "tool.failed"
     tool_call_id: str
     name: str
     detail: str
 
 
-class ApprovalRequested(Happened, Call):
+class ApprovalRequested(EventBase, Call):
     """Asks a person to approve a tool call. Answer it at the execution `of`, which may be that of a subagent."""
 
     type: Literal["approval.requested"] = "approval.requested"
@@ -80,7 +80,7 @@ class ApprovalRequested(Happened, Call):
     expires_at: datetime
 
 
-class ApprovalAnswered(Happened):
+class ApprovalAnswered(EventBase):
     type: Literal["approval.answered"] = "approval.answered"
     of: UUID
     tool_call_id: str
@@ -89,14 +89,14 @@ class ApprovalAnswered(Happened):
     note: str | None = None
 
 
-class SubagentStarted(Happened):
+class SubagentStarted(EventBase):
     type: Literal["subagent.started"] = "subagent.started"
     tool_call_id: str
     name: str
     execution: UUID
 
 
-class SubagentCompleted(Happened):
+class SubagentCompleted(EventBase):
     type: Literal["subagent.completed"] = "subagent.completed"
     tool_call_id: str
     name: str
@@ -105,20 +105,20 @@ class SubagentCompleted(Happened):
     content: str
 
 
-class ExecutionCompleted(Happened):
+class ExecutionCompleted(EventBase):
     type: Literal["execution.completed"] = "execution.completed"
     output: str
     usage: ExecutionUsage
 
 
-class ExecutionFailed(Happened):
+class ExecutionFailed(EventBase):
     type: Literal["execution.failed"] = "execution.failed"
     code: str
     detail: str
     usage: ExecutionUsage
 
 
-class ExecutionCancelled(Happened):
+class ExecutionCancelled(EventBase):
     type: Literal["execution.cancelled"] = "execution.cancelled"
 
 

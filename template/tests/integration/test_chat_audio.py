@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.services.speech.registry import Maybe, Voices
+from app.services.speech.registry import OptionalProvider, SpeechProviders
 from app.services.speech.stt import Transcript
 from tests.chats import SEND, Endless, Scripted, all_messages, stored, stream
 from tests.integration.test_errors import assert_problem
@@ -72,10 +72,10 @@ async def test_a_reply_that_is_still_written_is_not_read(alice: httpx2.AsyncClie
 
 async def test_without_speech_people_are_told_what_is_not_there(alice: httpx2.AsyncClient, app: FastAPI) -> None:
     nobody = (
-        Maybe(None, "This service cannot read aloud.", "Install it."),
-        Maybe(None, "This service cannot understand speech."),
+        OptionalProvider(None, "This service cannot read aloud.", "Install it."),
+        OptionalProvider(None, "This service cannot understand speech."),
     )
-    app.state.voices = Voices(*nobody, app.state.voices.workers)
+    app.state.speech_providers = SpeechProviders(*nobody, app.state.speech_providers.workers)
     reply = (await alice.post(SEND, json={"content": "Is it?"})).json()
     for answer, sentence in (
         (await send(alice), "This service cannot understand speech."),

@@ -12,7 +12,7 @@ from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import Base
 from app.models.execution import Execution, ExecutionEvent
-from app.services.agents.worker import forget
+from app.services.agents.worker import delete_old_executions
 from tests.agents import (
     AGENTS,
     EXECUTIONS,
@@ -261,10 +261,10 @@ async def test_old_executions_are_forgotten_where_a_setting_says_so(
             rows = select(func.count(Execution.id)), select(func.count(ExecutionEvent.id))
             return [await session.scalar(row) or 0 for row in rows]
 
-    await forget(database, 0)
-    await forget(database, 1)
+    await delete_old_executions(database, 0)
+    await delete_old_executions(database, 1)
     assert await left() == [1, 4]
-    await forget(database, -1)  # deletes what ended before tomorrow
+    await delete_old_executions(database, -1)  # deletes what ended before tomorrow
     assert await left() == [0, 0]
 
 

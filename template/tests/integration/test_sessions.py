@@ -254,7 +254,7 @@ async def test_what_expired_is_cleared(app: FastAPI, alice: httpx2.AsyncClient, 
     oldest = select(UserSession.id).order_by(UserSession.id).limit(1).scalar_subquery()
     async with database.write() as session:
         await session.execute(update(UserSession).where(UserSession.id == oldest).values(expires_at=datetime.now(UTC)))
-    await cleanup.tidy(database)
+    await cleanup.delete_expired(database)
     async with database.read() as session:
         assert await session.scalar(select(func.count(UserSession.id))) == 1
         assert await session.scalar(select(func.count(RefreshToken.id))) == 1
@@ -262,13 +262,13 @@ async def test_what_expired_is_cleared(app: FastAPI, alice: httpx2.AsyncClient, 
 
 
 async def test_an_application_tidies_by_itself(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    tidied, tidy = asyncio.Event(), cleanup.tidy
+    tidied, tidy = asyncio.Event(), cleanup.delete_expired
 
     async def tidy_and_tell(database: Database) -> None:
         await tidy(database)
         tidied.set()
 
     monkeypatch.setattr(cleanup, "FIRST_SECONDS", 0)
-    monkeypatch.setattr(cleanup, "tidy", tidy_and_tell)
+    monkeypatch.setattr(cleanup, "delete_expired", tidy_and_tell)
     async with running(make_settings()), asyncio.timeout(10):
         await tidied.wait()

@@ -22,7 +22,7 @@ from app.services.speech.errors import SpeechFailure, SpeechOverloaded
 from app.services.speech.providers import offline
 from app.services.speech.registry import diagnostics
 from app.services.speech.service import SpeechService
-from app.services.speech.usage import Meter
+from app.services.speech.usage import SpeechMeter
 from tests.conftest import MakeSettings, client_for, listening, running, sign_in
 from tests.integration.test_errors import assert_problem
 from tests.readers import Reader, use
@@ -75,8 +75,8 @@ async def reservations(app: FastAPI) -> int:
 async def service(app: FastAPI, client: httpx2.AsyncClient) -> SpeechService:
     """Makes the service as the routes use it: an in-process client reads no answer before it is complete."""
     state, user_id = app.state, UUID((await client.get(ME)).json()["id"])
-    meter = Meter(state.database, state.budgets, state.speech_slots, user_id)
-    return SpeechService(state.speech_settings, state.voices, meter, user_id)
+    meter = SpeechMeter(state.database, state.budgets, state.speech_slots, user_id)
+    return SpeechService(state.speech_settings, state.speech_providers, meter, user_id)
 
 
 @only_sqlite

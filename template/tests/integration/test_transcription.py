@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.errors import Busy
-from app.services.processes.process_pool import open_workers
+from app.services.processes.process_pool import open_process_pool
 from app.services.speech.errors import SpeechUnavailable
 from app.services.speech.stt import Segment, Transcript
 from tests.conftest import MakeSettings
@@ -184,7 +184,7 @@ async def test_audio_is_kept_if_a_setting_says_so(
 
 
 async def test_a_worker_that_dies_takes_nobody_along() -> None:
-    async with open_workers(1) as workers:
+    async with open_process_pool(1) as workers:
         with pytest.raises(Busy):
             await workers.do(os._exit, 1)
         process_id = await workers.do(os.getpid)
@@ -196,7 +196,7 @@ async def test_a_worker_that_dies_takes_nobody_along() -> None:
 async def test_of_a_worker_that_died_no_thread_is_left() -> None:
     """Leaves no executor thread: one that shut down its own pool would wait for itself, and the process never end."""
     before = set(threading.enumerate())
-    async with open_workers(1) as workers:
+    async with open_process_pool(1) as workers:
         with pytest.raises(Busy):
             await workers.do(os._exit, 1)
         left = {type(thread).__name__ for thread in set(threading.enumerate()) - before}

@@ -6,7 +6,7 @@ from uuid_utils.compat import uuid7
 from app.models.message import MessageStatus, Role
 from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, UserMessage, estimate_tokens
-from app.services.chat.history import within
+from app.services.chat.history import fit_messages
 
 
 def said(*texts: str) -> list[HistoryMessage]:
@@ -20,23 +20,30 @@ def said(*texts: str) -> list[HistoryMessage]:
 
 
 def test_everything_that_fits_is_sent_in_order() -> None:
-    assert within(3, said("one", "two", "six")) == [UserMessage("one"), AssistantMessage("two"), UserMessage("six")]
+    assert fit_messages(3, said("one", "two", "six")) == [
+        UserMessage("one"),
+        AssistantMessage("two"),
+        UserMessage("six"),
+    ]
 
 
 def test_what_does_not_fit_whole_is_left_out_with_all_before_it() -> None:
-    assert within(5, said("a", "b", "x" * 17, "d", "five", "six")) == [UserMessage("five"), AssistantMessage("six")]
+    assert fit_messages(5, said("a", "b", "x" * 17, "d", "five", "six")) == [
+        UserMessage("five"),
+        AssistantMessage("six"),
+    ]
 
 
 def test_the_first_line_is_the_users() -> None:
-    assert within(1, said("one", "two")) == []
+    assert fit_messages(1, said("one", "two")) == []
 
 
 def test_a_reply_without_words_is_left_out() -> None:
-    assert within(9, said("one", " ", "two")) == [UserMessage("one"), UserMessage("two")]
+    assert fit_messages(9, said("one", " ", "two")) == [UserMessage("one"), UserMessage("two")]
 
 
 def test_no_budget_is_no_history() -> None:
-    assert within(0, said("one", "two")) == []
+    assert fit_messages(0, said("one", "two")) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 
-from app.services.agents.transcript import PendingToolCall, Transcript, stored
+from app.services.agents.transcript import PendingToolCall, Transcript, to_entry
 from app.services.ai import AssistantMessage, ToolCall, ToolResult, UserMessage
 
 SAME = ToolCall("provider-id", "add", '{"a": 1}')
@@ -30,13 +30,13 @@ def test_every_call_has_a_number_of_its_own() -> None:
 
 def test_what_was_stored_goes_on_where_it_was() -> None:
     entries = [TWO, ToolResult("provider-id", "add", "2")]
-    kept = json.loads(json.dumps([stored(entry) for entry in entries]))
+    kept = json.loads(json.dumps([to_entry(entry) for entry in entries]))
     transcript = Transcript("How much?", kept)
     assert transcript.messages == [UserMessage("How much?"), *entries]
     assert transcript.pending == PendingToolCall("call_2", SAME)
 
 
 def test_a_result_belongs_to_the_call_that_waits() -> None:
-    transcript = Transcript("How much?", [stored(TWO)])
+    transcript = Transcript("How much?", [to_entry(TWO)])
     transcript.add(ToolResult("", "add", "2"))
     assert transcript.messages[-1] == ToolResult("provider-id", "add", "2")

@@ -21,7 +21,7 @@ from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append
 from app.schemas.execution_event import ModelStarted
 from app.services.agents import stream
-from app.services.agents.events import new
+from app.services.agents.events import to_new_event
 from app.services.agents.stream import ExecutionProgress, ExecutionStream
 from app.services.processes.heartbeat import open_heartbeat
 from tests.agents import EXECUTIONS, agent, asking, events, execute, reached, stored
@@ -105,7 +105,7 @@ async def elsewhere_id(database: Database) -> AsyncGenerator[UUID]:
 async def happens_elsewhere(database: Database, execution: Execution, **values: object) -> None:
     async with database.write() as session:
         row = await ExecutionRepository(session, execution.user_id).get(execution.id)
-        append(session, row, new(ModelStarted(model="demo")))
+        append(session, row, to_new_event(ModelStarted(model="demo")))
         await session.execute(update(Execution).where(Execution.id == execution.id).values(**values))
 
 

@@ -10,7 +10,7 @@ from redis.asyncio.client import Pipeline
 
 from app.core import concurrency
 from app.core.concurrency import ConcurrencyLimit, TooManyAtOnce
-from app.core.redis import connected
+from app.core.redis import connect
 from tests.redis_server import URL, Line, own_prefix, reachable
 
 needs_redis = pytest.mark.skipif(
@@ -31,7 +31,7 @@ async def two_processes() -> AsyncGenerator[tuple[ConcurrencyLimit, Line, Concur
     """Yields the limits of two processes, and the connection of the first, which can be cut."""
     line = Line()
     await line.mend()
-    async with own_prefix() as prefix, connected(line.url, 5, 1) as cut, connected(URL, 5, 1) as whole:
+    async with own_prefix() as prefix, connect(line.url, 5, 1) as cut, connect(URL, 5, 1) as whole:
         yield ConcurrencyLimit(cut, prefix, 2), line, ConcurrencyLimit(whole, prefix, 2)
     await line.cut()
 

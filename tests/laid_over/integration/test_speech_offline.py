@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.services.processes.process_pool import open_workers
+from app.services.processes.process_pool import open_process_pool
 from app.services.speech.audio import SAMPLE_RATE, decode
 from app.services.speech.engines import espeak, pocketsphinx
-from app.services.speech.registry import open_voices
+from app.services.speech.registry import open_providers
 from app.services.speech.settings import SpeechSettings
 from tests.conftest import ROOT, environment
 from tests.integration.test_errors import assert_problem
@@ -53,7 +53,7 @@ async def test_what_is_read_aloud_is_understood(alice: httpx2.AsyncClient) -> No
 async def test_a_text_sounds_the_same_from_every_new_process() -> None:
     said: list[bytes] = []
     for _ in range(2):
-        async with open_workers(1) as workers:
+        async with open_process_pool(1) as workers:
             said.append(await workers.do(espeak.speak, SENTENCE, "en-us", 1.0))
         await asyncio.sleep(1)  # by default, the library seeds its noise with the current second
     assert said[0] == said[1]
@@ -86,7 +86,7 @@ def test_voices_differ_and_speed_is_speed() -> None:
 
 async def test_nobody_waits_to_be_read_to_until_others_are_heard(tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "fifo")
-    async with open_voices(SpeechSettings(speech_processes=1)) as voices:
+    async with open_providers(SpeechSettings(speech_processes=1)) as voices:
         busy = asyncio.create_task(voices.workers.do(Path.read_bytes, fifo))
         try:
             async with asyncio.timeout(30):

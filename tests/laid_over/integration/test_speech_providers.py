@@ -13,7 +13,7 @@ from app.core.errors import SetupError
 from app.schemas.speech import AudioFormat
 from app.services.speech.audio import Audio
 from app.services.speech.errors import SpeechFailure
-from app.services.speech.registry import Voices, open_voices
+from app.services.speech.registry import SpeechProviders, open_providers
 from app.services.speech.settings import SpeechSettings
 from app.services.speech.stt import Transcript
 from app.services.speech.tts import NoSuchVoice
@@ -34,7 +34,7 @@ every = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect
 @asynccontextmanager
 async def gateway(
     dialect: Dialect, *, silence: float = 60, key: str = KEY, **more: Any
-) -> AsyncGenerator[tuple[Voices, Server]]:
+) -> AsyncGenerator[tuple[SpeechProviders, Server]]:
     provider = dialect.provider
     own = {"tts_provider": provider, "stt_provider": provider, "tts_voice": dialect.voice, **more}
     async with serve() as server:
@@ -43,11 +43,11 @@ async def gateway(
             patch.setenv(dialect.key_variable, key)
             patch.setenv("STT_MODEL", dialect.stt)
             patch.setenv("SPEECH_TIMEOUT", str(silence))
-            async with open_voices(SpeechSettings.model_validate(own)) as voices:
+            async with open_providers(SpeechSettings.model_validate(own)) as voices:
                 yield voices, server
 
 
-async def spoken(voices: Voices, format: AudioFormat = AudioFormat.mp3, voice: str | None = None) -> bytes:
+async def spoken(voices: SpeechProviders, format: AudioFormat = AudioFormat.mp3, voice: str | None = None) -> bytes:
     tts = voices.tts.get()
     return b"".join([chunk async for chunk in tts.speak(TEXT, voice, format, 1.1)])
 
@@ -59,7 +59,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-async def heard(voices: Voices, file: Path, language: str | None = None) -> Transcript:
+async def heard(voices: SpeechProviders, file: Path, language: str | None = None) -> Transcript:
     return await voices.stt.get().transcribe(file, AUDIO, language)
 
 
@@ -192,5 +192,5 @@ async def test_a_key_that_is_missing_ends_the_start(
     monkeypatch.delenv(dialect.key_variable, raising=False)
     sentence = f"{setting.upper()}={dialect.provider} cannot be used: set {dialect.key_variable} in .env or in the"
     with pytest.raises(SetupError, match=sentence):
-        async with open_voices(SpeechSettings.model_validate({setting: dialect.provider})):
+        async with open_providers(SpeechSettings.model_validate({setting: dialect.provider})):
             pass

@@ -19,7 +19,7 @@ from app.models.base import now
 from app.models.usage import Reservation, Usage
 from app.repositories.usage import STALE_AFTER, Amount, Balance, ReservationRepository, UsageRecord, UsageRepository
 from app.repositories.user import UserRepository
-from app.services.processes.cleanup import tidy
+from app.services.processes.cleanup import delete_expired
 from app.services.usage.budgets import Budgets
 from tests.conftest import MakeSettings, bearer, client_for, running, sign_in
 from tests.integration.test_errors import assert_problem
@@ -164,7 +164,7 @@ async def test_a_reservation_that_nobody_settles_expires(database: Database, use
         await session.execute(update(Reservation).values(created_at=now() - STALE_AFTER))
     fresh, found = await reserve(database, user_id)
     assert found == Balance(AMOUNT, AMOUNT, 1)
-    await tidy(database)
+    await delete_expired(database)
     async with database.read() as session:
         assert await session.scalar(select(Reservation.id)) == fresh != stale
 

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from app.core import places as places_module
+from app.core import fair_slots as places_module
 from app.core.errors import Busy
-from app.core.places import Places
+from app.core.fair_slots import FairSlots
 from app.services.processes import process_pool as module
-from app.services.processes.process_pool import TookTooLong, Workers, open_workers
+from app.services.processes.process_pool import ProcessPool, TookTooLong, open_process_pool
 
 
 class Holder:
     """Takes a place, and keeps it until the test releases it."""
 
-    def __init__(self, turns: Places, who: str) -> None:
+    def __init__(self, turns: FairSlots, who: str) -> None:
         self.has_it, self._go = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._hold(turns, who))
 
-    async def _hold(self, turns: Places, who: str) -> None:
-        async with turns.taken(who):
+    async def _hold(self, turns: FairSlots, who: str) -> None:
+        async with turns.acquire(who):
             self.has_it.set()
             await self._go.wait()
 
@@ -45,7 +45,7 @@ async def settled(*holders: Holder) -> list[bool]:
 
 
 async def test_nobody_takes_the_last_place_who_has_another() -> None:
-    turns = Places(2)
+    turns = FairSlots(2)
     first, second, another = (Holder(turns, who) for who in ("alice", "alice", "bob"))
     assert await settled(first, second, another) == [True, False, True]
     await another.go()
@@ -56,7 +56,7 @@ async def test_nobody_takes_the_last_place_who_has_another() -> None:
 
 
 async def test_one_place_is_for_everybody() -> None:
-    turns = Places(1)
+    turns = FairSlots(1)
     holders = [Holder(turns, who) for who in ("alice", "alice", "bob")]
     for number, holder in enumerate(holders):
         assert await settled(*holders) == [place <= number for place in range(3)]
@@ -64,7 +64,7 @@ async def test_one_place_is_for_everybody() -> None:
 
 
 async def test_who_has_the_fewest_is_next() -> None:
-    turns = Places(3)
+    turns = FairSlots(3)
     one, two, bobs = (Holder(turns, who) for who in ("alice", "alice", "bob"))
     waiting = [Holder(turns, who) for who in ("alice", "bob", "carol")]
     assert await settled(one, two, bobs, *waiting) == [True, True, True, False, False, False]
@@ -75,7 +75,7 @@ async def test_who_has_the_fewest_is_next() -> None:
 
 
 async def test_who_leaves_the_queue_takes_no_place_along() -> None:
-    turns = Places(1)
+    turns = FairSlots(1)
     first, second, third = (Holder(turns, who) for who in ("alice", "bob", "carol"))
     await settled()
     first._go.set()
@@ -90,18 +90,18 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
 
 async def test_a_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places_module, "MOST_WAITING", 1)
-    places = Places(1)
+    places = FairSlots(1)
     holders = [Holder(places, "alice") for _ in range(2)]
     await settled()
     with pytest.raises(Busy):
-        async with places.taken("bob"):
+        async with places.acquire("bob"):
             pass
     for holder in holders:
         await holder.go()
 
 
 @asynccontextmanager
-async def blocked(workers: Workers, fifo: Path) -> AsyncGenerator[asyncio.Task[bytes]]:
+async def blocked(workers: ProcessPool, fifo: Path) -> AsyncGenerator[asyncio.Task[bytes]]:
     """Starts work that waits until the end of the block."""
     os.mkfifo(fifo)
     task = asyncio.create_task(workers.do(Path.read_bytes, fifo))
@@ -116,7 +116,7 @@ async def blocked(workers: Workers, fifo: Path) -> AsyncGenerator[asyncio.Task[b
 
 async def test_one_persons_long_work_keeps_nobody_else_waiting(tmp_path: Path) -> None:
     """Runs one piece after another, as offline recognition does."""
-    async with open_workers(2) as workers:
+    async with open_process_pool(2) as workers:
         with bound_contextvars(user_id="alice"):
             async with blocked(workers, tmp_path / "fifo") as busy:
                 second = asyncio.create_task(workers.do(os.getpid))
@@ -129,7 +129,7 @@ async def test_one_persons_long_work_keeps_nobody_else_waiting(tmp_path: Path) -
 
 
 async def test_work_that_nobody_waits_for_is_ended(tmp_path: Path) -> None:
-    async with open_workers(1) as workers:
+    async with open_process_pool(1) as workers:
         pid = await workers.do(os.getpid)
         async with blocked(workers, tmp_path / "fifo") as task:
             task.cancel()
@@ -138,7 +138,7 @@ async def test_work_that_nobody_waits_for_is_ended(tmp_path: Path) -> None:
 
 
 async def test_work_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_workers(1) as workers:
+    async with open_process_pool(1) as workers:
         pid = await workers.do(os.getpid)
         monkeypatch.setattr(module, "SECONDS", 0.1)
         os.mkfifo(tmp_path / "fifo")
@@ -148,14 +148,14 @@ async def test_work_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: py
         await assert_replaced(workers, pid)
 
 
-async def assert_replaced(workers: Workers, pid: int) -> None:
+async def assert_replaced(workers: ProcessPool, pid: int) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert await workers.do(os.getpid) != pid
 
 
 async def test_memory_has_an_end() -> None:
-    async with open_workers(1) as workers:
+    async with open_process_pool(1) as workers:
         pid = await workers.do(os.getpid)
         with pytest.raises(MemoryError):
             await workers.do(bytes, module.MEMORY_BYTES)

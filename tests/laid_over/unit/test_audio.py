@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from app.services.speech.audio import SAMPLE_RATE, AudioTooLong, BadAudio, NothingSaid, decode, inspect
+from app.services.speech.audio import SAMPLE_RATE, AudioTooLong, BadAudio, NoSpeechFound, decode, inspect
 from app.services.speech.tts import wav_header
 from tests.recordings import CODECS, RATE, recording, tone, wav
 
@@ -127,7 +127,7 @@ def test_without_a_limit_nothing_is_too_long(path: Path) -> None:
 @pytest.mark.parametrize("samples", [b"", bytes(RATE * 2), tone(1, loudness=20)], ids=["none", "zeros", "hum"])
 def test_silence_is_refused(samples: bytes, path: Path) -> None:
     path.write_bytes(wav(samples))
-    with pytest.raises(NothingSaid, match=r"^Nothing can be heard in this audio\.$"):
+    with pytest.raises(NoSpeechFound, match=r"^Nothing can be heard in this audio\.$"):
         inspect(path, 10)
 
 

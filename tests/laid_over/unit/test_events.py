@@ -17,7 +17,7 @@ from app.core.streams import base as events_module
 from app.core.streams import memory, redis_reader, redis_writer
 from app.core.streams.base import Chunk, TextStreams
 from app.core.streams.memory import MemoryTextStreams
-from app.core.streams.redis import open_redis_events
+from app.core.streams.redis import open_redis_streams
 from tests.redis_server import URL, Line, OwnServer, own_prefix, reachable
 
 KINDS = ["memory", "redis"] if reachable() else ["memory"]
@@ -36,7 +36,7 @@ class Processes:
 
 @asynccontextmanager
 async def two_processes(url: str, prefix: str) -> AsyncGenerator[Processes]:
-    async with open_redis_events(url, prefix) as writer, open_redis_events(url, prefix) as reader:
+    async with open_redis_streams(url, prefix) as writer, open_redis_streams(url, prefix) as reader:
         yield Processes(writer, reader)
 
 
@@ -223,8 +223,8 @@ async def test_what_redis_took_before_a_connection_broke_is_not_added_again() ->
     await line.mend()
     async with (
         own_prefix() as prefix,
-        open_redis_events(line.url, prefix) as writer,
-        open_redis_events(URL, prefix) as reader,
+        open_redis_streams(line.url, prefix) as writer,
+        open_redis_streams(URL, prefix) as reader,
         Redis.from_url(URL) as redis,
         redis.monitor() as monitor,
     ):

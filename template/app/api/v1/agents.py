@@ -13,7 +13,7 @@ from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
 from app.services.agents.dependencies import RunDependencies
-from app.services.agents.metrics import measuring
+from app.services.agents.metrics import open_metrics
 from app.services.agents.notifier import open_notifier
 from app.services.agents.service import AgentService
 from app.services.agents.settings import ExecutionSettings
@@ -21,7 +21,7 @@ from app.services.agents.stream import open_execution_watch
 from app.services.agents.tool_catalog import publish
 from app.services.agents.toolbox import ToolSettings, open_tools
 from app.services.agents.worker import open_worker
-from app.services.processes.process_pool import open_workers
+from app.services.processes.process_pool import open_process_pool
 
 TOOL_PROCESSES = 2
 
@@ -37,12 +37,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     await publish(state.database, toolbox)
     async with AsyncExitStack() as stack:
         if state.is_server:
-            await stack.enter_async_context(measuring(state.database, state.telemetry))
+            await stack.enter_async_context(open_metrics(state.database, state.telemetry))
         state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
         watch = open_execution_watch(state.database, state.streams, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
         if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
-            workers = await stack.enter_async_context(open_workers(TOOL_PROCESSES))
+            workers = await stack.enter_async_context(open_process_pool(TOOL_PROCESSES))
             dependencies = RunDependencies(
                 settings,
                 state.database,

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, IdempotencyKey
-from app.api.errors import problems
+from app.api.errors import problem_responses
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
@@ -67,14 +67,16 @@ async def chat_service(request: Request, user: CurrentUser) -> ChatService:
 Chat = Annotated[ChatService, Depends(chat_service)]
 
 
-@router.post("", status_code=201, responses=problems(402))
+@router.post("", status_code=201, responses=problem_responses(402))
 async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> MessageRead:
     """Sends a message, waits for the reply and returns it. A reply that failed says so in its `status`."""
     exchange = await chat.send(data, key)
     return (await chat.wait(exchange.reply)).message
 
 
-@router.post("/stream", response_class=StreamingResponse, responses=STREAM | problems(402), dependencies=[STREAM_SLOT])
+@router.post(
+    "/stream", response_class=StreamingResponse, responses=STREAM | problem_responses(402), dependencies=[STREAM_SLOT]
+)
 async def stream_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
     """Sends a message and streams the reply. Disconnecting does not stop the reply."""
     exchange = await chat.send(data, key)

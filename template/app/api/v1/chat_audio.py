@@ -5,23 +5,23 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.errors import problems
+from app.api.errors import problem_responses
 from app.api.upload import CEILING, Upload, upload_body, upload_of
 from app.api.v1.chat import Chat
 from app.api.v1.speech import AUDIO, Speech, audio_response
 from app.schemas.chat_audio import AudioMessageCreate, ReadingQuery
 from app.schemas.message import MessageCreate, MessageRead
 from app.schemas.speech import SynthesisCreate
-from app.services.chat.audio import readable
-from app.services.speech.service import Spoken
+from app.services.chat.audio import check_readable
+from app.services.speech.service import SynthesizedAudio
 
 router = APIRouter(prefix="/chat/messages", tags=["chat"])
 
 
 async def reading(
     message_id: UUID, query: Annotated[ReadingQuery, Query()], chat: Chat, speech: Speech
-) -> AsyncGenerator[Spoken]:
-    text = readable((await chat.find(message_id)).reply.message)
+) -> AsyncGenerator[SynthesizedAudio]:
+    text = check_readable((await chat.find(message_id)).reply.message)
     async with speech.synthesize(SynthesisCreate(text=text, **query.model_dump())) as spoken:
         yield spoken
 
@@ -31,7 +31,7 @@ async def reading(
     status_code=201,
     max_body_size=CEILING,
     openapi_extra=upload_body(AudioMessageCreate),
-    responses=problems(402),
+    responses=problem_responses(402),
 )
 async def send_audio(
     upload: Annotated[Upload[AudioMessageCreate], Depends(upload_of(AudioMessageCreate))], chat: Chat, speech: Speech
@@ -44,7 +44,7 @@ async def send_audio(
     return (await chat.wait(exchange.reply)).message
 
 
-@router.get("/{message_id}/audio", response_class=StreamingResponse, responses=AUDIO | problems(402))
-async def read_aloud(spoken: Annotated[Spoken, Depends(reading)]) -> StreamingResponse:
+@router.get("/{message_id}/audio", response_class=StreamingResponse, responses=AUDIO | problem_responses(402))
+async def read_aloud(spoken: Annotated[SynthesizedAudio, Depends(reading)]) -> StreamingResponse:
     """Reads a reply aloud once it has ended; before that it answers 409 `still_written`."""
     return audio_response(spoken)

@@ -27,9 +27,9 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocket
     """Starts an execution for each `send` and sends its events. Closing the socket stops no execution."""
     state = websocket.app.state
 
-    async def on_connect(socket: Socket) -> TalkToAgent:
+    async def on_connect(socket: Socket) -> AgentSession:
         await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
-        return TalkToAgent(state, socket, agent_id)
+        return AgentSession(state, socket, agent_id)
 
     await endpoint.serve("agents", AGENT_FRAMES, on_connect)
 
@@ -86,7 +86,7 @@ class ExecutionSession:
                     await self._socket.send(json.loads(step.event), ref)
 
 
-class TalkToAgent(ExecutionSession):
+class AgentSession(ExecutionSession):
     def __init__(self, state: State, socket: Socket, agent_id: UUID) -> None:
         super().__init__(state, socket)
         self._agent_id = agent_id

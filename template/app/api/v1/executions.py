@@ -11,7 +11,7 @@ from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, eve
 from app.models.execution import ExecutionStatus
 from app.schemas.base import PageRead
 from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
-from app.services.agents.executions import ExecutionService, read
+from app.services.agents.executions import ExecutionService, to_execution_read
 from app.services.agents.stream import ExecutionProgress, ExecutionStream
 
 router = APIRouter(prefix="/executions", tags=["agents"])
@@ -44,7 +44,7 @@ async def list_executions(
     executions: Executions, limit: Limit = 50, cursor: Cursor = None, status: Status = None, agent_id: AgentId = None
 ) -> PageRead[ExecutionRead]:
     page = await executions.list(limit, cursor, status, agent_id)
-    return PageRead(items=list(map(read, page.items)), next_cursor=page.next_cursor)
+    return PageRead(items=list(map(to_execution_read, page.items)), next_cursor=page.next_cursor)
 
 
 @router.get("/{execution_id}")

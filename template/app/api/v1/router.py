@@ -6,7 +6,7 @@ from pkgutil import iter_modules
 
 from fastapi import APIRouter, FastAPI
 
-from app.api.errors import problems
+from app.api.errors import problem_responses
 from app.api.scopes import grantable_scopes
 
 _names = [found.name for found in iter_modules([str(Path(__file__).parent)]) if found.name != "router"]
@@ -18,6 +18,6 @@ scopes = grantable_scopes(_routers)
 
 def include_routers(app: FastAPI, prefix: str, max_body_size: int) -> None:
     """Mounts each router by itself: one router around all would match every request's path twice."""
-    responses = problems(400, 401, 403, 404, 409, 413, 422, 429, 500, 503)
+    responses = problem_responses(400, 401, 403, 404, 409, 413, 422, 429, 500, 503)
     for router in _routers:
         app.include_router(router, prefix=prefix, responses=responses, max_body_size=max_body_size)

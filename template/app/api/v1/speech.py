@@ -7,15 +7,15 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import CurrentUser, SpendingUser
-from app.api.errors import problems
+from app.api.errors import problem_responses
 from app.api.upload import CEILING, Upload, upload_body, upload_of
 from app.core.concurrency import ConcurrencyLimit
 from app.core.config import read_settings
 from app.schemas.speech import AudioFormat, SynthesisCreate, TranscriptionCreate, TranscriptionRead, VoicesRead
-from app.services.speech.registry import Voices, open_voices
-from app.services.speech.service import SpeechService, Spoken, read_voices
+from app.services.speech.registry import SpeechProviders, open_providers
+from app.services.speech.service import SpeechService, SynthesizedAudio, read_voices
 from app.services.speech.settings import SpeechSettings
-from app.services.speech.usage import Meter, daily
+from app.services.speech.usage import SpeechMeter, daily_budgets
 
 log = structlog.stdlib.get_logger("app.speech")
 
@@ -32,11 +32,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state = app.state
     state.speech_settings = settings = read_settings(SpeechSettings)
     state.upload_max_bytes = settings.transcription_max_bytes
-    state.budgets.add(*daily(settings))
+    state.budgets.add(*daily_budgets(settings))
     prefix = state.settings.redis_prefix
     state.speech_slots = ConcurrencyLimit(state.redis, f"{prefix}:speech", settings.max_concurrent_speech)
-    async with open_voices(settings) as state.voices:
-        _announce(state.features, state.limits, state.voices, settings)
+    async with open_providers(settings) as state.speech_providers:
+        _announce(state.features, state.limits, state.speech_providers, settings)
         yield
 
 
@@ -45,20 +45,20 @@ router = APIRouter(prefix="/speech", tags=["speech"], lifespan=lifespan)
 
 async def speech_service(request: Request, user: SpendingUser) -> SpeechService:
     state = request.app.state
-    meter = Meter(state.database, state.budgets, state.speech_slots, user.id)
-    return SpeechService(state.speech_settings, state.voices, meter, user.id)
+    meter = SpeechMeter(state.database, state.budgets, state.speech_slots, user.id)
+    return SpeechService(state.speech_settings, state.speech_providers, meter, user.id)
 
 
 Speech = Annotated[SpeechService, Depends(speech_service)]
 
 
-async def synthesis(data: SynthesisCreate, speech: Speech) -> AsyncGenerator[Spoken]:
+async def synthesis(data: SynthesisCreate, speech: Speech) -> AsyncGenerator[SynthesizedAudio]:
     """Yields audio that stays open until the response ends. An error before its first bytes is a problem document."""
     async with speech.synthesize(data) as spoken:
         yield spoken
 
 
-def audio_response(spoken: Spoken) -> StreamingResponse:
+def audio_response(spoken: SynthesizedAudio) -> StreamingResponse:
     media_type = MEDIA_TYPES.get(spoken.format, f"audio/pcm;rate={spoken.sample_rate}")
     return StreamingResponse(spoken.audio, media_type=media_type, headers={"X-Accel-Buffering": "no"})
 
@@ -66,17 +66,20 @@ def audio_response(spoken: Spoken) -> StreamingResponse:
 @router.get("/voices")
 async def list_voices(request: Request, _: CurrentUser) -> VoicesRead:
     """Lists voices and formats, and how fast they may speak. Both lists are empty without a provider of speech."""
-    return await read_voices(request.app.state.voices)
+    return await read_voices(request.app.state.speech_providers)
 
 
-@router.post("/synthesize", response_class=StreamingResponse, responses=AUDIO | problems(402))
-async def synthesize(spoken: Annotated[Spoken, Depends(synthesis)]) -> StreamingResponse:
+@router.post("/synthesize", response_class=StreamingResponse, responses=AUDIO | problem_responses(402))
+async def synthesize(spoken: Annotated[SynthesizedAudio, Depends(synthesis)]) -> StreamingResponse:
     """Reads a text aloud and streams the audio as it is made. If the rest cannot be made, the connection is closed."""
     return audio_response(spoken)
 
 
 @router.post(
-    "/transcribe", max_body_size=CEILING, openapi_extra=upload_body(TranscriptionCreate), responses=problems(402)
+    "/transcribe",
+    max_body_size=CEILING,
+    openapi_extra=upload_body(TranscriptionCreate),
+    responses=problem_responses(402),
 )
 async def transcribe(
     upload: Annotated[Upload[TranscriptionCreate], Depends(upload_of(TranscriptionCreate))], speech: Speech
@@ -85,7 +88,7 @@ async def transcribe(
     return await speech.transcribe(upload.file, upload.data.language)
 
 
-def _announce(features: list[str], limits: dict[str, int], voices: Voices, settings: SpeechSettings) -> None:
+def _announce(features: list[str], limits: dict[str, int], voices: SpeechProviders, settings: SpeechSettings) -> None:
     """Tells clients which speech features there are; only the log tells the operator which are not installed."""
     if voices.tts.there or voices.stt.there:
         features.append("speech")

@@ -12,7 +12,7 @@ async def open_streams(settings: Settings) -> AsyncGenerator[TextStreams]:
     if settings.redis_url is None:
         yield MemoryTextStreams()
         return
-    from app.core.streams.redis import open_redis_events
+    from app.core.streams.redis import open_redis_streams
 
-    async with open_redis_events(settings.redis_url.get_secret_value(), settings.redis_prefix) as events:
+    async with open_redis_streams(settings.redis_url.get_secret_value(), settings.redis_prefix) as events:
         yield events

@@ -12,11 +12,11 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from app.core.periodic import keep_running
-from app.core.redis import connected
+from app.core.redis import connect
 from app.core.streams.base import Chunk, TextStream
 from app.core.streams.memory import MemoryTextStreams
 from app.core.streams.redis_reader import RedisReader
-from app.core.streams.redis_writer import Sender
+from app.core.streams.redis_writer import RedisWriter
 
 CONNECTIONS = 4
 """Limits the connections that read; one more writes."""
@@ -25,13 +25,13 @@ SECONDS = 5.0
 
 
 @asynccontextmanager
-async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisTextStreams"]:
+async def open_redis_streams(url: str, prefix: str) -> AsyncGenerator["RedisTextStreams"]:
     """Opens streams with connections of their own, which nobody else can use up."""
     async with (
-        connected(url, 1, SECONDS, retries=0) as writing,  # a retry could append a text twice
-        connected(url, CONNECTIONS, SECONDS) as reading,
+        connect(url, 1, SECONDS, retries=0) as writing,  # a retry could append a text twice
+        connect(url, CONNECTIONS, SECONDS) as reading,
     ):
-        events = RedisTextStreams(Sender(writing, f"{prefix}:log"), RedisReader(reading, f"{prefix}:log"))
+        events = RedisTextStreams(RedisWriter(writing, f"{prefix}:log"), RedisReader(reading, f"{prefix}:log"))
         parts = {"redis sender": events.sender.run, "redis reader": events.mirrors.run}
         tasks = [asyncio.create_task(keep_running(name, run)) for name, run in parts.items()]
         try:
@@ -45,7 +45,7 @@ async def open_redis_events(url: str, prefix: str) -> AsyncGenerator["RedisTextS
 class RedisTextStreams:
     outlives_its_process = True
 
-    def __init__(self, sender: Sender, mirrors: RedisReader) -> None:
+    def __init__(self, sender: RedisWriter, mirrors: RedisReader) -> None:
         self._own = MemoryTextStreams()
         self.sender = sender
         self.mirrors = mirrors

@@ -13,11 +13,11 @@ Client = Any
 """Stands for the client of redis-py, whose own types are incomplete."""
 
 
-def encoded(text: str, end: str | None) -> bytes:
+def encode(text: str, end: str | None) -> bytes:
     return text.encode() if end is None else text.encode() + BREAK + end.encode() + BREAK
 
 
-def decoded(data: bytes) -> tuple[str, str | None]:
+def decode(data: bytes) -> tuple[str, str | None]:
     """Decodes a text and its end. Ignores what follows it, which was written by a process that was taken for dead."""
     text, *rest = data.split(BREAK)
     return text.decode(), rest[0].decode() if len(rest) > 1 else None

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from redis.exceptions import RedisError
 
 from app.core.streams.base import Chunk, TextStream
-from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, decoded
+from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, decode
 
 IDLE_SECONDS = 1.0
 BURST, BURST_SECONDS = 500, 0.001
@@ -112,7 +112,7 @@ class RedisReader:
             self._outdated.add(key)
         elif message["type"] == "message":
             offset, _, data = message["data"].partition(b" ")
-            text, end = decoded(data)
+            text, end = decode(data)
             known = len(mirror.text) - int(offset)
             if known < 0:
                 self._outdated.add(key)
@@ -130,7 +130,7 @@ class RedisReader:
         if not keys:
             return {}
         values = await self._redis.mget([self._channel(key) for key in keys])
-        return {key: decoded(value) for key, value in zip(keys, values, strict=True) if value is not None}
+        return {key: decode(value) for key, value in zip(keys, values, strict=True) if value is not None}
 
     def _channel(self, key: UUID) -> str:
         return f"{self._prefix}:{key}"

@@ -9,7 +9,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.core.streams.base import KEEP_SECONDS, TextStream
-from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, encoded
+from app.core.streams.redis_format import AGAIN_SECONDS, ANEW, Client, encode
 
 EXPIRE_SECONDS = 3600
 """Limits the life of a text in Redis to more than a reply takes; one that grows for longer is written anew."""
@@ -29,7 +29,7 @@ class _Sent:
     """Tells that the whole text must be written: Redis has nothing yet, or nobody knows how much."""
 
 
-class Sender:
+class RedisWriter:
     """Sends from one task per process, so that what waits meanwhile goes out together, in one round trip."""
 
     def __init__(self, redis: Client, prefix: str) -> None:
@@ -107,11 +107,11 @@ class Sender:
         name, text, end = f"{self._prefix}:{key}", sent.log.text, sent.log.end
         place = len(pipeline)
         if sent.unsure:
-            size = len(data := encoded(text, end))
+            size = len(data := encode(text, end))
             pipeline.set(name, data, ex=EXPIRE_SECONDS)
             pipeline.publish(name, ANEW)
         else:
-            data = encoded(text[sent.characters :], end)
+            data = encode(text[sent.characters :], end)
             size = sent.size + len(data)
             pipeline.append(name, data)
             pipeline.publish(name, b"%d " % sent.characters + data)

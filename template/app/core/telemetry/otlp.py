@@ -85,8 +85,8 @@ class RedactingExporter(SpanExporter):
             context=span.context,
             parent=span.parent,
             resource=span.resource,
-            attributes=self._allowed(span.attributes),
-            events=[Event(event.name, self._allowed(event.attributes), event.timestamp) for event in span.events],
+            attributes=self._filtered(span.attributes),
+            events=[Event(event.name, self._filtered(event.attributes), event.timestamp) for event in span.events],
             links=span.links,
             kind=span.kind,
             status=Status(span.status.status_code),  # its description would quote an error
@@ -95,7 +95,7 @@ class RedactingExporter(SpanExporter):
             instrumentation_scope=span.instrumentation_scope,
         )
 
-    def _allowed(self, attributes: Attributes) -> dict[str, AnyValue]:
+    def _filtered(self, attributes: Attributes) -> dict[str, AnyValue]:
         return {name: value for name, value in (attributes or {}).items() if name.startswith(self._allowed)}
 
 

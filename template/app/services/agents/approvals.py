@@ -14,7 +14,7 @@ from app.repositories.execution import ExecutionRepository, append, release_run
 from app.repositories.execution_queue import RunRepository
 from app.schemas.execution import ApprovalAnswer
 from app.schemas.execution_event import ApprovalAnswered
-from app.services.agents.events import new
+from app.services.agents.events import to_new_event
 from app.services.agents.notifier import ExecutionNotifier
 
 EXPIRED_AT_ONCE = 100
@@ -62,7 +62,7 @@ class Approvals:
             note=note,
         )
         for follower in chain:
-            append(self._session, follower, new(answered))
+            append(self._session, follower, to_new_event(answered))
         if execution.status is ExecutionStatus.waiting:
             release_run(execution, ExecutionStatus.queued)
 

@@ -6,7 +6,7 @@ from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway
-from app.services.processes.process_pool import Workers
+from app.services.processes.process_pool import ProcessPool
 from app.services.usage.budgets import Budgets
 
 
@@ -21,4 +21,4 @@ class RunDependencies:
     toolbox: Toolbox
     budgets: Budgets
     notifier: ExecutionNotifier
-    workers: Workers
+    workers: ProcessPool

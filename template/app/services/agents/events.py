@@ -7,12 +7,12 @@ from uuid import UUID
 from app.models.execution import Execution, ExecutionEvent
 from app.repositories.execution import NewEvent
 from app.schemas.execution import ExecutionUsage
-from app.schemas.execution_event import Happened, ModelDelta, StoredEvent
+from app.schemas.execution_event import EventBase, ModelDelta, StoredEvent
 
-OF_EVERY = set(Happened.model_fields)
+OF_EVERY = set(EventBase.model_fields)
 
 
-def new(event: StoredEvent, entry: dict[str, Any] | None = None) -> NewEvent:
+def to_new_event(event: StoredEvent, entry: dict[str, Any] | None = None) -> NewEvent:
     return NewEvent(event.type, event.model_dump(mode="json", exclude={*OF_EVERY, "type"}), entry)
 
 
@@ -31,7 +31,7 @@ def serialize_delta(execution_id: UUID, sequence: int, text: str) -> str:
     return ModelDelta(sequence=sequence, execution_id=execution_id, text=text).model_dump_json()
 
 
-def usage(execution: Execution) -> ExecutionUsage:
+def to_usage(execution: Execution) -> ExecutionUsage:
     return ExecutionUsage(
         steps=execution.steps,
         input_tokens=execution.input_tokens,

@@ -26,7 +26,7 @@ from app.schemas.execution import (
 from app.schemas.execution_event import ExecutionCancelled
 from app.services.agents.approvals import Approvals
 from app.services.agents.configuration import load_configuration
-from app.services.agents.events import new, usage
+from app.services.agents.events import to_new_event, to_usage
 from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.subagents import report_end
@@ -67,7 +67,7 @@ class ExecutionService:
             execution = await self._begin(session, agent_id, data, key)
         self._notifier.notify()
         note(execution_id=str(execution.id))
-        return read(execution)
+        return to_execution_read(execution)
 
     async def list(
         self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
@@ -83,7 +83,7 @@ class ExecutionService:
             execution = await executions.get(id)
             approvals = await executions.approvals(execution)
         return ExecutionDetail(
-            **dict(read(execution)),
+            **dict(to_execution_read(execution)),
             configuration=Configuration.model_validate(execution.configuration),
             approvals=[ApprovalRead.model_validate(approval) for approval in approvals],
         )
@@ -97,14 +97,14 @@ class ExecutionService:
             if changed and above:
                 report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
         self._notifier.notify(*changed, *(ancestor.id for ancestor in above))
-        return read(execution)
+        return to_execution_read(execution)
 
     async def answer(self, id: UUID, data: ApprovalAnswer) -> ExecutionRead:
         """Approves or denies a tool call that waits for it. Raises NotFound, Conflict."""
         async with self._database.write(self._user_id) as session:
             chain = await Approvals(session, self._user_id).answer(id, data)
         self._notifier.notify(*(execution.id for execution in chain))
-        return read(chain[-1])
+        return to_execution_read(chain[-1])
 
     async def _begin(self, session: AsyncSession, agent_id: UUID, data: ExecutionCreate, key: str | None) -> Execution:
         executions, id = ExecutionRepository(session, self._user_id), uuid7()
@@ -138,7 +138,7 @@ class ExecutionService:
             return []
         release_run(execution, ExecutionStatus.cancelled)
         execution.finished_at = now()
-        append(session, execution, new(ExecutionCancelled()))
+        append(session, execution, to_new_event(ExecutionCancelled()))
         await expire_approvals(session, execution)
         ended = [execution.id]
         for child in await executions.open_children(execution):
@@ -147,7 +147,7 @@ class ExecutionService:
         return ended
 
 
-def read(execution: Execution) -> ExecutionRead:
+def to_execution_read(execution: Execution) -> ExecutionRead:
     error = None if execution.code is None else ExecutionError(code=execution.code, detail=execution.detail or "")
     return ExecutionRead(
         id=execution.id,
@@ -157,7 +157,7 @@ def read(execution: Execution) -> ExecutionRead:
         input=execution.input,
         output=execution.output,
         error=error,
-        usage=usage(execution),
+        usage=to_usage(execution),
         created_at=execution.created_at,
         started_at=execution.started_at,
         finished_at=execution.finished_at,

@@ -24,11 +24,11 @@ from app.repositories.execution_queue import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
-from app.services.agents.events import new
+from app.services.agents.events import to_new_event
 from app.services.agents.subagents import add_costs, report_end
-from app.services.agents.transcript import stored
+from app.services.agents.transcript import to_entry
 from app.services.ai import AssistantMessage, ModelUsage, ToolResult
-from app.services.usage.metrics import count
+from app.services.usage.metrics import count_usage
 
 FEATURE = "agents"
 """Names the feature under which usage of agents is counted."""
@@ -86,9 +86,9 @@ class Journal:
         self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_to_ancestors: bool = False
     ) -> None:
         """Notes an event for the next commit; with `also_to_ancestors` for the ancestors of the execution, too."""
-        self._noted.append(new(event, None if entry is None else stored(entry)))
+        self._noted.append(to_new_event(event, None if entry is None else to_entry(entry)))
         if also_to_ancestors:
-            self._noted_above.append(new(event))
+            self._noted_above.append(to_new_event(event))
 
     def add_usage(self, used: ModelUsage) -> None:
         """Adds the usage of one request to a model, which may have failed."""
@@ -179,7 +179,7 @@ class Journal:
 
     def _count(self) -> None:
         for used in self._used:
-            count(FEATURE, used)
+            count_usage(FEATURE, used)
 
     async def _transact(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
         """Retries a write, which must not be lost with a connection. Raises LeaseLost when it gives up."""

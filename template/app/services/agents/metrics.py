@@ -16,7 +16,7 @@ _STATUSES = (ExecutionStatus.queued, ExecutionStatus.running)
 
 
 @asynccontextmanager
-async def measuring(database: Database, wanted: TelemetrySettings) -> AsyncGenerator[None]:
+async def open_metrics(database: Database, wanted: TelemetrySettings) -> AsyncGenerator[None]:
     """Measures as often as metrics are sent. Each process reports all executions: take the maximum, not the sum."""
 
     async def measure() -> None:

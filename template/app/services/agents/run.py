@@ -16,7 +16,7 @@ from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
 from app.services.agents.configuration import tool_specs
 from app.services.agents.dependencies import RunDependencies
-from app.services.agents.events import usage
+from app.services.agents.events import to_usage
 from app.services.agents.journal import FEATURE, Journal, LeaseLost
 from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
@@ -176,13 +176,13 @@ class Run:
             await budgets.reserve(session, execution.user_id, execution.id, FEATURE, budgets.at_most(prompt))
 
     async def _complete(self, answer: AssistantMessage) -> None:
-        completed = events.ExecutionCompleted(output=answer.text, usage=usage(self._execution))
+        completed = events.ExecutionCompleted(output=answer.text, usage=to_usage(self._execution))
         self._journal.note(completed)
         await self._journal.end(ExecutionStatus.completed, output=answer.text)
 
     async def _fail(self, code: str, detail: str) -> None:
         note_failure(code)
-        self._journal.note(events.ExecutionFailed(code=code, detail=detail, usage=usage(self._execution)))
+        self._journal.note(events.ExecutionFailed(code=code, detail=detail, usage=to_usage(self._execution)))
         await self._journal.end(ExecutionStatus.failed, code=code, detail=detail[:500])
 
     @property

@@ -175,6 +175,6 @@ async def open_execution_watch(
             streams.nudge(before.run_id)
 
     watch = Watch(partial(_states, database), notify)
-    notifier.at_stop.append(watch.tell_all)
+    notifier.at_stop.append(watch.notify_all)
     async with open_watch(watch):
         yield watch

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import append, release_run
 from app.schemas.execution_event import SubagentCompleted
-from app.services.agents.events import new
-from app.services.agents.transcript import stored
+from app.services.agents.events import to_new_event
+from app.services.agents.transcript import to_entry
 from app.services.ai import ToolResult
 
 
@@ -27,7 +27,7 @@ def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], 
         status=end["status"],
         content=content,
     )
-    append(session, parent, new(completed, stored(ToolResult("", completed.name, content))))
+    append(session, parent, to_new_event(completed, to_entry(ToolResult("", completed.name, content))))
     release_run(parent, ExecutionStatus.queued)
 
 

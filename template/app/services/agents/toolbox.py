@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.core.database import Database
 from app.core.errors import AppError, SetupError
 from app.models.tool import Policy
-from app.services.processes.process_pool import Workers
+from app.services.processes.process_pool import ProcessPool
 
 FLAWS_TOLD = 5
 NAME = re.compile(r"[a-zA-Z]\w{0,63}", re.ASCII)
@@ -53,7 +53,7 @@ class ToolContext:
     idempotency_key: str
     """Stays the same when this call is repeated because nobody knows whether it had its effect."""
     database: Database
-    workers: Workers
+    workers: ProcessPool
     """Runs work in other processes that is heavy, or reads what strangers wrote."""
 
 

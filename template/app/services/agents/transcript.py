@@ -47,7 +47,7 @@ class Transcript:
         return list(self._pending)
 
 
-def stored(message: AssistantMessage | ToolResult) -> dict[str, Any]:
+def to_entry(message: AssistantMessage | ToolResult) -> dict[str, Any]:
     """Returns the message in the JSON that rows have had since the first release."""
     if isinstance(message, ToolResult):
         return asdict(message)

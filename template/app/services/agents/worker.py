@@ -108,7 +108,7 @@ async def open_worker(
             ("approvals", partial(expire, dependencies.database, dependencies.notifier), EXPIRE_SECONDS),
             (
                 "retention",
-                partial(forget, dependencies.database, dependencies.settings.execution_retention_days),
+                partial(delete_old_executions, dependencies.database, dependencies.settings.execution_retention_days),
                 FORGET_SECONDS,
             ),
         ):
@@ -123,7 +123,7 @@ async def open_worker(
             await working
 
 
-async def forget(database: Database, days: int) -> None:
+async def delete_old_executions(database: Database, days: int) -> None:
     """Deletes executions that ended so many days ago; 0 keeps them for ever."""
     before, left = now() - timedelta(days=days), bool(days)
     while left:

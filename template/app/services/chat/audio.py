@@ -5,14 +5,14 @@ from app.models.message import MessageStatus
 from app.schemas.message import MessageRead
 
 
-class StillWritten(Conflict):
+class ReplyPending(Conflict):
     code = "still_written"
 
 
-def readable(reply: MessageRead) -> str:
+def check_readable(reply: MessageRead) -> str:
     """Returns the text of a reply. Raises StillWritten while it is pending, and Invalid when it has no text."""
     if reply.status is MessageStatus.pending:
-        raise StillWritten("The reply is still being written; ask again once it has ended.")
+        raise ReplyPending("The reply is still being written; ask again once it has ended.")
     if not reply.content.strip():
         raise Invalid("There is no text in this reply.")
     return reply.content

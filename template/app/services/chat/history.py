@@ -8,7 +8,7 @@ from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, ChatMessage, UserMessage, estimate_tokens
 
 
-def within(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessage]:
+def fit_messages(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessage]:
     """Returns the newest messages that fit, oldest first, each whole. The first is the user's, as providers require."""
     messages = list(_newest_that_fit(max_tokens, newest))[::-1]
     return list(dropwhile(lambda message: isinstance(message, AssistantMessage), messages))

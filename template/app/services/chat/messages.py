@@ -16,11 +16,11 @@ from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
 from app.services.ai import Prompt, UserMessage
 from app.services.ai.base import BYTES_PER_TOKEN
-from app.services.chat.history import within
+from app.services.chat.history import fit_messages
 from app.services.chat.limits import ChatLimits
 from app.services.chat.replies import PromptLoader, Replies, ReplyRequest
 from app.services.chat.settings import ChatSettings
-from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, stored
+from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, to_reply
 
 HISTORY_MAX_MESSAGES = 200
 TITLE_CHARACTERS = 50
@@ -100,7 +100,7 @@ class ChatService:
         """
         async with self._database.write(self._user_id) as session:
             conversations = ConversationRepository(session, self._user_id)
-            reply = stored(await conversations.request_stop(reply_id))
+            reply = to_reply(await conversations.request_stop(reply_id))
         self._replies.stop(reply_id)
         return reply
 
@@ -148,7 +148,7 @@ class ChatService:
         return Message(id=id, role=Role.assistant, status=MessageStatus.pending, content="", process_id=process_id)
 
     def _prompt(self, newest: Sequence[HistoryMessage], data: MessageCreate) -> Prompt:
-        messages = [*within(self._settings.history_max_tokens, newest), UserMessage(data.content)]
+        messages = [*fit_messages(self._settings.history_max_tokens, newest), UserMessage(data.content)]
         return Prompt(messages, self._settings.ai_system_prompt, data.model)
 
     def _loader(
@@ -178,7 +178,7 @@ class ChatService:
 
 
 def _exchange(message: Message, reply: Message) -> Exchange:
-    return Exchange(MessageRead.model_validate(message), stored(reply))
+    return Exchange(MessageRead.model_validate(message), to_reply(reply))
 
 
 def _created(exchange: Exchange) -> MessageCreated:

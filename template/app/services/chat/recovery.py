@@ -10,7 +10,7 @@ from app.core.streams.base import TextStreams
 from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository
 from app.schemas.message import ReplyEnd
-from app.services.chat.stream import stored
+from app.services.chat.stream import to_reply
 from app.services.processes.heartbeat import Heartbeat
 
 log = structlog.stdlib.get_logger("app.replies")
@@ -41,7 +41,7 @@ class ReplyRecovery:
         async with self._database.write() as session:
             rows = await ReplyRepository(session).interrupt(self._heartbeat.id, texts)
             await ReservationRepository(session).release([row.id for row in rows])
-            replies = [stored(row) for row in rows]
+            replies = [to_reply(row) for row in rows]
         for reply in replies:
             if reply.end:
                 self._announce(reply.end)

@@ -27,9 +27,9 @@ from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
 from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt
 from app.services.chat.recovery import ReplyRecovery
-from app.services.chat.stream import deleted, stored
+from app.services.chat.stream import to_deleted_reply, to_reply
 from app.services.processes.heartbeat import BEAT_SECONDS, Heartbeat
-from app.services.usage.metrics import count
+from app.services.usage.metrics import count_usage
 
 FEATURE = "chat"
 """Names the feature in usage records."""
@@ -177,12 +177,12 @@ class Replies:
             conversations = ConversationRepository(session, active.request.user_id)
             finished = await conversations.finish_reply(reply.id, outcome)
             if finished is None and (ended := await conversations.find_reply(reply.id)):
-                return stored(ended).end
+                return to_reply(ended).end
             await UsageRepository(session, active.request.user_id).record(reply.id, FEATURE, outcome.used)
-        count(FEATURE, outcome.used)
+        count_usage(FEATURE, outcome.used)
         if finished is None:
-            return deleted(reply.model_copy(update={"content": outcome.content})).end
-        return stored(finished).end
+            return to_deleted_reply(reply.model_copy(update={"content": outcome.content})).end
+        return to_reply(finished).end
 
 
 def _reason(error: Exception) -> tuple[str, str]:

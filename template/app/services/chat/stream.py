@@ -111,7 +111,7 @@ class ReplyStream:
         except SQLAlchemyError as error:
             log.warning("reply read failed", reply_id=str(message.id), error=type(error).__name__)
             return None
-        return deleted(message) if row is None else stored(row)
+        return to_deleted_reply(message) if row is None else to_reply(row)
 
 
 def _has_more(state: ReplyState | None, offset: int) -> bool:
@@ -135,7 +135,7 @@ async def open_reply_watch(database: Database, streams: TextStreams) -> AsyncGen
         yield watch
 
 
-def stored(row: Message) -> Reply:
+def to_reply(row: Message) -> Reply:
     message = MessageRead.model_validate(row)
     match row.status:
         case MessageStatus.pending:
@@ -150,7 +150,7 @@ def stored(row: Message) -> Reply:
             return Reply(message, MessageFailed(message=message, code=row.code or "", detail=row.detail or ""))
 
 
-def deleted(message: MessageRead) -> Reply:
+def to_deleted_reply(message: MessageRead) -> Reply:
     lost = message.model_copy(update={"status": MessageStatus.failed})
     return Reply(lost, MessageFailed(message=lost, code="conversation_deleted", detail="The conversation was deleted."))
 

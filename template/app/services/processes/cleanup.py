@@ -14,12 +14,12 @@ FIRST_SECONDS = 60.0
 EVERY_SECONDS = 3600.0
 
 
-def housekeeping(database: Database) -> AbstractAsyncContextManager[None]:
-    """Runs `tidy` every hour until the application ends; the first run comes late, so as not to slow the start."""
-    return repeat("housekeeping", partial(tidy, database), EVERY_SECONDS, first=FIRST_SECONDS)
+def open_cleanup(database: Database) -> AbstractAsyncContextManager[None]:
+    """Runs `delete_expired` every hour until the application ends; the first run comes late, so as not to slow the start."""
+    return repeat("housekeeping", partial(delete_expired, database), EVERY_SECONDS, first=FIRST_SECONDS)
 
 
-async def tidy(database: Database) -> None:
+async def delete_expired(database: Database) -> None:
     """Deletes the rows of what has expired, which is void already."""
     async with database.write() as session:
         await CredentialRepository(session).delete_expired()

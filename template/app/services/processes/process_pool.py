@@ -17,7 +17,7 @@ from anyio import CancelScope
 from structlog.contextvars import get_contextvars
 
 from app.core.errors import Busy
-from app.core.places import Places
+from app.core.fair_slots import FairSlots
 
 T = TypeVar("T")
 
@@ -33,20 +33,20 @@ class TookTooLong(Busy):
     pass
 
 
-class Workers:
+class ProcessPool:
     """Runs jobs in at most `number` processes, which start when first needed and are shared fairly among users."""
 
     def __init__(self, number: int) -> None:
-        self._turns = Places(number)
-        self._idle: list[_Worker] = []
+        self._turns = FairSlots(number)
+        self._idle: list[_PoolProcess] = []
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Runs a function in another process, which is killed if the caller is cancelled, and returns its result.
 
         Raises what the function raises, TookTooLong, and Busy if the process dies or too many wait.
         """
-        async with self._turns.taken(_who()):
-            worker = self._idle.pop() if self._idle else _Worker()
+        async with self._turns.acquire(_who()):
+            worker = self._idle.pop() if self._idle else _PoolProcess()
             try:
                 await worker.begin()
                 async with asyncio.timeout(SECONDS):
@@ -64,7 +64,7 @@ class Workers:
         for worker in self._idle:
             await worker.end()
 
-    async def _keep(self, worker: "_Worker") -> None:
+    async def _keep(self, worker: "_PoolProcess") -> None:
         if worker.is_lost:
             with CancelScope(shield=True):
                 await worker.end()
@@ -72,7 +72,7 @@ class Workers:
             self._idle.append(worker)
 
 
-class _Worker:
+class _PoolProcess:
     """Represents one process of the pool."""
 
     def __init__(self) -> None:
@@ -100,8 +100,8 @@ class _Worker:
 
 
 @asynccontextmanager
-async def open_workers(number: int) -> AsyncGenerator[Workers]:
-    workers = Workers(number)
+async def open_process_pool(number: int) -> AsyncGenerator[ProcessPool]:
+    workers = ProcessPool(number)
     try:
         yield workers
     finally:

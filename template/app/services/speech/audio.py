@@ -43,7 +43,7 @@ class AudioTooLong(BadAudio):
     code = "audio_too_long"
 
 
-class NothingSaid(BadAudio):
+class NoSpeechFound(BadAudio):
     code = "nothing_said"
 
 
@@ -69,7 +69,7 @@ def inspect(path: Path, max_seconds: float) -> Audio:
     if seconds < promised * 0.98 - TOLERANCE or (format == "wav" and _lacks_bytes(path)):
         raise BadAudio("The audio ends too early: the file is not complete.")
     if not samples or peak <= SILENCE:
-        raise NothingSaid("Nothing can be heard in this audio.")
+        raise NoSpeechFound("Nothing can be heard in this audio.")
     return Audio(format, seconds)
 
 

@@ -65,7 +65,7 @@ class SpeechDisconnected(SpeechFailure):
     sentence = "The connection to the speech provider was lost."
 
 
-def of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
+def failure_of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
     """Returns the failure that an HTTP status of a provider stands for."""
     retry_after = headers.get("retry-after")
     match status:
@@ -81,7 +81,7 @@ def of_status(status: int, headers: Mapping[str, str]) -> SpeechFailure:
             return SpeechFailure()
 
 
-def logged(name: str, error: Exception, failure: AppError) -> AppError:
+def log_failure(name: str, error: Exception, failure: AppError) -> AppError:
     """Logs a failure and returns it. The log has the type of the error, but not its text, which may quote a user."""
     if isinstance(failure, SpeechFailure):
         log.warning("speech failed", provider=name, code=failure.code, error=type(error).__name__)

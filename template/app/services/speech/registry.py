@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from app.core.config import read_settings
 from app.core.errors import SetupError
 from app.core.findings import Off, Problem
-from app.services.processes.process_pool import Workers, open_workers
+from app.services.processes.process_pool import ProcessPool, open_process_pool
 from app.services.speech.errors import SpeechNotInstalled
 from app.services.speech.settings import SpeechSettings
 from app.services.speech.stt import STT
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent / "providers"
 
 
 @dataclass(frozen=True, slots=True)
-class Maybe(Generic[S]):
+class OptionalProvider(Generic[S]):
     """Holds a provider, or why there is none: `missing` is for clients, `advice` tells the operator what to do."""
 
     there: S | None
@@ -38,25 +38,25 @@ class Maybe(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Voices:
+class SpeechProviders:
     """Holds the providers, and the worker processes for uploaded audio, which all requests share."""
 
-    tts: Maybe[TTS]
-    stt: Maybe[STT]
-    workers: Workers
+    tts: OptionalProvider[TTS]
+    stt: OptionalProvider[STT]
+    workers: ProcessPool
 
 
 @asynccontextmanager
-async def open_voices(settings: SpeechSettings) -> AsyncGenerator[Voices]:
+async def open_providers(settings: SpeechSettings) -> AsyncGenerator[SpeechProviders]:
     """Opens both providers. Raises SetupError if one cannot be used; one that is not installed is no error."""
     async with (
         # Each has workers of its own: reading aloud must not wait for transcription, which takes longer by far.
-        open_workers(settings.speech_processes) as speaking,
-        open_workers(settings.speech_processes) as hearing,
+        open_process_pool(settings.speech_processes) as speaking,
+        open_process_pool(settings.speech_processes) as hearing,
         _opened(_tts(settings), settings, speaking) as tts,
         _opened(_stt(settings), settings, hearing) as stt,
     ):
-        yield Voices(tts, stt, hearing)
+        yield SpeechProviders(tts, stt, hearing)
 
 
 async def diagnostics() -> list[str]:
@@ -67,7 +67,7 @@ async def diagnostics() -> list[str]:
 
 async def _found(place: "_Place", settings: SpeechSettings) -> str:
     try:
-        async with _opened(place, settings, Workers(settings.speech_processes)) as somebody:
+        async with _opened(place, settings, ProcessPool(settings.speech_processes)) as somebody:
             return f"{place.setting} is {somebody.there.name}" if somebody.there else Off(somebody.advice)
     except SetupError as error:
         return Problem(str(error))
@@ -91,18 +91,20 @@ def _stt(settings: SpeechSettings) -> _Place:
 
 
 @asynccontextmanager
-async def _opened(place: _Place, settings: SpeechSettings, workers: Workers) -> AsyncGenerator[Maybe[Any]]:
+async def _opened(
+    place: _Place, settings: SpeechSettings, workers: ProcessPool
+) -> AsyncGenerator[OptionalProvider[Any]]:
     """Opens a provider, if it is installed. Raises SetupError."""
     open_it: Callable[..., AbstractAsyncContextManager[Any]] | None
     open_it = getattr(_module(place.setting, place.provider), place.opener, None)
     if open_it is None:
         raise SetupError(f"{place.setting}={place.provider} cannot be used: its module has no {place.opener}.")
     async with AsyncExitStack() as stack:
-        somebody: Maybe[Any]
+        somebody: OptionalProvider[Any]
         try:
-            somebody = Maybe(await stack.enter_async_context(open_it(settings, workers)))
+            somebody = OptionalProvider(await stack.enter_async_context(open_it(settings, workers)))
         except SpeechNotInstalled as error:
-            somebody = Maybe(None, str(error), error.advice or str(error))
+            somebody = OptionalProvider(None, str(error), error.advice or str(error))
         yield somebody
 
 

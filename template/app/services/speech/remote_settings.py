@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.errors import SetupError
-from app.services.processes.process_pool import Workers
+from app.services.processes.process_pool import ProcessPool
 from app.services.speech.settings import SpeechSettings
 
 C = TypeVar("C")
@@ -25,11 +25,11 @@ class RemoteSpeechSettings(BaseSettings):
 
 def opener(
     setting: str, open_client: Callable[[str], AbstractAsyncContextManager[C]], make: Callable[[SpeechSettings, C], P]
-) -> Callable[[SpeechSettings, Workers], AbstractAsyncContextManager[P]]:
+) -> Callable[[SpeechSettings, ProcessPool], AbstractAsyncContextManager[P]]:
     """Returns a provider's `open_tts` or `open_stt`, which opens its client first. Raises SetupError without a key."""
 
     @asynccontextmanager
-    async def open_provider(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[P]:
+    async def open_provider(settings: SpeechSettings, workers: ProcessPool) -> AsyncGenerator[P]:
         async with open_client(setting) as client:
             yield make(settings, client)
 

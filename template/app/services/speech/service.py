@@ -22,16 +22,16 @@ from app.schemas.speech import (
     VoicesRead,
 )
 from app.services.processes.process_pool import TookTooLong
-from app.services.speech.audio import Audio, BadAudio, NothingSaid, inspect
-from app.services.speech.registry import Voices
+from app.services.speech.audio import Audio, BadAudio, NoSpeechFound, inspect
+from app.services.speech.registry import SpeechProviders
 from app.services.speech.settings import SpeechSettings
 from app.services.speech.stt import STT, Segment, Transcript
 from app.services.speech.tts import TTS, pieces, wav_header
-from app.services.speech.usage import Job, Meter, listening, reading
+from app.services.speech.usage import Job, SpeechMeter, synthesis_usage, transcription_usage
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class SynthesizedAudio:
     """Streams audio as it is made; its first bytes are there already."""
 
     format: AudioFormat
@@ -42,14 +42,14 @@ class Spoken:
 class SpeechService:
     """Reads aloud and transcribes for one user. No method holds a database connection while a provider works."""
 
-    def __init__(self, settings: SpeechSettings, voices: Voices, meter: Meter, user_id: UUID) -> None:
+    def __init__(self, settings: SpeechSettings, voices: SpeechProviders, meter: SpeechMeter, user_id: UUID) -> None:
         self._settings = settings
         self._voices = voices
         self._meter = meter
         self._user_id = user_id
 
     @asynccontextmanager
-    async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[Spoken]:
+    async def synthesize(self, data: SynthesisCreate) -> AsyncGenerator[SynthesizedAudio]:
         """Reads the text aloud until the context is left.
 
         Raises Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure, the last also while the audio is read.
@@ -57,7 +57,7 @@ class SpeechService:
         tts = self._voices.tts.get()
         format = data.format or _formats(tts)[0]
         self._check(tts, data, format)
-        most = reading(self._settings, tts.name, len(data.text))
+        most = synthesis_usage(self._settings, tts.name, len(data.text))
         async with (
             self._meter.turn() as renew,
             self._meter.counted(most) as job,
@@ -67,7 +67,7 @@ class SpeechService:
             if not first:
                 raise Invalid("This text has nothing that can be read aloud.")
             async with aclosing(_after(first, audio)) as whole:
-                yield Spoken(format, tts.sample_rate, whole)
+                yield SynthesizedAudio(format, tts.sample_rate, whole)
 
     async def transcribe(self, file: BinaryIO, language: str | None = None) -> TranscriptionRead:
         """Transcribes an audio file. Raises BadAudio, Invalid, BudgetExhausted, TooManyAtOnce and SpeechFailure."""
@@ -83,7 +83,7 @@ class SpeechService:
             audio = await self._voices.workers.do(inspect, path, self._settings.transcription_max_seconds)
         except (TookTooLong, MemoryError):
             raise BadAudio("The audio takes too much time or memory to decode; send a shorter file.") from None
-        most = listening(self._settings, stt.name, audio.seconds)
+        most = transcription_usage(self._settings, stt.name, audio.seconds)
         async with self._meter.counted(most) as job:
             found = await stt.transcribe(path, audio, language)
             job.used = most
@@ -110,7 +110,7 @@ class SpeechService:
             characters += len(piece)
             async with aclosing(tts.speak(piece, data.voice, made, data.speed)) as chunks:
                 async for chunk in chunks:
-                    job.used = reading(self._settings, tts.name, characters)
+                    job.used = synthesis_usage(self._settings, tts.name, characters)
                     if chunk:
                         yield begin + chunk
                         begin = b""
@@ -122,7 +122,7 @@ class SpeechService:
             await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
 
 
-async def read_voices(voices: Voices) -> VoicesRead:
+async def read_voices(voices: SpeechProviders) -> VoicesRead:
     """Lists the voices and formats; the lists are empty if no provider is installed. Raises SpeechFailure."""
     tts = voices.tts.there
     if tts is None:
@@ -158,7 +158,7 @@ def _transcription(found: Transcript, audio: Audio) -> TranscriptionRead:
     """Converts a transcript for the response. Raises NothingSaid if it is empty."""
     text = storable(found.text).strip()
     if not text:
-        raise NothingSaid("No speech was recognised in this audio.")
+        raise NoSpeechFound("No speech was recognised in this audio.")
     segments = [SegmentRead.model_validate(_storable(segment)) for segment in found.segments or ()] or None
     return TranscriptionRead(text=text, language=found.language, duration=round(audio.seconds, 3), segments=segments)
 

@@ -15,27 +15,27 @@ from app.core.database import Database
 from app.repositories.usage import Amount, UsageRecord, UsageRepository
 from app.services.speech.settings import SpeechSettings
 from app.services.usage.budgets import Budget, Budgets
-from app.services.usage.metrics import count
+from app.services.usage.metrics import count_usage
 
 FEATURE = "speech"
 """Names the feature in usage records."""
 MILLION, HOUR = 1_000_000, 3_600
 
 
-def daily(settings: SpeechSettings) -> tuple[Budget, ...]:
+def daily_budgets(settings: SpeechSettings) -> tuple[Budget, ...]:
     return (
         Budget("characters", "day", Decimal(settings.speech_characters_per_day)),
         Budget("seconds", "day", Decimal(settings.speech_seconds_per_day)),
     )
 
 
-def reading(settings: SpeechSettings, model: str, characters: int) -> UsageRecord:
+def synthesis_usage(settings: SpeechSettings, model: str, characters: int) -> UsageRecord:
     """Returns the usage record of reading this many characters aloud."""
     price = settings.tts_dollars_per_million_characters
     return UsageRecord(model, 0, 0, _cost(model, price, Decimal(characters) / MILLION), characters=characters)
 
 
-def listening(settings: SpeechSettings, model: str, seconds: float) -> UsageRecord:
+def transcription_usage(settings: SpeechSettings, model: str, seconds: float) -> UsageRecord:
     whole = ceil(seconds)
     return UsageRecord(model, 0, 0, _cost(model, settings.stt_dollars_per_hour, Decimal(whole) / HOUR), seconds=whole)
 
@@ -52,7 +52,7 @@ class Job:
     used: UsageRecord | None = None
 
 
-class Meter:
+class SpeechMeter:
     """Limits and counts the speech of one user."""
 
     def __init__(self, database: Database, budgets: Budgets, slots: ConcurrencyLimit, user_id: UUID) -> None:
@@ -81,4 +81,4 @@ class Meter:
             with CancelScope(shield=True):
                 async with self._database.write(self._user_id) as session:
                     await UsageRepository(session, self._user_id).record(subject_id, FEATURE, job.used)
-            count(FEATURE, job.used)
+            count_usage(FEATURE, job.used)

@@ -7,7 +7,7 @@ _tokens = meter.create_counter("app.tokens", "{token}", "Tokens that models read
 _cost = meter.create_counter("app.cost", "USD", "Cost of requests to models, as far as their prices are known.")
 
 
-def count(feature: str, used: UsageRecord | None) -> None:
+def count_usage(feature: str, used: UsageRecord | None) -> None:
     if used is None:
         return
     attributes = {"app.feature": feature, "app.model": used.model}

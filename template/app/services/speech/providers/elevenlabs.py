@@ -20,8 +20,8 @@ from app.services.speech.errors import (
     SpeechFailure,
     SpeechQuota,
     SpeechTimeout,
-    logged,
-    of_status,
+    failure_of_status,
+    log_failure,
 )
 from app.services.speech.remote_settings import RemoteSpeechSettings, opener, required_key
 from app.services.speech.settings import SpeechSettings
@@ -63,7 +63,7 @@ class ElevenLabsTTS:
             return [Voice(voice["voice_id"], voice["name"]) for voice in answer.json()["voices"]]
         # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
-            raise logged(self.name, error, _failure(error)) from None
+            raise log_failure(self.name, error, _failure(error)) from None
 
     async def speak(self, text: str, voice: str | None, format: AudioFormat, speed: float) -> AsyncGenerator[bytes]:
         voice = voice or await self._usual_voice()
@@ -77,7 +77,7 @@ class ElevenLabsTTS:
                     yield chunk
         # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
-            raise logged(self.name, error, _failure(error)) from None
+            raise log_failure(self.name, error, _failure(error)) from None
 
     async def _usual_voice(self) -> str:
         """Returns the voice that TTS_VOICE names, or else the first of the account."""
@@ -107,7 +107,7 @@ class ElevenLabsSTT:
                 return _transcript(answer.json())
             # Broad, since a client may raise anything when a provider sends something unexpected.
             except Exception as error:
-                raise logged(self.name, error, _failure(error)) from None
+                raise log_failure(self.name, error, _failure(error)) from None
 
 
 def _client(setting: str) -> httpx2.AsyncClient:
@@ -133,7 +133,7 @@ async def _check(answer: httpx2.Response, voice: str = "") -> None:
         case "quota_exceeded":
             raise SpeechQuota
         case _:
-            raise of_status(answer.status_code, answer.headers)
+            raise failure_of_status(answer.status_code, answer.headers)
 
 
 def _reason(body: bytes) -> str:

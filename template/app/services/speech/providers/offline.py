@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.core.errors import Invalid
 from app.schemas.speech import AudioFormat
-from app.services.processes.process_pool import Workers
+from app.services.processes.process_pool import ProcessPool
 from app.services.speech.audio import SAMPLE_RATE, Audio, decode
 from app.services.speech.engines import espeak, pocketsphinx
 from app.services.speech.errors import SpeechNotInstalled
@@ -29,7 +29,7 @@ class OfflineTTS:
     max_characters = 150
     """Keeps pieces short: the first words come soon, a worker is busy briefly, little waits for a slow reader."""
 
-    def __init__(self, settings: SpeechSettings, workers: Workers) -> None:
+    def __init__(self, settings: SpeechSettings, workers: ProcessPool) -> None:
         self._usual = settings.tts_voice or USUAL_VOICE
         self._workers = workers
         self._voices: Sequence[Voice] = []
@@ -50,7 +50,7 @@ class OfflineTTS:
 class OfflineSTT:
     name = "offline:pocketsphinx"
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: ProcessPool) -> None:
         self._workers = workers
 
     async def transcribe(self, path: Path, audio: Audio, language: str | None) -> Transcript:
@@ -71,7 +71,7 @@ class OfflineSTT:
 
 
 @asynccontextmanager
-async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[TTS]:
+async def open_tts(settings: SpeechSettings, workers: ProcessPool) -> AsyncGenerator[TTS]:
     """Opens the provider. Raises SpeechNotInstalled."""
     if find_spec("espeakng_loader") is None:
         raise SpeechNotInstalled("This service cannot read aloud.", _advice("Text to speech", "TTS_PROVIDER"))
@@ -79,7 +79,7 @@ async def open_tts(settings: SpeechSettings, workers: Workers) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def open_stt(settings: SpeechSettings, workers: Workers) -> AsyncGenerator[STT]:
+async def open_stt(settings: SpeechSettings, workers: ProcessPool) -> AsyncGenerator[STT]:
     """Opens the provider. Raises SpeechNotInstalled."""
     if find_spec("pocketsphinx") is None:
         raise SpeechNotInstalled("This service cannot understand speech.", _advice("Speech to text", "STT_PROVIDER"))

@@ -16,8 +16,8 @@ from app.services.speech.errors import (
     SpeechFailure,
     SpeechQuota,
     SpeechTimeout,
-    logged,
-    of_status,
+    failure_of_status,
+    log_failure,
 )
 from app.services.speech.remote_settings import RemoteSpeechSettings, opener, required_key
 from app.services.speech.settings import SpeechSettings
@@ -64,7 +64,7 @@ class OpenAITTS:
                     yield chunk
         # Broad, since a client may raise anything when a provider sends something unexpected.
         except Exception as error:
-            raise logged(self.name, error, _failure(error)) from None
+            raise log_failure(self.name, error, _failure(error)) from None
 
 
 class OpenAISTT:
@@ -86,7 +86,7 @@ class OpenAISTT:
                 return _transcript(found.model_dump())
             # Broad, since a client may raise anything when a provider sends something unexpected.
             except Exception as error:
-                raise logged(self.name, error, _failure(error)) from None
+                raise log_failure(self.name, error, _failure(error)) from None
 
 
 def _client(setting: str) -> openai.AsyncOpenAI:
@@ -119,7 +119,7 @@ def _failure(error: Exception) -> SpeechFailure:
         case openai.APIStatusError(code="insufficient_quota"):
             return SpeechQuota()
         case openai.APIStatusError():
-            return of_status(error.status_code, error.response.headers)
+            return failure_of_status(error.status_code, error.response.headers)
         case openai.APIConnectionError() | httpx2.HTTPError():
             return SpeechDisconnected()
         case _:

@@ -31,7 +31,7 @@ class _Waiter:
     has_turn: bool = False
 
 
-class Turns:
+class FairQueue:
     """Queues fairly: next is the address, and within it the account, whose last turn is longest ago.
 
     When too many wait, the newest of the account with the most, at the address with the most, is refused: whoever asks
@@ -46,7 +46,7 @@ class Turns:
         self._numbers = count(1)
 
     @asynccontextmanager
-    async def taken(self, client: Client, account: str) -> AsyncGenerator[None]:
+    async def acquire(self, client: Client, account: str) -> AsyncGenerator[None]:
         """Waits for a turn, which lasts as long as the block. Raises Busy."""
         address = (client.address,)
         waiter = _Waiter(address, (*address, account), next(self._numbers))

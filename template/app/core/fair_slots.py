@@ -10,7 +10,7 @@ from app.core.errors import Busy
 MOST_WAITING = 100
 
 
-class Places:
+class FairSlots:
     """Shares places fairly: nobody who holds a place takes the last free one, and of those who wait, the one who holds
     the fewest is next, or of equals the one who came first.
     """
@@ -22,7 +22,7 @@ class Places:
         self._waiting: dict[asyncio.Future[None], Hashable] = {}
 
     @asynccontextmanager
-    async def taken(self, who: Hashable) -> AsyncGenerator[None]:
+    async def acquire(self, who: Hashable) -> AsyncGenerator[None]:
         """Holds one place for the block, after a wait for it. Raises Busy when too many wait."""
         if len(self._waiting) >= MOST_WAITING:
             raise Busy("Too many requests are waiting for this; try again later.")
