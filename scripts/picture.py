@@ -120,7 +120,7 @@ def session(folder: Path) -> list[Text]:
     subprocess.run(("git", "clone", "--quiet", str(ROOT), str(folder / "parley")), check=True)
     terminal = Terminal(folder)
     terminal.type("uvx copier copy --vcs-ref=HEAD ~/parley my-bot", until="What is the project called?")
-    terminal.type("", until="How much do you want to choose?")
+    terminal.type("", until="How many questions do you want to answer?")
     terminal.type("")
     terminal.type("cd my-bot")
     with terminal.serving():

@@ -13,26 +13,26 @@ from small import needs_git
 from terminal import converse
 
 BAD = [
-    ("project_name=", "The project name cannot be empty."),
-    ("project_name= Bot", "The project name may not begin or end with a space."),
+    ("project_name=", "The project name must not be empty."),
+    ("project_name= Bot", "The project name must not begin or end with a space."),
     (
         "project_name=My\nBot",
-        "The project name may not have line breaks, control characters or invisible characters.",
+        "The project name must not contain line breaks, control characters or invisible characters.",
     ),
-    ("project_name=" + "x" * 81, "The project name may have at most 80 characters, not 81."),
-    ('project_name=The "Bot"', 'The project name may not have any of these characters: " \\ ` $ { } < >'),
-    ("project_name={{ 7 * 7 }}", 'The project name may not have any of these characters: " \\ ` $ { } < >'),
+    ("project_name=" + "x" * 81, "The project name has 81 characters; use at most 80."),
+    ('project_name=The "Bot"', 'The project name must not contain any of these characters: " \\ ` $ { } < >'),
+    ("project_name={{ 7 * 7 }}", 'The project name must not contain any of these characters: " \\ ` $ { } < >'),
     ("project_slug=My_Bot", '"My_Bot" is not a slug: use lower-case letters, digits and single hyphens'),
     ("project_slug=bot\n", '"bot\\n" is not a slug'),
     (
         "project_slug=fastapi",
-        '"fastapi" is the name of a Python module, a keyword, a command or a dependency',
+        '"fastapi" is reserved (a Python module, a keyword, a command or a dependency)',
     ),
-    ("project_slug=" + "x" * 51, "The project slug may have at most 50 characters, not 51."),
-    ("project_description=", "The project description cannot be empty."),
-    ("project_description=" + "x" * 201, "The project description may have at most 200 characters, not 201."),
-    ("author_name=$(id)", 'The author name may not have any of these characters: " \\ ` $ { } < >'),
-    ("author_email=ada", '"ada" is not an e-mail address like name@example.com.'),
+    ("project_slug=" + "x" * 51, "The project slug has 51 characters; use at most 50."),
+    ("project_description=", "The project description must not be empty."),
+    ("project_description=" + "x" * 201, "The project description has 201 characters; use at most 200."),
+    ("author_name=$(id)", 'The author name must not contain any of these characters: " \\ ` $ { } < >'),
+    ("author_email=ada", '"ada" is not an e-mail address such as name@example.com.'),
     ("license=WTFPL", "Invalid choice for 'license': 'WTFPL' is not in ['MIT'"),
     ("setup=slow", "Invalid choice for 'setup': 'slow' is not in ['quick', 'full', 'custom']"),
     ("features=[chat, mail]", "Invalid choice for 'features': 'mail' is not in ['chat', 'agents', 'speech']"),
@@ -65,7 +65,7 @@ def test_a_good_answer_says_the_next_command(folder: str, template: Path, tmp_pa
 def test_a_good_answer_says_how_it_gets_into_git(folder: str, template: Path, tmp_path: Path) -> None:
     said = succeed("copier", "copy", "--defaults", template, folder, cwd=tmp_path)
     [command] = re.findall(r"(?m)^ +(cd .* git init .*)$", said)
-    assert "unless the folder is in a repository already:" in said
+    assert "Unless the folder is in a repository already, run this" in said
     succeed("sh", "-c", command, cwd=tmp_path, **IDENTITY)
     assert succeed("git", "status", "--porcelain", cwd=tmp_path / folder) == ""
     assert command.endswith(f"-m '{succeed('git', 'log', '--format=%s', cwd=tmp_path / folder).strip()}'")
@@ -122,10 +122,10 @@ def test_custom_asks_for_everything(template: Path, tmp_path: Path) -> None:
 
 
 TYPED = [
-    ("project_name", ['The "Bot"', "may not have any of these characters", "The Bot"]),
+    ("project_name", ['The "Bot"', "must not contain any of these characters", "The Bot"]),
     ("project_slug", ["fastapi", "choose another slug", "my-api"]),
-    ("project_description", ["", "The project description cannot be empty", "It talks"]),
-    ("author_name", ["x" * 81, "at most 80 characters, not 81", "Ada"]),
+    ("project_description", ["", "The project description must not be empty", "It talks"]),
+    ("author_name", ["x" * 81, "has 81 characters; use at most 80", "Ada"]),
     ("author_email", ["ada", "is not an e-mail address", "ada@example.com"]),
 ]
 

@@ -79,7 +79,7 @@ def test_what_is_not_a_slug(slug: str) -> None:
 
 
 def test_a_slug_that_is_too_long() -> None:
-    assert rule("slug_error", "a" * 51) == "The project slug may have at most 50 characters, not 51."
+    assert rule("slug_error", "a" * 51) == "The project slug has 51 characters; use at most 50."
 
 
 @pytest.mark.parametrize("slug", ["fastapi", "pydantic-core", "json", "import", "none", "app", "uv", "py-compile"])
@@ -110,9 +110,9 @@ def test_text_that_is_accepted(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (" Ada", "may not begin or end with a space"),
-        ("Ada\n", "may not begin or end with a space"),
-        ("x" * 81, "at most 80 characters, not 81"),
+        (" Ada", "must not begin or end with a space"),
+        ("Ada\n", "must not begin or end with a space"),
+        ("x" * 81, "has 81 characters; use at most 80"),
         ("a\nb", "line breaks"),
         ("a\x00b", "control characters"),
         ("a\x1bb", "control characters"),
@@ -129,7 +129,7 @@ def test_text_that_is_refused(text: str, error: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
 def test_text_that_cannot_be_empty(text: str) -> None:
-    assert rule("required_text_error", "The name", text, 80) == "The name cannot be empty."
+    assert rule("required_text_error", "The name", text, 80) == "The name must not be empty."
     assert "begin or end" in rule("required_text_error", "The name", " Ada", 80)
 
 
@@ -159,7 +159,7 @@ def test_addresses_that_are_refused(email: str) -> None:
 
 
 def test_an_address_that_is_too_long() -> None:
-    assert "at most 254 characters" in rule("email_error", "a" * 250 + "@b.com")
+    assert "use at most 254" in rule("email_error", "a" * 250 + "@b.com")
 
 
 @pytest.mark.parametrize(

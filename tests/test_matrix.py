@@ -71,7 +71,7 @@ def test_a_value_that_no_variant_has_is_missed(tmp_path: Path) -> None:
 
 def test_a_question_that_the_matrix_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="license: use `ask`"):
-        _ = without(tmp_path, "  help: Under which license?", "  when: true").questions.options
+        _ = without(tmp_path, "  help: Which license should the project have?", "  when: true").questions.options
 
 
 def test_a_number_is_no_question_that_the_matrix_knows(tmp_path: Path) -> None:
