@@ -15,18 +15,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 HEAD = """# Configuration
 
-A setting is an environment variable, or a line of `.env`; the environment comes first. `init` copies `.env.example` to
-`.env`, where each is explained and commented out. One that is wrong stops the start with a sentence, and `doctor` says
-the same. One that is empty has its default.
+A setting is an environment variable or a line of `.env`; environment variables take precedence. `init` copies
+`.env.example` to `.env`, in which each setting is explained and commented out. If a setting is invalid, the application
+does not start and prints a sentence that says why; `doctor` prints the same sentence. An empty setting has its default.
 
-This page is made from the settings classes of a project with every feature and provider by `scripts/configuration.py`.
-Where an answer decides a default (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`), it is in `app/defaults.env`.
+`scripts/configuration.py` writes this page from the settings classes of a project with every feature and provider.
+Defaults that come from your answers to the template's questions (`APP_NAME`, `APP_DESCRIPTION`, `DATABASE_URL`) are in
+`app/defaults.env`.
 """
 TABLE = "| setting | value | default | meaning |\n|---|---|---|---|"
 SECRET = re.compile(r"_(API_KEY|ACCESS_KEY|TOKEN|TOKEN_BEDROCK|PASSWORD)\Z")
-"""Matches how the names of secrets end that have no field, since only a provider's client or Compose reads them."""
-WORDS = {"bool": "true or false", "SecretStr": "secret text", "URL": "address", "str": "text"}
-NUMBERS = {"int": "whole number", "float": "number", "Decimal": "number"}
+"""Matches the ends of the names of secrets without a field, which only a provider's client or Compose reads."""
+WORDS = {"bool": "true or false", "SecretStr": "secret", "URL": "URL", "str": "text"}
+NUMBERS = {"int": "integer", "float": "number", "Decimal": "number"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def value(field: Any) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) is list:
-        return "texts, separated by commas"
+        return "list, separated by commas"
     if kind.__name__ in NUMBERS:
         return f"{NUMBERS[kind.__name__]}{_limits(told)}"
     return WORDS[kind.__name__]
@@ -97,8 +98,9 @@ def page(project: Path) -> str:
     parts = [HEAD]
     for title, lines in sections((project / ".env.example").read_text(encoding="utf-8")):
         rows = [row(line, known.get(line.name)) for line in lines]
-        heading, _, more = title.partition(", ")
-        parts.append("\n".join([f"## {heading}\n", *([f"{title}.\n"] if more else []), TABLE, *rows, ""]))
+        heading, _, more = title.partition(": ")
+        note = [f"{more[0].upper()}{more[1:]}.\n"] if more else []
+        parts.append("\n".join([f"## {heading}\n", *note, TABLE, *rows, ""]))
     return "\n".join(parts)
 
 
@@ -107,7 +109,7 @@ def row(line: Line, field: Any) -> str:
     if not line.meaning:
         raise ValueError(f"{line.name} has no comment of its own in .env.example.")
     shown = line.default if field is None or not field.is_required() else ""
-    told = value(field) if field is not None else "secret text" if SECRET.search(line.name) else "text"
+    told = value(field) if field is not None else "secret" if SECRET.search(line.name) else "text"
     default = f"`{shown}`" if shown else "none"
     return f"| `{line.name}` | {told} | {default} | {line.meaning} |"
 
