@@ -78,7 +78,7 @@ def test_a_fresh_project_does_what_its_readme_says(template: Path, newcomer: New
     project = tmp_path / "my-bot"
     [serve] = section(project, "Run it")
     ask, *_ = section(project, "Chat with it")
-    [work] = section(project, "Have an agent work")[:1]
+    [work] = section(project, "Run an agent")[:1]
     port = free_port()
     words = {"127.0.0.1:8000": f"127.0.0.1:{port}", "my-bot dev": f"my-bot dev --port={port}"}
     begun = ": > served.txt", f"{serve.strip()} > served.txt 2>&1 &", *UNTIL_IT_SERVES

@@ -175,7 +175,7 @@ def test_what_a_projects_readme_says_of_agents(render: Render) -> None:
     project = prepared(render(features=["chat", "agents"]))
     readme = (project / "README.md").read_text("utf-8")
     [chat] = re.findall(r"(?s)\n## Chat with it\n.*?\n## ", readme)
-    [section] = re.findall(r"(?s)\n## Have an agent work\n.*?\n## ", readme)
+    [section] = re.findall(r"(?s)\n## Run an agent\n.*?\n## ", readme)
     account, (work, tool) = blocks(chat)[0], blocks(section)
     (project / "app" / "services" / "tools" / "letters.py").write_text(tool.text, encoding="utf-8")
     ask = 'ask "$API/tools?limit=100"'
