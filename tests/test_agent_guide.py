@@ -101,7 +101,7 @@ def test_a_skill_says_when_to_use_it(skill: str, default_project: Path) -> None:
     assert len(told["description"]) < 200
     assert body.startswith("\n# ")
     assert text.count("\n") < LINES
-    assert re.search(r"(?s)\bdone when\b.*```sh\n|\*\*Mend the cause\*\*", body)
+    assert re.search(r"(?s)\bdone when\b.*```sh\n|\*\*Fix the cause\*\*", body)
 
 
 def test_skills_are_those_of_what_was_chosen(render: Render) -> None:
