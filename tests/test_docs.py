@@ -21,6 +21,10 @@ from processes import ROOT, succeed
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 CELLS = re.compile(r"(?<!\\)\|")
 EXAMPLE = ROOT / "template" / ".env.example.jinja"
+PASSAGES = re.compile(r"\n(?=\||- |\d+\. )|\n{2,}")
+"""Separates table rows, list items and paragraphs."""
+DEFINED = re.compile(r"_?[A-Z]\w*[a-z]\w*(\.\w+)?|_?[A-Z][A-Z_]+|\w+\(\)")
+"""Matches what code defines: `Name`, `Name.member`, `CONSTANT` and `function()`."""
 
 
 def rows() -> dict[str, list[str]]:
@@ -135,6 +139,30 @@ def test_every_pattern_has_its_files_and_its_proof() -> None:
     for section in sections:
         assert re.search(r"(?m)^\| read \| `app/|^\| read \| `(alembic|tests)/", section), section
         assert re.search(r"(?m)^\| proof \| (`tests/\S+::test_\w+`|the contracts)", section), section
+
+
+@pytest.mark.parametrize("page", ["architecture", "patterns"])
+def test_what_a_page_names_is_defined_in_the_files_beside_it(page: str, sources: dict[str, ast.Module]) -> None:
+    """Looks in the files that the same table row, list item or paragraph names; without any, in all of the project."""
+    text = FENCE.sub("", (MANUAL / f"{page}.md").read_text(encoding="utf-8"))
+    known = {line.name for line in settings()}
+    for passage in PASSAGES.split(text):
+        names = {name for name in code(passage) if DEFINED.fullmatch(name)} - known
+        beside = [path for path in code(passage) if path in sources] or sources
+        assert names <= {name for path in beside for name in definitions(sources[path].body)}, passage
+
+
+def definitions(nodes: list[ast.stmt]) -> Iterator[str]:
+    for node in nodes:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield f"{node.name}()"
+            case ast.ClassDef():
+                yield from (node.name, *(f"{node.name}.{name.removesuffix('()')}" for name in definitions(node.body)))
+            case ast.Assign(targets=[target]) | ast.AnnAssign(target=target):
+                yield from re.findall(r"\w+", ast.unparse(target))
+            case _:
+                pass
 
 
 def test_every_sentence_that_is_mended_is_said_somewhere(sources: dict[str, ast.Module]) -> None:

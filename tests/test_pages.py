@@ -42,6 +42,7 @@ UNTIL_IT_SERVES = (
     "(: < /dev/tcp/127.0.0.1/${URL##*:}) 2> /dev/null; do sleep 0.1; done",
 )
 NOT_RUN: dict[tuple[str, str], int] = {
+    ("architecture", "a diagram"): 1,
     ("command-line", "a test of the template runs it"): 1,
     ("index", "a test of the demo runs it"): 1,
     ("operating", "needs a PostgreSQL server of its own"): 1,
