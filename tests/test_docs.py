@@ -135,7 +135,9 @@ def test_the_files_and_tests_that_a_page_names_are_in_a_project(page: Path, fold
 
 
 def test_every_pattern_has_its_files_and_its_proof() -> None:
-    sections = re.split(r"(?m)^## ", (MANUAL / "patterns.md").read_text(encoding="utf-8"))[1:]
+    table, *sections = re.split(r"(?m)^## ", (MANUAL / "patterns.md").read_text(encoding="utf-8"))[1:]
+    for where in re.findall(r"(?m)^\| [^|]+ \| ([^|]+) \|", table)[1:]:
+        assert re.search(r"`(app|alembic|tests)/", where), where
     for section in sections:
         assert re.search(r"(?m)^\| read \| `app/|^\| read \| `(alembic|tests)/", section), section
         assert re.search(r"(?m)^\| proof \| (`tests/\S+::test_\w+`|the contracts)", section), section
