@@ -10,7 +10,7 @@ class ReplyPending(Conflict):
 
 
 def check_readable(reply: MessageRead) -> str:
-    """Returns the text of a reply. Raises StillWritten while it is pending, and Invalid when it has no text."""
+    """Returns the text of a reply. Raises ReplyPending while it is pending, and Invalid when it has no text."""
     if reply.status is MessageStatus.pending:
         raise ReplyPending("The reply is still being written; ask again once it has ended.")
     if not reply.content.strip():

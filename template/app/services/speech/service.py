@@ -155,7 +155,7 @@ def _put(path: Path, kept: Path) -> None:
 
 
 def _transcription(found: Transcript, audio: Audio) -> TranscriptionRead:
-    """Converts a transcript for the response. Raises NothingSaid if it is empty."""
+    """Converts a transcript for the response. Raises NoSpeechFound if it is empty."""
     text = storable(found.text).strip()
     if not text:
         raise NoSpeechFound("No speech was recognised in this audio.")
