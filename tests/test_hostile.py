@@ -16,8 +16,8 @@ from texts import REFUSED
 from writing import check_writing
 
 SENTENCE = re.compile(
-    r"The (project name|project slug|project description|author name|e-mail address) (cannot be|may) .+"
-    r'|".*" is (not a slug: use|the name of a Python module|not an e-mail address like).+\.?',
+    r"The (project name|project slug|project description|author name|e-mail address) (has|must not) .+"
+    r'|".*" is (not a slug: use|reserved \(|not an e-mail address such as).+\.?',
     re.DOTALL,
 )
 MARKS = st.sampled_from(list("\"'\\`${}<>#%&|;:!?*@=~^()[]/.,-_+ \t\n\r\x00\x1b\x7f\x85\u200b\u202e\u2028\ufeff🤖é本א"))

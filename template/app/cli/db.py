@@ -238,7 +238,7 @@ def _stored(config: "Config", script: "ScriptDirectory") -> tuple[str, ...]:
 def _state(script: "ScriptDirectory", branch: str, newest: "Script", applied: set[str]) -> str:
     line = [found for found in script.iterate_revisions(newest.revision, "base") if branch in found.branch_labels]
     done = [found for found in line if found.revision in applied]
-    where = f"{done[0].revision} ({done[0].doc.rstrip('.')})" if done else "nothing"
+    where = f"{done[0].revision} ({done[0].doc})" if done else "nothing"
     left = len(line) - len(done)
     return f"{where}, {f'{left} to apply' if left else 'up to date'}"
 

@@ -46,7 +46,7 @@ class Watch(Generic[State]):
         first_pause: float = FIRST_PAUSE,
         left_out: Container[UUID] = (),
     ) -> None:
-        """Calls `tell` with the id of a row that changed and its previous state. Rows in `left_out` are not polled."""
+        """Calls `notify` with the id of a changed row and its previous state. Rows in `left_out` are not polled."""
         self._look = look
         self._notify = notify
         self._first_pause = first_pause

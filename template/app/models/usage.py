@@ -23,7 +23,7 @@ class Usage(Owned):
     input_tokens: Mapped[int] = mapped_column(sa.BigInteger)
     output_tokens: Mapped[int] = mapped_column(sa.BigInteger)
     characters: Mapped[int] = mapped_column(sa.BigInteger)
-    """Counts characters of synthesized speech."""
+    """Counts characters that were read aloud."""
     seconds: Mapped[int] = mapped_column(sa.BigInteger)
     """Counts seconds of transcribed audio."""
     cost: Mapped[Decimal | None] = mapped_column(DOLLARS)

@@ -15,7 +15,7 @@ class UsageDay(Read):
     input_tokens: int
     output_tokens: int
     characters: int
-    """Counts characters of synthesized speech."""
+    """Counts characters that were read aloud."""
     seconds: int
     """Counts seconds of transcribed audio."""
     cost: Money | None

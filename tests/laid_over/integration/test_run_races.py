@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select, text, update
+from sqlalchemy import exc, func, select, text, update
 
 from app.core.config import Settings
 from app.core.database import Database
@@ -19,6 +19,7 @@ from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
 from app.repositories.execution_queue import Claimant, RunRepository
 from app.services.agents.approvals import expire
+from app.services.agents.toolbox import Toolbox, ToolContext
 from app.services.processes import heartbeat
 from tests.agents import (
     AGENTS,
@@ -41,6 +42,7 @@ from tests.agents import (
     types,
 )
 from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.counting import listening
 
 SUM = calls(("calculate", {"expression": "2 + 3"}))
 TIMES = 8
@@ -75,6 +77,31 @@ async def test_what_cannot_be_read_any_more_ends_alone(
         while (await status_of(database, queued["id"])) is not ExecutionStatus.failed:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert (await ended(alice, (await execute(alice, made["id"]))["id"]))["output"] == "done"
+
+
+async def test_a_reservation_that_fails_for_a_moment_repeats_no_tool(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool's result is noted, but stored only with the next request to the model, for which budget is reserved."""
+    called, failed, call = list[str](), list[str](), Toolbox.call
+
+    async def count(toolbox: Toolbox, name: str, context: ToolContext, arguments: str) -> str:
+        called.append(name)
+        return await call(toolbox, name, context, arguments)
+
+    def fail_once(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if called and not failed and statement.startswith("INSERT INTO usage_reservations"):
+            failed.append(statement)
+            raise exc.TimeoutError("no connection is free")
+
+    monkeypatch.setattr(Toolbox, "call", count)
+    async with running(make_settings(tokens_per_day=1_000_000), is_server=True) as app, client_for(app) as alice:
+        alice.headers.update(await sign_in(alice, "alice@example.com"))
+        play(app, SUM, "done")
+        made = await agent(alice, "calculate")
+        with listening(app, before_cursor_execute=fail_once):
+            assert (await ended(alice, (await execute(alice, made["id"]))["id"]))["output"] == "done"
+    assert (len(failed), called) == (1, ["calculate"])
 
 
 async def status_of(database: Database, execution_id: str) -> ExecutionStatus | None:

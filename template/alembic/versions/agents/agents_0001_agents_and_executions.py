@@ -1,4 +1,4 @@
-"""Creates the tables of agents and executions."""
+"""agents and executions"""
 
 import sqlalchemy as sa
 from alembic import op

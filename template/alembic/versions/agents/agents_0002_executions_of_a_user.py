@@ -1,4 +1,4 @@
-"""Indexes executions by user, in order, and those that have not ended."""
+"""executions of a user, in order, and those that have not ended"""
 
 import sqlalchemy as sa
 from alembic import op

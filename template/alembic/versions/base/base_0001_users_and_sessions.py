@@ -1,4 +1,4 @@
-"""Creates the tables of users and sessions."""
+"""users and sessions"""
 
 import sqlalchemy as sa
 from alembic import op

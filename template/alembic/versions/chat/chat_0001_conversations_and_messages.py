@@ -1,4 +1,4 @@
-"""Creates the tables of conversations and messages."""
+"""conversations and messages"""
 
 import sqlalchemy as sa
 from alembic import op

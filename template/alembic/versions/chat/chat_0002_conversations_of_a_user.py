@@ -1,4 +1,4 @@
-"""Indexes conversations by user, in order."""
+"""conversations of a user, in order"""
 
 from alembic import op
 

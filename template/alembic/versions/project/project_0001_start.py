@@ -1,4 +1,4 @@
-"""Starts this project's own migrations."""
+"""start of this project's own migrations"""
 
 revision = "project_0001"
 down_revision = None

@@ -120,7 +120,7 @@ class Journal:
     async def release(self) -> None:
         """Requeues the execution as it was last stored; usage since then is counted all the same."""
         with CancelScope(shield=True), suppress(LeaseLost):
-            await self._transact(self._release_run)
+            await self.transact(self._release_run)
             self._count()
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Journal:
         execution, sequence = self._execution, self.sequence
         execution.seconds = self.used.seconds
         with CancelScope(shield=True):
-            await self._transact(partial(self._write, sequence, values, rows))
+            await self.transact(partial(self._write, sequence, values, rows))
         self._count()
         execution.last_sequence = sequence
         self._noted, self._noted_above, self._used = [], [], []
@@ -181,7 +181,7 @@ class Journal:
         for used in self._used:
             count_usage(FEATURE, used)
 
-    async def _transact(self, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    async def transact(self, write: Callable[[AsyncSession], Awaitable[object]]) -> None:
         """Retries a write, which must not be lost with a connection. Raises LeaseLost when it gives up."""
         subject = {"execution_id": str(self._execution.id)}
 

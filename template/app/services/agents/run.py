@@ -170,10 +170,10 @@ class Run:
     async def _reserve(self, prompt: Prompt) -> None:
         """Reserves in the person's budgets the most that the request may use. Raises BudgetExhausted."""
         budgets, execution = self._dependencies.budgets, self._execution
-        if not budgets.active:
-            return
-        async with self._dependencies.database.write(execution.user_id) as session:
-            await budgets.reserve(session, execution.user_id, execution.id, FEATURE, budgets.at_most(prompt))
+        if budgets.active:
+            who, amount = (execution.user_id, execution.id, FEATURE), budgets.at_most(prompt)
+            # By the journal, which retries: results of tools that are noted, but not stored yet, must not be lost.
+            await self._journal.transact(lambda session: budgets.reserve(session, *who, amount))
 
     async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=to_usage(self._execution))

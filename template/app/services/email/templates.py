@@ -37,7 +37,7 @@ def render_email(name: str, **values: object) -> EmailContent:
 
 
 def preview_email(name: str, **values: object) -> EmailContent:
-    """Renders one kind of e-mail, with `{{ name }}` for values that are missing. Raises jinja2.TemplateError."""
+    """Renders one kind of e-mail, with the names of missing values in braces. Raises jinja2.TemplateError."""
     return _render(_preview, name, values)
 
 

@@ -15,7 +15,7 @@ EVERY_SECONDS = 3600.0
 
 
 def open_cleanup(database: Database) -> AbstractAsyncContextManager[None]:
-    """Runs `delete_expired` every hour until the application ends; the first run comes late, so as not to slow the start."""
+    """Runs `delete_expired` every hour; the first run comes late, so as not to slow the start."""
     return repeat("housekeeping", partial(delete_expired, database), EVERY_SECONDS, first=FIRST_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Limits what each person may use a day and a month (UTC): tokens, US dollars, characters and seconds of speech."""
+"""Limits what each person may use a day and a month (UTC): tokens, US dollars, characters and seconds of audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
