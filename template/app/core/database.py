@@ -23,7 +23,7 @@ from sqlalchemy.util import await_only
 from app.core.config import Settings
 from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
-from app.core.keyed_limit import KeyedLimit
+from app.core.writer_limit import WriterLimit
 
 PING_AFTER_IDLE_SECONDS = 30
 SHARE_OF_A_USER = 4
@@ -48,7 +48,7 @@ class Database:
         # SQLite has one writer at a time: waiting here is fair and cheap, while SQLite itself would sleep and poll.
         self._writing = anyio.Lock() if _is_sqlite(self.url) else None
         self._lock_timeout = settings.database_lock_timeout or None
-        self._shares = KeyedLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
+        self._shares = WriterLimit(max(1, settings.database_pool_size // SHARE_OF_A_USER))
         self._driver_errors = driver_errors(self.url)
 
     @asynccontextmanager

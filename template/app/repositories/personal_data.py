@@ -64,6 +64,8 @@ def grouped(counts: Mapping[Any, int], size: int) -> Iterator[list[Any]]:
 class PersonalDataRepository:
     """Reads and deletes one user's rows of any table. Columns that are marked as secret are not read."""
 
+    deleted_at_once = 1_000
+
     def __init__(self, session: AsyncSession, user_id: UUID) -> None:
         self._session = session
         self._user_id = user_id
@@ -97,10 +99,10 @@ class PersonalDataRepository:
                 return
             yield or_(earlier.column.is_(None), ~self._belongs_by(earlier))
 
-    async def delete_some(self, table: Table, limit: int) -> int:
-        """Deletes at most `limit` of the user's rows and returns how many; fewer than `limit` when none is left."""
+    async def delete_some(self, table: Table) -> int:
+        """Deletes a batch of the user's rows and returns how many; fewer than `deleted_at_once` when none is left."""
         keys: Sequence[Column[Any]] = list(table.primary_key.columns)
-        some = select(*keys).where(self._belongs(table)).limit(limit)
+        some = select(*keys).where(self._belongs(table)).limit(self.deleted_at_once)
         gone = delete(table).where(tuple_(*keys).in_(some)).returning(keys[0])
         return len((await self._session.scalars(gone)).all())
 

@@ -93,8 +93,8 @@ class Writing:
 async def test_a_large_account_goes_a_part_at_a_time(
     app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deletes in transactions of at most DELETED_AT_ONCE rows, so that others can write in between."""
-    monkeypatch.setattr(account, "DELETED_AT_ONCE", 3)
+    """Deletes in transactions of at most `deleted_at_once` rows, so that others can write in between."""
+    monkeypatch.setattr(account.PersonalDataRepository, "deleted_at_once", 3)
     await app.state.outbox.drain()
     async with app.state.database.write() as session:
         for _ in range(10):

@@ -24,18 +24,9 @@ from app.core.config import Settings
 from app.core.telemetry.http_client import trace_requests
 from app.core.telemetry.lifecycle import End
 from app.core.telemetry.settings import TelemetrySettings
+from app.core.telemetry.spans import ALLOWED_ATTRIBUTES
 from app.core.telemetry.sql import trace_statements
 
-ALLOWED_ATTRIBUTES = (
-    *("app.", "code.", "db.", "error.type", "exception.type", "network.", "operation.cost", "server.", "url.path"),
-    *("url.scheme", "http.request.method", "http.request.resend_count", "http.response.status_code", "http.route"),
-    *("gen_ai.operation.", "gen_ai.provider.", "gen_ai.request.max_tokens", "gen_ai.request.model"),
-    *("gen_ai.request.stream", "gen_ai.request.temperature", "gen_ai.response.", "gen_ai.token.", "gen_ai.usage."),
-)
-"""Lists prefixes of attributes that hold no words of people and models, no address and no text of an error.
-
-Other attributes are not sent, whoever sets them: SDKs of providers have spans of their own.
-"""
 CONTENT = ("gen_ai.", "logfire.")
 """Lists prefixes of the attributes in which pydantic-ai repeats what people and models say."""
 

@@ -8,6 +8,17 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, StatusCode
 from structlog.contextvars import bind_contextvars
 
+ALLOWED_ATTRIBUTES = (
+    *("app.", "code.", "db.", "error.type", "exception.type", "network.", "operation.cost", "server.", "url.path"),
+    *("url.scheme", "http.request.method", "http.request.resend_count", "http.response.status_code", "http.route"),
+    *("gen_ai.operation.", "gen_ai.provider.", "gen_ai.request.max_tokens", "gen_ai.request.model"),
+    *("gen_ai.request.stream", "gen_ai.request.temperature", "gen_ai.response.", "gen_ai.token.", "gen_ai.usage."),
+)
+"""Lists prefixes of attributes that hold no words of people and models, no address and no text of an error.
+
+Other attributes are not sent, whoever sets them: SDKs of providers have spans of their own.
+"""
+
 _tracer = trace.get_tracer("app")
 
 

@@ -16,7 +16,6 @@ from app.schemas.user import UserUpdate
 from app.services.accounts.users import LastSuperuser
 
 BATCH = 200
-DELETED_AT_ONCE = 1000
 
 _rows = TypeAdapter(Sequence[dict[str, Any]], config=ConfigDict(ser_json_bytes="base64"))
 
@@ -56,7 +55,7 @@ class AccountService:
         """
         await self._leave()
         for table in reversed(personal_tables()[1:]):
-            while await self._delete_some(table) == DELETED_AT_ONCE:
+            while await self._delete_some(table) == PersonalDataRepository.deleted_at_once:
                 pass
         async with self._database.write(self._user.id) as session:
             users = UserRepository(session)
@@ -78,7 +77,7 @@ class AccountService:
         """Deletes a batch of rows; locks the account first, as every transaction does that writes its rows."""
         async with self._database.write(self._user.id) as session:
             await UserRepository(session).find(self._user.id, lock=True)
-            return await PersonalDataRepository(session, self._user.id).delete_some(table, DELETED_AT_ONCE)
+            return await PersonalDataRepository(session, self._user.id).delete_some(table)
 
     async def _pages(self, table: Table, only: Column[Any] | None = None) -> AsyncIterator[Sequence[Row]]:
         """Yields rows grouped by the rows that they refer to, so that the last page is found as fast as the first."""

@@ -8,6 +8,8 @@ from app.repositories.message import MessageRepository, MessageRow
 from app.schemas.base import changed
 from app.schemas.conversation import ConversationCreate, ConversationUpdate
 
+TITLE_CHARACTERS = 50
+
 
 class ConversationService:
     """Manages one user's conversations."""
@@ -41,3 +43,8 @@ class ConversationService:
     async def messages(self, id: UUID, limit: int, cursor: UUID | None) -> Page[MessageRow]:
         async with self._database.rows() as connection:
             return await MessageRepository(connection, self._user_id).list(id, limit, cursor)
+
+
+def title_from(content: str) -> str:
+    """Returns the title of a conversation that begins with this message."""
+    return " ".join(content.split())[:TITLE_CHARACTERS].strip() or "New conversation"

@@ -16,6 +16,7 @@ from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageCreated, MessageRead, ReplyEnd
 from app.services.ai import Prompt, UserMessage
 from app.services.ai.base import BYTES_PER_TOKEN
+from app.services.chat.conversations import title_from
 from app.services.chat.history import fit_messages
 from app.services.chat.limits import ChatLimits
 from app.services.chat.replies import PromptLoader, Replies, ReplyRequest
@@ -23,7 +24,6 @@ from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, to_reply
 
 HISTORY_MAX_MESSAGES = 200
-TITLE_CHARACTERS = 50
 
 
 class ConversationBusy(Conflict):
@@ -136,7 +136,7 @@ class ChatService:
     ) -> tuple[Conversation, Sequence[HistoryMessage]]:
         """Creates or locks the conversation; returns it and its newest messages. Raises NotFound, ConversationBusy."""
         if data.conversation_id is None:
-            return await conversations.create(title=_title(data.content)), []
+            return await conversations.create(title=title_from(data.content)), []
         conversation = await conversations.get(data.conversation_id, lock=True)
         newest = await conversations.newest(conversation.id, HISTORY_MAX_MESSAGES, self._reach)
         if _is_busy(newest) and self._settings.concurrent_messages == "reject":
@@ -190,7 +190,3 @@ def _created(exchange: Exchange) -> MessageCreated:
 
 def _is_busy(newest: Sequence[HistoryMessage]) -> bool:
     return bool(newest) and newest[0].status is MessageStatus.pending
-
-
-def _title(content: str) -> str:
-    return " ".join(content.split())[:TITLE_CHARACTERS].strip() or "New conversation"

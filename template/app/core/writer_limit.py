@@ -1,4 +1,4 @@
-"""Limits how many may do something at the same time in this process."""
+"""Limits how many transactions of one user may write at the same time in this process."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Hashable
@@ -13,7 +13,7 @@ class _Holders:
     """Counts those that hold a place and those that wait for one."""
 
 
-class KeyedLimit:
+class WriterLimit:
     """Admits `limit` holders of each key at a time; the others wait in the order in which they came."""
 
     def __init__(self, limit: int) -> None:
