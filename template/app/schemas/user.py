@@ -1,26 +1,12 @@
-import re
 from datetime import datetime
 from typing import Annotated, Literal
-from unicodedata import normalize
 from uuid import UUID
 
-from pydantic import AfterValidator, EmailStr, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
 from app.core.security import is_common
 from app.schemas.base import Body, NotNull, Read, Text
-
-Email = Annotated[EmailStr, AfterValidator(str.lower)]
-"""Holds an address in lower case, so that an account is found however its address is typed."""
-
-
-def _unambiguous(value: str) -> str:
-    if re.search(r"[!%]|=\?", value) or normalize("NFKC", value) != value:
-        raise ValueError("some mail servers would read this address as another one; use one in plain letters")
-    return value
-
-
-NewEmail = Annotated[Email, AfterValidator(_unambiguous)]
-"""Accepts an address for an account. Source routes and encoded words, which could lead to others, are refused."""
+from app.schemas.email_address import Email, NewEmail
 
 
 def _uncommon(value: str) -> str:
@@ -30,17 +16,6 @@ def _uncommon(value: str) -> str:
 
 
 Password = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(_uncommon)]
-
-_email = TypeAdapter[str](Email)
-
-
-def normalize_email(value: str) -> str | None:
-    """Returns the address in lower case; None when the value is not an address."""
-    try:
-        return _email.validate_python(value)
-    except ValidationError:
-        return None
-
 
 MailedToken = Annotated[str, Field(max_length=1000)]
 FullName = Annotated[Text, Field(max_length=200)]

@@ -30,7 +30,7 @@ from app.schemas.user import (
     UserCreate,
     UserRead,
 )
-from app.services.accounts.email_addresses import EmailService
+from app.services.accounts.email_verification import EmailService
 from app.services.accounts.passwords import PasswordService
 from app.services.accounts.sessions import SessionService
 

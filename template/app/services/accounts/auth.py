@@ -3,37 +3,29 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import Unauthenticated
 from app.core.rate_limits import RateLimits
-from app.core.security import API_KEY_START, AccessTokens, Passwords, fingerprint, new_secret
+from app.core.security import API_KEY_START, AccessTokens, Passwords, fingerprint
 from app.models.base import now
 from app.models.user import ApiKey, User, UserSession
-from app.repositories.credential import CredentialRepository, RefreshTokenRepository, SessionRepository
+from app.repositories.credential import CredentialRepository
 from app.repositories.principal import Principal, PrincipalRepository
 from app.repositories.user import UserRepository
-from app.schemas.user import Tokens, normalize_email
+from app.schemas.email_address import normalize_email
+from app.schemas.user import Tokens
+from app.services.accounts.sessions import SessionTokens
 
-SUPERSEDED_SECONDS = 10
 NOTE_USE_AFTER = timedelta(minutes=5)
 
 log = structlog.stdlib.get_logger("app.security")
 
 
-class RefreshSuperseded(Unauthenticated):
-    """Reports that another tab, or an attempt whose answer was lost, was faster; the session keeps the newer token."""
-
-    code = "refresh_superseded"
-
-
 class AuthService:
     def __init__(self, settings: Settings, database: Database, passwords: Passwords, rate_limits: RateLimits) -> None:
-        self._lifetime = timedelta(minutes=settings.access_token_expire_minutes)
-        self._idle = timedelta(days=settings.refresh_token_expire_days)
-        self._longest = timedelta(days=settings.session_max_days)
+        self._settings = settings
         self._tokens = AccessTokens(settings)
         self._database = database
         self._passwords = passwords
@@ -60,25 +52,9 @@ class AuthService:
         return await self._open(user, await self._renewed_hash(user, password), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
-        """Replaces the tokens of a session. Raises TooManyRequests, Unauthenticated.
-
-        A token that was replaced more than SUPERSEDED_SECONDS ago ends the session for good.
-        """
+        """Replaces the tokens of a session. Raises TooManyRequests, Unauthenticated."""
         await self.rate_limits.refresh()
-        hashed = fingerprint(token)
-        async with self._database.write() as session:
-            tokens = RefreshTokenRepository(session)
-            login = await tokens.find_session(hashed)
-            if login is None:
-                raise Unauthenticated("The refresh token is not valid; log in again.")
-            rotated_at = await tokens.rotate(hashed)
-            if rotated_at is None:
-                return await self._renew(session, login)
-            if now() - rotated_at < timedelta(seconds=SUPERSEDED_SECONDS):
-                raise RefreshSuperseded("This refresh token has just been replaced by another.")
-            await SessionRepository(session, login.user_id).delete(login)
-        log.warning("refresh token reused", user_id=str(login.user_id), session_id=str(login.id))
-        raise Unauthenticated("This refresh token was used before, so its session has ended; log in again.")
+        return await SessionTokens(self._settings, self._database).refresh(token)
 
     async def identify(self, token: str) -> Principal:
         """Returns who holds this access token or API key. Raises Unauthenticated."""
@@ -130,22 +106,6 @@ class AuthService:
                 raise Unauthenticated("The account has just been changed; log in again.")
             if renewed_hash:
                 await users.update(current, {"hashed_password": renewed_hash})
-            login = await SessionRepository(session, user.id).create(
-                expires_at=now() + self._idle, user_agent=user_agent and user_agent[:400]
-            )
-            tokens = await self._renew(session, login)
+            login, tokens = await SessionTokens(self._settings, self._database).open(session, user.id, user_agent)
         log.info("log-in succeeded", user_id=str(user.id), session_id=str(login.id), rehashed=renewed_hash is not None)
         return tokens
-
-    async def _renew(self, session: AsyncSession, login: UserSession) -> Tokens:
-        """Issues a new pair of tokens and postpones the end of the session."""
-        login.last_used_at = now()
-        login.expires_at = min(now() + self._idle, login.created_at + self._longest)
-        secret = new_secret()
-        await RefreshTokenRepository(session).create(session_id=login.id, hashed_token=fingerprint(secret))
-        expires_at = min(now() + self._lifetime, login.expires_at)
-        return Tokens(
-            access_token=self._tokens.issue(login.user_id, login.id, expires_at),
-            refresh_token=secret,
-            expires_in=int((expires_at - now()).total_seconds() + 0.5),
-        )
