@@ -171,9 +171,9 @@ class Run:
         """Reserves in the person's budgets the most that the request may use. Raises BudgetExhausted."""
         budgets, execution = self._dependencies.budgets, self._execution
         if budgets.active:
-            who, amount = (execution.user_id, execution.id, FEATURE), budgets.at_most(prompt)
+            user_id, id, amount = execution.user_id, execution.id, budgets.at_most(prompt)
             # By the journal, which retries: results of tools that are noted, but not stored yet, must not be lost.
-            await self._journal.transact(lambda session: budgets.reserve(session, *who, amount))
+            await self._journal.transact(lambda session: budgets.reserve(session, user_id, id, FEATURE, amount))
 
     async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=to_usage(self._execution))
