@@ -33,7 +33,7 @@ def write_slice(
         list[str] | None,
         typer.Argument(
             metavar="[NAME:KIND…]",
-            help="Its fields, such as title:str priority:int due:date? 'status:open|closed'. Kinds: str, "
+            help="Its fields, such as title:str priority:int 'due:date?' 'status:open|closed'. Kinds: str, "
             "text, int, float, bool, date, datetime, uuid, or choices; with ? it may be null.",
         ),
     ] = None,

@@ -144,16 +144,23 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(errors: Sequence[Any]) -> Failure:
     """Lists the first errors, each truncated: a client chooses how long names and quoted values are."""
-    named = [FieldError(field=_field(item["loc"]), message=_message(item)) for item in errors[:MAX_ERRORS]]
+    named = [FieldError(field=_field(item), message=_message(item)) for item in errors[:MAX_ERRORS]]
     more = f" The first {MAX_ERRORS} of {len(errors)} errors are named." if len(errors) > MAX_ERRORS else ""
     return Failure(422, "validation_error", f"The request is not valid.{more}", errors=named)
 
 
-def _field(loc: Iterable[Any]) -> str:
+def _field(item: Any) -> str:
+    loc: Iterable[Any] = item["loc"][:1] if item["type"] == "json_invalid" else item["loc"]  # else with a position
     return ".".join(str(part)[:_FIELD_CHARACTERS] for part in loc)[:_FIELD_CHARACTERS]
 
 
 def _message(item: Any) -> str:
+    if item["type"] == "json_invalid" and item["loc"]:
+        return f"the body is not valid JSON (character {item['loc'][-1]})"
+    if item["type"] == "model_attributes_type" and isinstance(item.get("input"), bytes):
+        return "send JSON with the header Content-Type: application/json"
+    if item["type"] == "model_attributes_type":
+        return "the body must be a JSON object"
     message: str = item["msg"][:_MESSAGE_CHARACTERS].removeprefix("Value error, ")
     if isinstance(item.get("input"), str):  # Pydantic counts "items" in a string, too, when it checks the length last
         message = re.sub(r" item(s?) after validation", r" character\1", message)

@@ -31,6 +31,8 @@ def spending_scopes_of(connection: HTTPConnection) -> set[str]:
 
 def within_scopes(user: Principal, wanted: set[str]) -> Principal:
     """Returns the user. Raises MissingScope when it is an API key with none of these scopes."""
-    if user.scopes is not None and wanted.isdisjoint(user.scopes):
-        raise MissingScope(f"This needs an API key with the scope {' or '.join(sorted(wanted))}.")
-    return user
+    if user.scopes is None or not wanted.isdisjoint(user.scopes):
+        return user
+    if grantable := sorted(wanted - ACCOUNT_TAGS):
+        raise MissingScope(f"This needs an API key with the scope {' or '.join(grantable)}.")
+    raise MissingScope("An API key cannot do this; log in.")

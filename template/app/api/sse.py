@@ -9,11 +9,9 @@ from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import CurrentUser
-from app.core.streams.base import SILENT_SECONDS
+from app.core.streams.base import KEEP_ALIVE_SECONDS
 from app.core.telemetry.meters import meter, open_one
 
-KEEP_ALIVE_SECONDS = SILENT_SECONDS
-"""Sets after how many seconds without an event a comment is sent, before proxies take the connection for idle."""
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

@@ -22,7 +22,7 @@ class _Line:
 
 
 class Report:
-    """Keeps the lines until all checks are done, since a setting may turn out later to be of no use."""
+    """Keeps the lines until all checks are done, since a later check may find that a setting cannot be used."""
 
     def __init__(self) -> None:
         self._lines: list[_Line] = []

@@ -1,6 +1,7 @@
 """Shows e-mails before anybody gets them."""
 
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from app.core.config import Settings
     from app.services.email.templates import EmailContent
 
-_SAMPLE = "sample-token"
-
 app = typer.Typer(name="emails", no_args_is_help=True)
 
 
@@ -24,20 +23,20 @@ def group() -> None:
 
 @app.command()
 def preview(
-    name: Annotated[str | None, typer.Argument(help="Which one; every one without it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The e-mail to show; all of them if left out.")] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the pages are written; below MAILBOX_FOLDER without it.")
+        Path | None, typer.Option(help="Where the HTML pages are written; MAILBOX_FOLDER/preview if left out.")
     ] = None,
 ) -> None:
-    """Print e-mails with sample values, and write their HTML to files."""
+    """Print e-mails with sample values, and write their HTML pages to files."""
     from app.core.config import ROOT
-    from app.services.email.templates import list_templates
+    from app.services.email.messages import PREVIEWS
 
-    settings, names = load_settings(), list_templates()
+    settings = load_settings()
     folder = folder or ROOT / settings.mailbox_folder / "preview"
-    if name is not None and name not in names:
-        raise SetupError(f"There is no e-mail {name}; there are {', '.join(names)}.")
-    for each in [name] if name else names:
+    if name is not None and name not in PREVIEWS:
+        raise SetupError(f"There is no e-mail {name}; there are {', '.join(sorted(PREVIEWS))}.")
+    for each in [name] if name else sorted(PREVIEWS):
         content = _rendered(settings, each)
         path = folder / f"{each}.html"
         try:
@@ -49,24 +48,19 @@ def preview(
 
 
 def _rendered(settings: "Settings", name: str) -> "EmailContent":
-    """Raises SetupError when a template is wrong, with its file and line."""
-    from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+    """Raises SetupError when a template is wrong, with its file and line where they are known."""
+    from jinja2 import TemplateNotFound, TemplateSyntaxError
 
-    from app.services.email.templates import preview_email
+    from app.services.email.messages import PREVIEWS
+    from app.services.email.templates import FOLDER
 
     try:
-        return preview_email(
-            name,
-            app_name=settings.app_name,
-            app_url=settings.app_url,
-            link=f"{settings.app_url}/page#token={_SAMPLE}",
-            token=_SAMPLE,
-            minutes=settings.email_token_expire_minutes,
-            notice="The password of your account was changed.",
-        )
-    except TemplateSyntaxError as error:
-        raise SetupError(f"{error.filename or error.name}, line {error.lineno}: {error.message}.") from None
-    except TemplateNotFound as error:
-        raise SetupError(f"The e-mail {name} has no file {error.name}.") from None
-    except TemplateError as error:
-        raise SetupError(f"The e-mail {name} cannot be rendered: {error}.") from None
+        return PREVIEWS[name](settings)
+    # Broad, since an expression in a template may raise anything.
+    except Exception as error:
+        frames = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).parent == FOLDER]
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else f"The e-mail {name}"
+        if isinstance(error, TemplateSyntaxError):
+            where = f"{error.filename}, line {error.lineno}"
+        reason = f"there is no template {error.name}" if isinstance(error, TemplateNotFound) else str(error)
+        raise SetupError(f"{where}: {reason.rstrip('.')}.") from None

@@ -182,7 +182,7 @@ def _release() -> ReturningDelete[Any]:
 
 
 def _add(into: postgresql.Insert | sqlite.Insert) -> Insert:
-    """Builds the INSERT of usage, which adds to the day's row if there is one; a cost is unknown only if all are."""
+    """Builds the INSERT of usage, which adds to the day's row if there is one; costs that are unknown add nothing."""
     row = into.from_select(list(_usage.c), _own_row(_usage))
     sums = {name: _usage.c[name] + row.excluded[name] for name in _COUNTED}
     cost = func.coalesce(_usage.c.cost + row.excluded.cost, _usage.c.cost, row.excluded.cost)

@@ -46,8 +46,8 @@ async def test_a_reader_comes_back_while_the_model_speaks(alice: httpx2.AsyncCli
 async def test_a_reader_hears_that_a_silent_model_is_alive(
     alice: httpx2.AsyncClient, endless: Endless, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert events_module.SILENT_SECONDS <= 15
-    monkeypatch.setattr(events_module, "SILENT_SECONDS", 0.02)
+    assert events_module.KEEP_ALIVE_SECONDS <= 30, "many proxies close connections that are idle for longer"
+    monkeypatch.setattr(events_module, "KEEP_ALIVE_SECONDS", 0.02)
     sending = asyncio.create_task(alice.post(STREAM, json={"content": "?"}))
     await endless.thinks.wait()
     await asyncio.sleep(0.1)

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from app.repositories.message import MessageRow
 from app.schemas.message import FeedbackRead, MessageRead, UsageRead
+from app.services.chat.conversations import TITLE_CHARACTERS
 from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages
 
 
@@ -45,7 +46,7 @@ async def test_conversations_are_made_listed_renamed_and_deleted(alice: httpx2.A
 async def test_a_title_is_the_beginning_of_the_first_message(alice: httpx2.AsyncClient) -> None:
     await alice.post(SEND, json={"content": "word \n" * 30})
     [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
-    assert conversation["title"] == ("word " * 30)[:50].strip()
+    assert conversation["title"] == ("word " * 30)[:TITLE_CHARACTERS].strip()
 
 
 @pytest.mark.parametrize("body", [{"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}, {"name": "x"}])

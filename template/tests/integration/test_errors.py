@@ -47,6 +47,24 @@ async def test_a_body_that_is_not_what_was_asked_for(client: httpx2.AsyncClient,
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ('{"email": }', "application/json", "the body is not valid JSON (character 10)"),
+        ("[]", "application/json", "the body must be a JSON object"),
+        ("{}", "text/plain", "send JSON with the header Content-Type: application/json"),
+        ("{}", None, "send JSON with the header Content-Type: application/json"),
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_said_so(
+    client: httpx2.AsyncClient, body: str, kind: str | None, message: str
+) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    answer = await client.post("/api/v1/auth/register", content=body.encode(), headers=headers)
+    assert_problem(answer, 422, "validation_error")
+    assert answer.json()["errors"] == [{"field": "body", "message": message}]
+
+
 async def test_a_field_that_is_wrong_is_named_and_not_repeated(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/api/v1/auth/register", json={"email": "a@example.com", "password": "hunter2"})
     assert_problem(answer, 422, "validation_error")

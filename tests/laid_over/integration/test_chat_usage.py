@@ -132,7 +132,7 @@ async def test_a_reply_whose_account_is_deleted_meanwhile_ends(
 async def test_whoever_settles_the_reply_of_a_dead_process_gives_back_what_it_reserved(
     alice: httpx2.AsyncClient, app: FastAPI, costly: Costly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(events_module, "KEEP_ALIVE_SECONDS", 0.1)
     state = app.state
     reading = asyncio.create_task(stream(alice, "hello"))
     await costly.thinks.wait()

@@ -152,7 +152,7 @@ async def test_followers_leave_with_what_they_follow(app: FastAPI, alice: httpx2
 async def test_silence_is_told_again_and_again(
     app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
     async with crowd(app, alice) as followers:
         last = ExecutionProgress(followers.execution.last_sequence)
         await followers.reads_until(lambda _: all(len(heard) > 2 for heard in followers.heard))

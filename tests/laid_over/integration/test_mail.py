@@ -110,7 +110,7 @@ def test_emails_can_be_seen_before_anybody_gets_them(in_process: InProcess, tmp_
     assert set(pages) >= {"verify", "reset", "change", "notice"}
     for name, page in pages.items():
         assert f"Wrote {folder / name}.html" in said
-        assert "sample-token" in page or name == "notice"
+        assert "#token=sample-token" in page or name == "notice"
     assert "Subject: " in said
     assert in_process.succeed("emails", "preview", "reset", "--folder", str(folder)).count("Subject: ") == 1
 
@@ -121,10 +121,22 @@ def test_a_preview_that_is_not_possible_is_a_sentence(in_process: InProcess, tmp
     assert "cannot be written" in in_process.fail("emails", "preview", "--folder", str(tmp_path / "a file"))
 
 
+BROKEN = {
+    "{% if %}": "line 2: Expected an expression, got 'end of statement block'.",
+    "{{ lnk }}": "line 2: 'lnk' is undefined.",
+    "{% if customer %}{% endif %}": "line 2: 'customer' is undefined.",
+    "{{ minutes + token }}": "line 2: unsupported operand type(s) for +: 'int' and 'str'.",
+    '{% include "lnik.html" %}': "line 2: there is no template lnik.html.",
+}
+
+
 def test_a_broken_template_is_named_with_its_line(in_process: InProcess) -> None:
     process = Project(in_process.folder)
     page = process.folder / "app/services/email/templates/reset.html"
-    page.write_text("<p>\n{% if %}", encoding="utf-8")
-    assert process.fail("emails", "preview", "reset").startswith(f"{page}, line 2: ")
+    for text, sentence in BROKEN.items():
+        page.write_text(f"<p>\n{text}", encoding="utf-8")
+        assert process.fail("emails", "preview", "reset") == f"{page}, {sentence}"
+    page.write_bytes(b"\xff")
+    assert process.fail("emails", "preview", "reset").startswith("The e-mail reset: 'utf-8' codec can't decode")
     page.unlink()
-    assert process.fail("emails", "preview", "reset") == "The e-mail reset has no file reset.html."
+    assert process.fail("emails", "preview", "reset") == "The e-mail reset: there is no template reset.html."

@@ -125,7 +125,7 @@ async def test_a_follower_may_come_before_there_is_a_log(processes: Processes) -
 
 
 async def test_a_silent_log_says_that_there_is_no_news(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(events_module, "KEEP_ALIVE_SECONDS", 0.01)
     key = uuid4()
     processes.writer.open(key)
     assert await anext(processes.reader.follow(key)) == Chunk(0)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from app.core.waiters import Waiters
 
-SILENT_SECONDS = 15.0
-"""Limits the silence: after so long without news a follower gets an empty chunk."""
+KEEP_ALIVE_SECONDS = 15.0
+"""Limits the silence: after so long without news a follower gets an empty chunk, and sends its client a keep-alive."""
 KEEP_SECONDS = 60.0
 """Limits how long a stream that has ended can still be followed here. The stored row has all of it."""
 
@@ -52,7 +52,7 @@ class TextStream:
             elif self.end is not None:
                 yield Chunk(offset, end=self.end)
                 return
-            elif nudges != self.nudges or not await self._waiters.wait(SILENT_SECONDS):
+            elif nudges != self.nudges or not await self._waiters.wait(KEEP_ALIVE_SECONDS):
                 nudges = self.nudges
                 yield Chunk(offset)
 
@@ -80,7 +80,7 @@ class TextStreams(Protocol):
     def follow(self, key: UUID, offset: int = 0) -> AsyncGenerator[Chunk]:
         """Yields the text after `offset` as it arrives, with what is there already in one chunk. Ends with `end`.
 
-        A text that is not known has no news.
+        Nothing arrives for a text that this process does not know.
         """
         ...
 

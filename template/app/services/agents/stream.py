@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import Database
 from app.core.errors import NotFound
-from app.core.streams.base import SILENT_SECONDS, TextStreams
+from app.core.streams.base import KEEP_ALIVE_SECONDS, TextStreams
 from app.core.watch import Watch, Watched, open_watch
 from app.models.execution import Execution, ExecutionEvent
 from app.repositories.execution import ExecutionRepository
@@ -115,7 +115,7 @@ class ExecutionStream:
         self, id: UUID, position: _Position, is_current: Callable[[], bool]
     ) -> AsyncGenerator[ExecutionProgress]:
         """Yields only signs that there is no news, while nobody runs the execution."""
-        while is_current() and not await self._notifier.wait(id, SILENT_SECONDS):
+        while is_current() and not await self._notifier.wait(id, KEEP_ALIVE_SECONDS):
             yield ExecutionProgress(position.sequence)
 
     async def _live(

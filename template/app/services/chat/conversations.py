@@ -9,6 +9,7 @@ from app.schemas.base import changed
 from app.schemas.conversation import ConversationCreate, ConversationUpdate
 
 TITLE_CHARACTERS = 50
+"""Limits the titles that are made from first messages; the column holds 200 characters."""
 
 
 class ConversationService:

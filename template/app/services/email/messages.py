@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -40,6 +41,14 @@ def render_notice(settings: Settings, notice: str) -> EmailContent:
     return render_email("notice", app_name=settings.app_name, app_url=settings.app_url, notice=notice)
 
 
+_SAMPLE = "sample-token"
+PREVIEWS: dict[str, Callable[[Settings], EmailContent]] = {
+    **{purpose: partial(render_link_email, purpose=purpose, token=_SAMPLE) for purpose in _PAGES},
+    "notice": partial(render_notice, notice="The password of your account was changed."),
+}
+"""Renders each kind of e-mail with sample values, for the command `emails preview` and for tests."""
+
+
 class AccountEmails:
     """Sends e-mails about an account, one method for each kind.
 
@@ -69,7 +78,7 @@ class AccountEmails:
         await self._outbox.post(email, partial(self._change, user_id, email))
 
     async def notify(self, email: str, notice: str) -> None:
-        """Tells that something was done to an account, in a sentence."""
+        """Sends the sentence `notice` about a change of the account."""
         await self._post_unasked(email, partial(self._notice, notice))
 
     async def _post_unasked(self, email: str, compose: ComposeEmail) -> None:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import DebugUndefined, Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-_FOLDER = Path(__file__).parent / "templates"
-_SUBJECT = ".subject.txt"
+FOLDER = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +18,18 @@ class EmailContent:
 
 
 _environment = Environment(
-    loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
+    loader=FileSystemLoader(FOLDER, encoding="utf-8"),
     autoescape=select_autoescape(["html"], default=False),
     undefined=StrictUndefined,
 )
-_preview = _environment.overlay(undefined=DebugUndefined)
-
-
-def list_templates() -> list[str]:
-    """Lists the kinds of e-mail: every NAME with a file `NAME.subject.txt`."""
-    return sorted(path.name.removesuffix(_SUBJECT) for path in _FOLDER.glob(f"*{_SUBJECT}"))
 
 
 def render_email(name: str, **values: object) -> EmailContent:
-    """Renders one kind of e-mail. Raises jinja2.TemplateError when a file or a value is missing or wrong."""
-    return _render(_environment, name, values)
+    """Renders `NAME.subject.txt`, `NAME.txt` and `NAME.html`. Raises jinja2.TemplateError, and what a template raises.
 
-
-def preview_email(name: str, **values: object) -> EmailContent:
-    """Renders one kind of e-mail, with the names of missing values in braces. Raises jinja2.TemplateError."""
-    return _render(_preview, name, values)
-
-
-def _render(environment: Environment, name: str, values: dict[str, object]) -> EmailContent:
+    An error's last frame names the template and the line. A missing value is an error, too.
+    """
     subject, text, html = (
-        environment.get_template(f"{name}{suffix}").render(values) for suffix in (_SUBJECT, ".txt", ".html")
+        _environment.get_template(f"{name}{suffix}").render(values) for suffix in (".subject.txt", ".txt", ".html")
     )
-    return EmailContent(subject.strip(), f"{text}\n", html)
+    return EmailContent(" ".join(subject.split()), f"{text}\n", html)
