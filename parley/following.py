@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parley.docstrings import with_new_docstrings
 from parley.git import merge
 from parley.modules import Texts, merge_modules
 from parley.moves import Moves, module_of, parents
@@ -163,9 +164,12 @@ class _Following:
         theirs = self._sides.theirs(there)
         plain = self._merged(path) if there == path else theirs
         mine, base = (self._rewritten(side, path, there) for side in (self._sides.mine(path), self._sides.base(path)))
-        if (mine, base, there) == (self._sides.mine(path), self._sides.base(path), path):
+        is_same = (mine, base, there) == (self._sides.mine(path), self._sides.base(path), path)
+        if is_same and not merge(self._sides.scratch, mine, base, theirs)[1]:
             return  # nothing in it was renamed: Copier does the rest
         text, conflicts = self._merge(mine, base, theirs, self._elsewhere(path, there), there)
+        if is_same and conflicts:
+            return  # Copier shows them
         if there != path:
             self._result.edited.add(path)
         if text != plain:
@@ -188,7 +192,8 @@ class _Following:
             if not path.endswith(".py"):
                 raise SyntaxError
             whole = mine.decode()
-            sides = Texts(left(whole, gone), left(base.decode(), gone), theirs.decode())
+            after = theirs.decode()
+            sides = Texts(*with_new_docstrings(left(whole, gone), left(base.decode(), gone), after), after)
         except (SyntaxError, UnicodeDecodeError):
             return merge(self._sides.scratch, mine, base, theirs)
         text, conflicts = merge_modules(self._sides.scratch, sides, whole)

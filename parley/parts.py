@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from parley.docstrings import with_new_docstrings
 from parley.git import merge
 from parley.modules import with_imports
 from parley.pieces import Piece, pieces, used, without
@@ -73,7 +74,9 @@ def put(scratch: Path, text: str, name: str, edit: Edit) -> tuple[str, int] | No
         return None
     theirs = aim.cut(text)
     indent = theirs[: len(theirs) - len(theirs.lstrip())]
-    merged, conflicts = merge(scratch, edit.mine.encode(), edit.base.encode(), textwrap.dedent(theirs).encode())
+    after = textwrap.dedent(theirs)
+    mine, base = with_new_docstrings(edit.mine, edit.base, after)
+    merged, conflicts = merge(scratch, mine.encode(), base.encode(), after.encode())
     lines = text.splitlines(keepends=True)
     lines[aim.first : aim.last] = [edit.beside, textwrap.indent(merged.decode(), indent)]
     return ("".join(lines), conflicts) if conflicts else (with_imports("".join(lines), edit.module), 0)
