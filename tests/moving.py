@@ -18,7 +18,7 @@ BEFORE = {
     "pyproject.toml.jinja": PYPROJECT,
     "app/__init__.py": "",
     "app/core/__init__.py": "",
-    "app/core/clock.py": "def now() -> int:\n    return 1\n",
+    "app/core/clock.py": 'def now() -> int:\n    """The time."""\n    return 1\n',
     "app/core/events.py": '''"""Texts that grow."""
 
 from app.core.clock import now

@@ -161,6 +161,22 @@ def test_plain_copier_and_finish_do_the_same(template: Path, tmp_path: Path, com
     assert other.files() == one.files()
 
 
+@pytest.mark.parametrize("by", ["parley", "copier"])
+def test_what_is_written_beside_a_docstring_does_not_conflict(by: str, tmp_path: Path) -> None:
+    clock, template = "app/core/clock.py", tmp_path / "template"
+    template.mkdir()
+    make_moving(template, {**AFTER, clock: 'def now() -> int:\n    """Returns the time."""\n    return 1\n'})
+    project = make_project(template, tmp_path / "project")
+    project.replace(clock, "    return 1", "    # mine\n    return 2")
+    if by == "parley":
+        assert "CONFLICT" not in project.update().upper()
+    else:
+        succeed("copier", "update", "--defaults", "--quiet", cwd=project.folder)
+        assert "<<<<<<<" in project.read(clock)
+        assert clock in project.parley("finish").stdout
+    assert project.read(clock) == 'def now() -> int:\n    """Returns the time."""\n    # mine\n    return 2\n'
+
+
 def test_a_file_in_the_way_makes_room(project: Moving) -> None:
     project.write(
         {
