@@ -162,10 +162,10 @@ class _Following:
         if there not in self._in_new:
             return
         theirs = self._sides.theirs(there)
-        plain = self._merged(path) if there == path else theirs
+        plain, clashes = self._merged(path) if there == path else (theirs, 0)
         mine, base = (self._rewritten(side, path, there) for side in (self._sides.mine(path), self._sides.base(path)))
         is_same = (mine, base, there) == (self._sides.mine(path), self._sides.base(path), path)
-        if is_same and not merge(self._sides.scratch, mine, base, theirs)[1]:
+        if is_same and not clashes:
             return  # nothing in it was renamed: Copier does the rest
         text, conflicts = self._merge(mine, base, theirs, self._elsewhere(path, there), there)
         if is_same and conflicts:
@@ -200,10 +200,10 @@ class _Following:
         is_tidy = not conflicts and self._tidied(theirs, path) == theirs
         return (self._tidied(text.encode(), path) if is_tidy else text.encode()), conflicts
 
-    def _merged(self, path: str) -> bytes:
-        """Returns Copier's merge of a file that both sides have changed, and that did not move."""
+    def _merged(self, path: str) -> tuple[bytes, int]:
+        """Returns Copier's merge of a file that both sides changed and that did not move, and its conflicts."""
         sides = self._sides
-        return merge(sides.scratch, sides.mine(path), sides.base(path), sides.theirs(path))[0]
+        return merge(sides.scratch, sides.mine(path), sides.base(path), sides.theirs(path))
 
     def _rewritten(self, content: bytes, path: str, there: str) -> bytes:
         """Returns a file with the new names in it."""
@@ -272,7 +272,7 @@ class _Following:
 
     def _plain(self, path: str) -> bytes:
         is_edited = path in self._in_old and path in self._sides.kept
-        return self._merged(path) if is_edited else self._sides.theirs(path)
+        return self._merged(path)[0] if is_edited else self._sides.theirs(path)
 
     # The user's own files, and files that the user deleted
 

@@ -7,35 +7,35 @@ import pytest
 from parley.docstrings import with_new_docstrings
 from parley.git import merge
 
-BASE = '''"""Old words."""
+BASE = '''"""Holds things, in old words."""
 
 LIMIT = 1
-"""How much."""
+"""Limits it."""
 
 
 class Thing:
-    """Of a thing."""
+    """Is a thing, as such."""
 
     size: int
-    """Its size."""
+    """Has its size."""
 
     def grow(self) -> int:
-        """It grows."""
+        """Grows by it."""
         return self.size + LIMIT
 '''
 NEW = (
-    BASE.replace("Old words.", "Holds things.")
-    .replace("How much.", "Limits growth.\n\nIn steps.")
-    .replace("Of a thing.", "Represents a thing.")
-    .replace("Its size.", "Counts its parts.")
-    .replace("It grows.", "Returns the size that follows.")
+    BASE.replace("Holds things, in old words.", "Holds things.")
+    .replace("Limits it.", "Limits growth.\n\nIn steps.")
+    .replace("Is a thing, as such.", "Represents a thing.")
+    .replace("Has its size.", "Counts its parts.")
+    .replace("Grows by it.", "Returns the size that follows.")
 )
 EDITS = {
-    "above a module's": ('"""Old', '# Mine.\n"""Old'),
+    "above a module's": ('"""Holds', '# Mine.\n"""Holds'),
     "below a constant": ("LIMIT = 1", "LIMIT = 2"),
     "before a class's": ("class Thing:\n", "class Thing:\n    OWNER = 1\n\n"),
     "after a field's": ('size."""\n', 'size."""\n    colour: str = ""\n'),
-    "after a function's": ('grows."""\n', 'grows."""\n        # Mine.\n'),
+    "after a function's": ('by it."""\n', 'by it."""\n        # Mine.\n'),
 }
 
 
@@ -56,7 +56,7 @@ def test_an_edit_beside_a_docstring_is_kept_without_a_conflict(edit: str, tmp_pa
 
 
 def test_a_docstring_of_the_users_own_conflicts_as_before(tmp_path: Path) -> None:
-    own = BASE.replace("It grows.", "Grows as I like it.")
+    own = BASE.replace("Grows by it.", "Grows as I like it.")
     mine, base = with_new_docstrings(own, BASE, NEW)
     merged, conflicts = merge(tmp_path, mine.encode(), base.encode(), NEW.encode())
     assert conflicts == 1

@@ -157,10 +157,9 @@ def _field(item: Any) -> str:
 def _message(item: Any) -> str:
     if item["type"] == "json_invalid" and item["loc"]:
         return f"the body is not valid JSON (character {item['loc'][-1]})"
-    if item["type"] == "model_attributes_type" and isinstance(item.get("input"), bytes):
-        return "send JSON with the header Content-Type: application/json"
-    if item["type"] == "model_attributes_type":
-        return "the body must be a JSON object"
+    if item["type"] == "model_attributes_type" and item["loc"] == ("body",):
+        is_sent_as_json = not isinstance(item.get("input"), bytes)
+        return "the body must be a JSON object" if is_sent_as_json else "send JSON with Content-Type: application/json"
     message: str = item["msg"][:_MESSAGE_CHARACTERS].removeprefix("Value error, ")
     if isinstance(item.get("input"), str):  # Pydantic counts "items" in a string, too, when it checks the length last
         message = re.sub(r" item(s?) after validation", r" character\1", message)

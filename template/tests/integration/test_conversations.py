@@ -18,7 +18,7 @@ def model(app: FastAPI) -> Scripted:
 
 
 def test_rows_of_a_page_have_every_field_of_a_message() -> None:
-    """A field with a default that `MessageRow` lacks would be null in lists without a word."""
+    """Finds fields with a default that `MessageRow` lacks, which lists would silently answer as null."""
     for schema in (MessageRead, UsageRead, FeedbackRead):
         assert schema.model_fields.keys() <= set(dir(MessageRow)), "add the column to MessageRow"
 

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from app.main import create_app
+from app.schemas.user import UserCreate
 from app.services.processes import heartbeat
 from tests.conftest import PASSWORD, MakeSettings, client_for
 
@@ -52,8 +53,8 @@ async def test_a_body_that_is_not_what_was_asked_for(client: httpx2.AsyncClient,
     [
         ('{"email": }', "application/json", "the body is not valid JSON (character 10)"),
         ("[]", "application/json", "the body must be a JSON object"),
-        ("{}", "text/plain", "send JSON with the header Content-Type: application/json"),
-        ("{}", None, "send JSON with the header Content-Type: application/json"),
+        ("{}", "text/plain", "send JSON with Content-Type: application/json"),
+        ("{}", None, "send JSON with Content-Type: application/json"),
     ],
 )
 async def test_a_body_that_is_no_json_object_is_said_so(
@@ -63,6 +64,16 @@ async def test_a_body_that_is_no_json_object_is_said_so(
     answer = await client.post("/api/v1/auth/register", content=body.encode(), headers=headers)
     assert_problem(answer, 422, "validation_error")
     assert answer.json()["errors"] == [{"field": "body", "message": message}]
+
+
+async def test_only_the_body_itself_is_called_the_body(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    @app.post("/nested")
+    async def nested(parts: list[UserCreate]) -> None: ...
+
+    answer = await client.post("/nested", json=["text"])
+    [error] = answer.json()["errors"]
+    assert error["field"] == "body.0"
+    assert "the body" not in error["message"]
 
 
 async def test_a_field_that_is_wrong_is_named_and_not_repeated(client: httpx2.AsyncClient) -> None:

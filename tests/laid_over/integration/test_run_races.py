@@ -82,7 +82,7 @@ async def test_what_cannot_be_read_any_more_ends_alone(
 async def test_a_reservation_that_fails_for_a_moment_repeats_no_tool(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tool's result is noted, but stored only with the next request to the model, for which budget is reserved."""
+    """Fails before a tool's result is stored, which happens only with the next request to the model."""
     called, failed, call = list[str](), list[str](), Toolbox.call
 
     async def count(toolbox: Toolbox, name: str, context: ToolContext, arguments: str) -> str:
