@@ -25,6 +25,7 @@ IN_ORDER = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=load", "--max
 OF_A_SESSION = ("UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "VIRTUAL_ENV")
 """Lists variables that make uv use a session's environment. Tests run `demo` inside another session."""
 COMMAND = ("uv", "run", "python", "-m", "app.cli")
+CHUNK_SHAPES = 3_000
 FUZZER, FUZZER_PASSWORD = "fuzzer@example.com", "a long enough phrase"
 FUZZ_CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -192,7 +193,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Sends requests that schemathesis generates to a served project. Takes `-- --seconds N`; the default is 600."""
+    """Sends requests that schemathesis generates to a served project, and reads streams of models in many shapes.
+
+    Takes `-- --seconds N` for the requests; the default is 600.
+    """
     seconds = _seconds(session)
     session.install("--group", "dev", "schemathesis")
     tests = str(Path("tests").resolve())
@@ -203,6 +207,9 @@ def fuzz(session: nox.Session) -> None:
             f"--checks={FUZZ_CHECKS}",
             env={**hooks, "SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": tests},
         )
+        session.run("python", f"{tests}/overlay.py", str(project))
+        shapes = {"CHUNK_SHAPES": str(CHUNK_SHAPES), "CHUNK_SEED": str(int(time.time()))}
+        _in_project(session, "uv", "run", "pytest", "tests/integration/test_chunk_shapes.py", **shapes)
 
 
 @nox.session
@@ -263,9 +270,9 @@ def _marked(session: nox.Session, marker: str) -> tuple[str, ...]:
     return ("-m", marker if rest == session.posargs else f"{marker} and not deep", *rest)
 
 
-def _in_project(session: nox.Session, *command: str) -> None:
+def _in_project(session: nox.Session, *command: str, **env: str) -> None:
     """Runs a command in the project's own environment instead of the session's."""
-    session.run(*command, external=True, env=dict.fromkeys(OF_A_SESSION))
+    session.run(*command, external=True, env={**dict.fromkeys(OF_A_SESSION), **env})
 
 
 def _asked_variants(session: nox.Session) -> argparse.Namespace:

@@ -71,7 +71,16 @@ def test_every_code_that_an_answer_can_end_with_is_named() -> None:
     raised = {
         code for path in sources for code in re.findall(r'ModelFailure\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
     }
-    assert set(re.findall(r"(?m)^\| `\w+` \| `(\w+)`", text)) == raised | {"length", "internal"}
+    assert set(re.findall(r"(?m)^\| `\w+` \| `(\w+)`", text)) == raised | {"length", "no_finish_reason", "internal"}
+
+
+def test_the_settings_of_each_server_are_those_that_are_tested() -> None:
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"(?s)\| server \| `AI_MODEL` \|.*?\n\n", text)
+    rows = [re.findall(r"`([^`]+)`", row) for row in table.splitlines()[2:]]
+    tested = ROOT / "tests" / "laid_over" / "integration" / "test_compatible_servers.py"
+    [servers] = re.findall(r"(?s)^SERVERS = (\[.*?^\])", tested.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [[model, *settings] for model, settings in ast.literal_eval(servers)] == [row for row in rows if row]
 
 
 def test_every_way_in_which_speech_fails_is_named() -> None:

@@ -29,7 +29,14 @@ _DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 
-_OTHER_NAMES = {"bedrock": {"api_key": "AWS_BEARER_TOKEN_BEDROCK"}}
+_OTHER_NAMES = {
+    "azure": {"api_key": "AZURE_OPENAI_API_KEY", "base_url": "AZURE_OPENAI_ENDPOINT"},
+    "bedrock": {"api_key": "AWS_BEARER_TOKEN_BEDROCK"},
+    "cohere": {"api_key": "CO_API_KEY", "base_url": "CO_BASE_URL"},
+    "heroku": {"api_key": "HEROKU_INFERENCE_KEY", "base_url": "HEROKU_INFERENCE_URL"},
+    "huggingface": {"api_key": "HF_TOKEN"},
+    "vercel": {"api_key": "VERCEL_AI_GATEWAY_API_KEY"},
+}
 """Maps fields to the variables of providers that are not named `<PROVIDER>_<FIELD>`."""
 _ATOM = r"[A-Za-z0-9#$&'*+/=^_`{|}~-]+"
 """Matches a part of an e-mail address, without the characters of source routes and encoded words."""
@@ -117,10 +124,10 @@ def _web_address(value: str) -> str:
 
 
 def _api_key(value: SecretStr) -> SecretStr:
-    """Strips the white space that comes along when a key is copied."""
-    key = value.get_secret_value().strip()
-    if not re.fullmatch(r"[!-~]+", key):
-        raise ValueError("an API key has letters, digits and signs, and no spaces; copy it again")
+    """Strips the white space and the quotes that come along when a key is copied, or read from a file."""
+    key = re.sub(r"""^(["'])(.*)\1$""", r"\2", value.get_secret_value().strip()).strip()
+    if not re.fullmatch(r"[!-~]+", key) or re.search("[\"']", key):
+        raise ValueError("an API key has letters, digits and signs, and no spaces or quotes; copy it again")
     return SecretStr(key)
 
 

@@ -83,11 +83,11 @@ async def test_what_is_sent(dialect: Dialect) -> None:
 
 
 @every
-async def test_a_key_may_come_with_a_line_break(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_may_come_with_quotes_and_a_line_break(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve() as server:
         dialect.point_at(server.url, monkeypatch)
         if not dialect.key_variable.startswith("AWS_"):  # the AWS SDK reads its credentials itself
-            monkeypatch.setenv(dialect.key_variable, f" {KEY}\r\n")
+            monkeypatch.setenv(dialect.key_variable, f' "{KEY}"\r\n')
         async with open_gateway(settings_for(dialect.model)) as ai:
             server.will(dialect.speak("Yes."))
             assert (await ask(ai)).text == "Yes."

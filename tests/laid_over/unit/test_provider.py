@@ -13,6 +13,7 @@ from pydantic_ai import exceptions
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
+from app.core.config import _OTHER_NAMES, read_provider_settings  # pyright: ignore[reportPrivateUsage]
 from app.core.errors import SetupError
 from app.services.ai import ModelFailure, ModelStream
 from app.services.ai.provider import ProviderModel
@@ -78,15 +79,25 @@ async def test_a_name_that_is_none(model: str) -> None:
     assert await refusal(model) == f"AI_MODEL={model} cannot be used: {advice}."
 
 
-@pytest.mark.parametrize("value", [" ", "\n", "one two", "one\ntwo", "schlüssel"])
+@pytest.mark.parametrize("value", [" ", "\n", "one two", "one\ntwo", "schlüssel", '"one', "on'e", '""'])
 @pytest.mark.parametrize("need", [need for need in NEEDS if need[3].endswith("_API_KEY")], ids=lambda need: need[0])
 async def test_a_key_that_is_none_is_said_and_not_repeated(
     need: tuple[str, str, str, str], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, module, _, variable = need
     monkeypatch.setenv(variable, value)
-    wanted = f"{variable}: an API key has letters, digits and signs, and no spaces; copy it again."
+    wanted = f"{variable}: an API key has letters, digits and signs, and no spaces or quotes; copy it again."
     assert await refusal(model) == wanted or not installed(module)
+
+
+@pytest.mark.parametrize("around", ["{}\n", "\r\n {}\t", '"{}"', " '{}'\n", '" {}"'])
+@pytest.mark.parametrize("provider", ["openai", "azure", "bedrock", "cohere", "heroku", "huggingface", "vercel"])
+def test_what_comes_along_with_a_key_is_removed(provider: str, around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = _OTHER_NAMES.get(provider, {}).get("api_key", "OPENAI_API_KEY")
+    monkeypatch.setenv(variable, around.format("sk-one"))
+    key = read_provider_settings(provider).api_key
+    assert key
+    assert key.get_secret_value() == "sk-one"
 
 
 async def test_a_provider_that_nobody_knows() -> None:

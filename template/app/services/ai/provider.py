@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic_ai import Agent
@@ -35,11 +36,17 @@ from app.core.config import Settings, read_provider_settings
 from app.core.errors import SetupError
 from app.core.telemetry.settings import TelemetrySettings
 from app.services.ai.base import AssistantMessage, Model, ModelStream, ModelUsage, Prompt, estimate_tokens
+from app.services.ai.openai_compatible import open_http_client
 from app.services.ai.provider_errors import describe_error, read_end, to_failure, tool_call_failure
 from app.services.ai.provider_messages import from_response, response_texts, short_id, to_messages, to_tool
+from app.services.ai.surrogates import SurrogatePairs
 
 _MAX_TEMPERATURES = {"anthropic": 1.0, "bedrock": 1.0, "mistral": 1.5}
 """Holds the maximum of each provider that refuses a temperature of 2."""
+_ADDRESSES = ("base_url", "api_base", "azure_endpoint")
+"""Lists how providers' clients call the base URL."""
+_OWN_SERVERS = {"litellm", "ollama", "vllm"}
+"""Names the providers that are programs which people run themselves."""
 _SAME_PROVIDER = {"openai-chat": "openai", "openai-responses": "openai"}
 """Maps the names of a provider's several protocols to the provider."""
 
@@ -54,7 +61,7 @@ class ProviderModel:
         self.name = name
         self.has_own_retries = "max_retries" in model.unsupported_settings
         self._model = model
-        self._settings = _supported_settings(model, settings)
+        self._settings = _supported_settings(provider, model, settings)
         self._takes_temperature = _takes_temperature(model)
         self._max_temperature = _MAX_TEMPERATURES.get(provider, 2.0)
         self._to_call_id = short_id if provider == "mistral" else str
@@ -88,6 +95,7 @@ class _ProviderStream:
         self._prompt = prompt
         self._request = request
         self._response: pydantic_ai.StreamedResponse | None = None
+        self._pairs = SurrogatePairs()
 
     @property
     def usage(self) -> ModelUsage:
@@ -103,7 +111,9 @@ class _ProviderStream:
                 self._response = response
                 async for event in response:
                     if (piece := self._piece(event)) is not None:
-                        yield piece
+                        yield self._pairs.join(piece)
+                if rest := self._pairs.end():
+                    yield rest
             self.message = from_response(response.get(), read_end(response))
         # Libraries may raise anything over what a provider sends; the caller gets a ModelFailure.
         except Exception as error:
@@ -157,9 +167,9 @@ async def open_models(
     """
     if telemetry is not None and telemetry.sends:
         _trace(telemetry)
-    provider = cache(partial(_open_provider, settings.ai_timeout))
-    found = {name: _find(name, place, provider) for name, place in wanted.items()}
     async with AsyncExitStack() as stack:
+        provider = cache(partial(_open_provider, settings.ai_timeout, stack))
+        found = {name: _find(name, place, provider) for name, place in wanted.items()}
         for model in found.values():
             await stack.enter_async_context(model)
         yield {name: ProviderModel(name, model, settings) for name, model in found.items()}
@@ -175,21 +185,21 @@ def _trace(telemetry: TelemetrySettings) -> None:
     Agent.instrument_all(instrumentation)
 
 
-def _open_provider(timeout: float, name: str) -> Provider[Any]:
+def _open_provider(timeout: float, stack: AsyncExitStack, name: str) -> Provider[Any]:
     """Opens a provider's client with the key and the address of the settings; without any it finds its own."""
-    given = _given(timeout, name)
-    return infer_provider_class(name)(**given) if given else infer_provider(name)
-
-
-def _given(timeout: float, name: str) -> Mapping[str, Any]:
+    if name.startswith("gateway/"):
+        return infer_provider(name)
     own = read_provider_settings(_SAME_PROVIDER.get(name, name))
-    values = {"api_key": own.api_key and own.api_key.get_secret_value(), "base_url": own.base_url}
-    taken = inspect.signature(infer_provider_class(name)).parameters.keys() if any(values.values()) else ()
+    values = {"api_key": own.api_key and own.api_key.get_secret_value(), **dict.fromkeys(_ADDRESSES, own.base_url)}
+    taken = inspect.signature(infer_provider_class(name)).parameters.keys()
     given: dict[str, Any] = {key: value for key, value in values.items() if value and key in taken}
     if name == "bedrock":
         # Its client blocks a thread for each reply, and a reply that was given up holds its thread for this long.
         given["aws_read_timeout"] = timeout
-    return given
+    if {"openai_client", "http_client"} <= taken:
+        given["http_client"] = client = open_http_client()
+        stack.push_async_callback(client.aclose)
+    return infer_provider_class(name)(**given) if given else infer_provider(name)
 
 
 def _find(name: str, place: str, provider: Callable[[str], Provider[Any]]) -> pydantic_ai.Model:
@@ -215,12 +225,27 @@ def _advice(error: str) -> str:
     return re.split(r"[.?!](\s|$)", error)[0]
 
 
-def _supported_settings(model: pydantic_ai.Model, settings: Settings) -> ModelSettings:
+def _supported_settings(provider: str, model: pydantic_ai.Model, settings: Settings) -> ModelSettings:
     """Leaves out settings that the model does not support, about which pydantic-ai would warn on each request."""
-    wanted = ModelSettings(max_retries=0, max_tokens=settings.ai_max_output_tokens)
+    wanted: dict[str, Any] = {"max_retries": 0, "max_tokens": settings.ai_max_output_tokens}
+    if _wants_max_tokens(provider, model):
+        wanted["extra_body"] = {"max_tokens": wanted.pop("max_tokens")}
+    if provider == "groq" and model.profile.get("groq_supports_reasoning_disable"):
+        wanted["groq_reasoning_format"] = "parsed"  # by default its thoughts are in the text, between tags
     for name in model.unsupported_settings & wanted.keys():
         del wanted[name]
-    return wanted
+    return cast(ModelSettings, wanted)
+
+
+def _wants_max_tokens(provider: str, model: pydantic_ai.Model) -> bool:
+    """Tells whether to send `max_tokens`, which all servers know, in place of OpenAI's newer `max_completion_tokens`.
+
+    OpenAI's own models that reason accept only the new one, also behind a proxy.
+    """
+    if provider in _OWN_SERVERS:
+        return True
+    is_proxy = provider == "openai-chat" and urlsplit(model.base_url or "").hostname != "api.openai.com"
+    return is_proxy and not model.profile.get("openai_supports_reasoning")
 
 
 def _takes_temperature(model: pydantic_ai.Model) -> bool:

@@ -7,9 +7,17 @@ from pydantic_ai import models as pydantic_ai
 from pydantic_ai.messages import ModelResponsePart, TextPart, ToolCallPart
 
 from app.services.ai.base import ModelFailure
+from app.services.ai.chunk_reader import UNSTATED
 
 _TOOL_CALLS = {"UNEXPECTED_TOOL_CALL", "MALFORMED_FUNCTION_CALL", "malformed_tool_use"}
 """Holds the finish reasons of providers for a tool call that they could not read or did not expect."""
+
+_ADVICE = {
+    404: (
+        "the provider knows no such model or no such address: a base URL usually ends in /v1, and servers that have no "
+        "/v1/responses need openai-chat: in place of openai: before the model's name"
+    ),
+}
 
 
 def to_failure(error: Exception) -> ModelFailure:
@@ -60,13 +68,18 @@ def read_end(response: pydantic_ai.StreamedResponse) -> str | None:
             raise exceptions.ModelConnectionError(response.model_name, "ended without a finish reason")
         case _ if not any(isinstance(part, ToolCallPart) or _has_words(part) for part in response.get().parts):
             raise ModelFailure("empty_answer", "The model returned an empty answer.")
-        case reason:
-            return "length" if reason == "length" else None
+        case "length":
+            return "length"
+        case _:
+            return "no_finish_reason" if details["finish_reason"] == UNSTATED else None
 
 
 def describe_error(error: Exception) -> dict[str, object]:
     """Returns what a log may say of a provider's error, whose text may quote a key or a person's words."""
-    facts: dict[str, object] = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
+    status = getattr(error, "status_code", None)
+    facts: dict[str, object] = {"error": type(error).__name__, "status": status}
+    if status in _ADVICE:
+        facts["advice"] = _ADVICE[status]
     if not isinstance(error, (exceptions.AgentRunError, ModelFailure)):
         frame = traceback.extract_tb(error.__traceback__)[-1]
         facts["where"] = f"{frame.filename}:{frame.lineno}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from pydantic_ai.messages import (
@@ -10,6 +11,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelRequestPart,
     ModelResponse,
+    ModelResponsePart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -19,6 +21,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.tools import ToolDefinition
 
 from app.services.ai.base import AssistantMessage, Prompt, ToolCall, ToolResult, ToolSpec, UserMessage
+from app.services.ai.surrogates import join_surrogates
 
 
 def to_messages(prompt: Prompt, to_call_id: Callable[[str], str] = str) -> Sequence[ModelMessage]:
@@ -44,6 +47,7 @@ def to_tool(tool: ToolSpec) -> ToolDefinition:
 
 def from_response(response: ModelResponse, code: str | None) -> AssistantMessage:
     """Converts a complete response, and keeps it in `raw` as its provider wants it back."""
+    response = replace(response, parts=[_join_surrogates(part) for part in response.parts])
     return AssistantMessage(
         text="".join(part.content for part in response.parts if isinstance(part, TextPart)),
         tool_calls=[ToolCall(part.tool_call_id, part.tool_name, _arguments(part)) for part in response.tool_calls],
@@ -59,7 +63,7 @@ def response_texts(response: ModelResponse) -> Iterator[str]:
             case TextPart(content=text) | ThinkingPart(content=text):
                 yield text
             case ToolCallPart(tool_name=name):
-                yield from (name, part.args_as_json_str())
+                yield from (name, _arguments(part))
             case _:
                 pass
 
@@ -80,6 +84,16 @@ def _to_response(message: AssistantMessage, to_call_id: Callable[[str], str]) ->
         if isinstance(part, ToolCallPart):
             part.tool_call_id = to_call_id(part.tool_call_id)
     return response
+
+
+def _join_surrogates(part: ModelResponsePart) -> ModelResponsePart:
+    match part:
+        case TextPart(content=text) | ThinkingPart(content=text):
+            return replace(part, content=join_surrogates(text))
+        case ToolCallPart(args=str(arguments)):
+            return replace(part, args=join_surrogates(arguments))
+        case _:
+            return part
 
 
 def _arguments(part: ToolCallPart) -> str:

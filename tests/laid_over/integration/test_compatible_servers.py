@@ -1,0 +1,264 @@
+"""Tests servers of Chat Completions that stream an answer otherwise than OpenAI does."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic_ai.providers.openrouter import OpenRouterProvider
+
+from app.services.ai import Prompt, ToolSpec, UserMessage
+from tests.protocols import gateway
+from tests.protocols.compatible import CHUNK, Completions
+from tests.protocols.dialect import KEY, Call, Dialect
+from tests.protocols.gateway import Connect, ask, everything_logged, warm_gateways
+from tests.protocols.openai_chat import CHAT_COMPLETIONS
+from tests.protocols.server import Answer
+from tests.protocols.spoken import INSTALLED
+
+COMPLETIONS = [dialect for dialect in INSTALLED if isinstance(dialect, Completions) and dialect.sdk == "openai"]
+every = pytest.mark.parametrize("dialect", COMPLETIONS, ids=lambda dialect: dialect.model)
+
+HIGH, LOW = "\ud83d", "\ude00"
+THOUGHTS: Sequence[tuple[Sequence[str], str]] = [
+    (["<think>", "secret", "</think>", "Hi"], "Hi"),
+    (["<thi", "nk>sec", "ret</th", "ink>H", "i"], "Hi"),
+    (["<think>secret</think>Hi"], "Hi"),
+    ([*"<think>secret</think>Hi"], "Hi"),
+    (["\n<think>\nsecret\n</think>\n\nHi"], "Hi"),
+    (["<think></think>Hi"], "Hi"),
+    (["<think>a < b, </thin and <think></think>Hi"], "Hi"),
+    (["<think>one</think>\n<think>two</think>\nHi"], "Hi"),
+    (["Hi.<think>secret</think> Bye."], "Hi. Bye."),
+    (["Hi.\n<think>secret</think>\nBye."], "Hi.\n\nBye."),
+    (["<thinking>secret</thinking>Hi"], "Hi"),
+    (["<thought>secret</thought>Hi"], "Hi"),
+    (["[THINK]secret[/THINK]Hi"], "Hi"),
+]
+"""Lists the pieces of an answer and the text that is not thought in it."""
+QUOTED = [
+    "Models write <think> and </think> around a thought.",
+    "Use the tag `<think>`.",
+    "`<think>` and `</think>` are tags.",
+    "The tag (<think>) begins a thought.",
+    "Write:\n<think>\nyour thought\n</think>",
+    "```xml\n<think>\n</think>\n```",
+    "~~~\n<think>x</think>\n~~~\nDone.",
+    "As code:\n\n    <think>x</think>\n",
+    "模型会用<think>和</think>标签。",
+    "</think> ends a thought.",
+    "a <b> and [TH] and <thin",
+]
+
+SERVERS = [
+    ("openai-chat:some-model", ["OPENAI_BASE_URL=https://gateway.example/v1", "OPENAI_API_KEY=…"]),
+    ("openai-chat:qwen3-8b", ["OPENAI_BASE_URL=http://localhost:1234/v1"]),
+    ("vllm:Qwen/Qwen3-8B", ["VLLM_BASE_URL=http://localhost:8000/v1"]),
+    ("litellm:some-model", ["LITELLM_BASE_URL=http://localhost:4000/v1", "LITELLM_API_KEY=…"]),
+    ("ollama:qwen3", ["OLLAMA_BASE_URL=http://localhost:11434/v1"]),
+    (
+        "azure:some-deployment",
+        ["AZURE_OPENAI_ENDPOINT=https://some-name.openai.azure.com/openai/v1", "AZURE_OPENAI_API_KEY=…"],
+    ),
+    ("openrouter:openai/gpt-5-mini", ["OPENROUTER_API_KEY=…"]),
+]
+"""Lists models and the settings with which the manual says that they can be used."""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def connected(anyio_backend: str) -> AsyncGenerator[Connect]:
+    assert anyio_backend
+    async with warm_gateways() as connect:
+        yield connect
+
+
+@every
+@pytest.mark.parametrize("with_finish", [True, False])
+async def test_of_usage_that_grows_the_last_counts(dialect: Completions, with_finish: bool, connected: Connect) -> None:
+    ai, server = await connected(dialect)
+    frames = [dialect.chunk({"content": "so "}, usage=_usage(100, count)) for count in range(1, 11)]
+    closing = dialect.chunk({}, "stop", **({"usage": _usage(100, 10)} if with_finish else {}))
+    server.will(dialect.answer([*frames, closing, dialect.done]))
+    heard = await ask(ai)
+    assert (heard.usage.input_tokens, heard.usage.output_tokens) == (100, 10)
+
+
+@pytest.mark.parametrize("dialect", INSTALLED, ids=lambda dialect: dialect.model)
+async def test_a_character_in_two_halves_is_one(dialect: Dialect, connected: Connect) -> None:
+    ai, server = await connected(dialect)
+    server.will(dialect.speak(f"Hi {HIGH}", f"{LOW} end ", HIGH, LOW))
+    heard = await ask(ai)
+    assert (heard.text, heard.code) in [("Hi 😀 end 😀", None), ("", "model_error")]
+    assert heard.text or not isinstance(dialect, Completions)
+
+
+@every
+async def test_half_a_character_is_replaced(dialect: Completions, connected: Connect) -> None:
+    ai, server = await connected(dialect)
+    server.will(dialect.speak(f"{LOW}Hi {HIGH}", f" {HIGH}"))
+    heard = await ask(ai)
+    assert (heard.text, heard.message.text) == ("\ufffdHi \ufffd \ufffd", "\ufffdHi \ufffd \ufffd")
+
+
+@every
+async def test_arguments_of_tools_may_have_characters_in_two_halves(dialect: Completions, connected: Connect) -> None:
+    ai, server = await connected(dialect)
+    call = Call("call_1", "note", (f'{{"text": "{HIGH}', f'{LOW}"}}'))
+    server.will(dialect.answer(dialect.calling("", call)))
+    [called] = (await ask(ai, _with_tool("note"))).message.tool_calls
+    assert json.loads(called.arguments) == {"text": "😀"}
+
+
+@every
+@pytest.mark.parametrize(("pieces", "text"), THOUGHTS, ids=str)
+async def test_thoughts_between_tags_are_no_text(
+    dialect: Completions, pieces: Sequence[str], text: str, connected: Connect
+) -> None:
+    ai, server = await connected(dialect)
+    server.will(dialect.speak(*pieces))
+    heard = await ask(ai)
+    assert (heard.text, heard.message.text, heard.code) == (text, text, None)
+
+
+@pytest.mark.parametrize("text", QUOTED)
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_tags_that_are_quoted_are_text(text: str, is_cut: bool, connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.speak(*(text if is_cut else [text])))
+    assert (await ask(ai)).text == text
+
+
+async def test_each_piece_of_a_thought_between_tags_is_a_sign_of_life(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.speak("<think>", "so", " so", "</think>", "Hi"))
+    pieces = [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)]
+    assert pieces == ["", "", "Hi"]
+
+
+async def test_a_thought_between_tags_is_no_history(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    call = Call("call_1", "note", ("{}",))
+    server.will(CHAT_COMPLETIONS.answer(CHAT_COMPLETIONS.calling("<think>secret</think>Hi", call)))
+    prompt = _with_tool("note")
+    said = (await ask(ai, prompt)).message
+    server.will(CHAT_COMPLETIONS.speak("Bye"))
+    await ask(ai, Prompt([*prompt.messages, said, UserMessage("And?")], tools=prompt.tools))
+    [assistant] = [message for message in server.requests[-1].body["messages"] if message["role"] == "assistant"]
+    assert "<think>" not in json.dumps(assistant)
+    assert assistant["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ([CHAT_COMPLETIONS.done], "no_finish_reason"),
+        ([CHAT_COMPLETIONS.usage()], "no_finish_reason"),
+        ([CHAT_COMPLETIONS.usage(), CHAT_COMPLETIONS.done], "no_finish_reason"),
+        ([CHAT_COMPLETIONS.chunk({}, "")], "model_disconnected"),
+        (
+            [CHAT_COMPLETIONS.chunk({"content": ""}, usage={"prompt_tokens": 1, "completion_tokens": 1})],
+            "model_disconnected",
+        ),
+        ([], "model_disconnected"),
+    ],
+)
+async def test_an_answer_without_a_finish_reason_is_whole_if_its_end_was_said(
+    ending: Sequence[bytes], code: str, connected: Connect
+) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.answer([*CHAT_COMPLETIONS.begin("Hi"), *ending]))
+    heard = await ask(ai)
+    assert (heard.text, heard.code) == ("Hi", code)
+    assert (heard.message.text == "Hi") == (code == "no_finish_reason")
+
+
+async def test_an_answer_that_is_not_streamed_is_read(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    message = {"role": "assistant", "content": "Hi"}
+    document = {**CHUNK, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": _usage(7, 2)}
+    server.will(_as_json(document), _as_json({"error": {"message": "No.", "code": "server_error"}}))
+    heard = await ask(ai)
+    assert (heard.text, heard.code, heard.usage.output_tokens) == ("Hi", None, 2)
+    heard = await ask(ai)
+    assert (heard.text, heard.code) == ("", "model_unavailable")
+
+
+@pytest.mark.parametrize(("model", "lines"), SERVERS, ids=[model for model, _ in SERVERS])
+async def test_the_usual_servers_need_these_settings(
+    model: str, lines: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaces only the host of the address, and the ellipsis of the key."""
+    path = "/api/v1" if model.startswith("openrouter:") else ""
+    async with gateway.serve() as server:
+        monkeypatch.setattr(OpenRouterProvider, "base_url", f"{server.url}{path}")
+        for name, _, value in (line.partition("=") for line in lines):
+            address = urlsplit(value)
+            monkeypatch.setenv(name, f"{server.url}{address.path}" if address.scheme else KEY)
+            path = address.path if address.scheme else path
+        async with gateway.open_gateway(gateway.settings_for(model)) as ai:
+            server.will(CHAT_COMPLETIONS.speak("<think>secret</think>Hi"))
+            assert (await ask(ai)).text == "Hi"
+    [request] = server.requests
+    assert (request.path, request.body["model"]) == (f"{path}/chat/completions", model.partition(":")[2])
+    has_key = any(line.endswith("…") for line in lines)
+    assert (KEY in {*request.headers.values(), request.headers.get("authorization", "")[7:]}) == has_key
+
+
+@pytest.mark.parametrize(
+    ("model", "address", "field"),
+    [
+        ("openai-chat:llama-3", "OPENAI_BASE_URL", "max_tokens"),
+        ("openai-chat:gpt-4o-mini", "OPENAI_BASE_URL", "max_tokens"),
+        ("openai-chat:gpt-5-mini", "OPENAI_BASE_URL", "max_completion_tokens"),
+        ("litellm:gpt-5-mini", "LITELLM_BASE_URL", "max_tokens"),
+        ("ollama:qwen3", "OLLAMA_BASE_URL", "max_tokens"),
+        ("vllm:Qwen/Qwen3-8B", "VLLM_BASE_URL", "max_tokens"),
+    ],
+)
+async def test_the_length_limit_has_the_name_that_the_server_knows(
+    model: str, address: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway.serve() as server:
+        monkeypatch.setenv(address, f"{server.url}/v1")
+        async with gateway.open_gateway(gateway.settings_for(model, ai_max_output_tokens=77)) as ai:
+            server.will(CHAT_COMPLETIONS.speak("Hi"))
+            assert (await ask(ai)).text == "Hi"
+    body = server.requests[0].body
+    assert {name: body[name] for name in ("max_tokens", "max_completion_tokens") if name in body} == {field: 77}
+
+
+async def test_groq_is_asked_to_keep_thoughts_out_of_the_text() -> None:
+    if not (groq := [dialect for dialect in INSTALLED if dialect.sdk == "groq"]):
+        return
+    for model, format in (("groq:qwen/qwen3-32b", "parsed"), ("groq:llama-3.1-8b-instant", None)):
+        async with gateway.gateway(groq[0], model) as (ai, server):
+            server.will(groq[0].speak("Hi"))
+            await ask(ai)
+        assert server.requests[0].body.get("reasoning_format") == format
+
+
+async def test_a_log_says_what_to_do_about_an_address_that_the_server_does_not_know(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(Answer([b"not found"], 404, {"content-type": "text/plain"}))
+    with everything_logged() as log:
+        assert (await ask(ai)).code == "model_error"
+    [failed] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "model failed"]
+    assert "openai-chat:" in failed["advice"]
+
+
+def _usage(prompt: int, completion: int) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _with_tool(name: str) -> Prompt:
+    return Prompt([UserMessage("Well?")], tools=[ToolSpec(name, "Does it.", {"type": "object", "properties": {}})])
+
+
+def _as_json(document: dict[str, Any]) -> Answer:
+    return Answer([json.dumps(document).encode()], headers={"content-type": "application/json"})
