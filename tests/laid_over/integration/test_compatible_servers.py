@@ -14,7 +14,7 @@ from tests.protocols.compatible import CHUNK, Completions
 from tests.protocols.dialect import KEY, Call, Dialect
 from tests.protocols.gateway import Connect, ask, everything_logged, warm_gateways
 from tests.protocols.openai_chat import CHAT_COMPLETIONS
-from tests.protocols.server import Answer
+from tests.protocols.server import Answer, event
 from tests.protocols.spoken import INSTALLED
 
 COMPLETIONS = [dialect for dialect in INSTALLED if isinstance(dialect, Completions) and dialect.sdk == "openai"]
@@ -134,11 +134,14 @@ async def test_tags_that_are_quoted_are_text(text: str, is_cut: bool, connected:
     assert (await ask(ai)).text == text
 
 
-async def test_each_piece_of_a_thought_between_tags_is_a_sign_of_life(connected: Connect) -> None:
+@pytest.mark.parametrize("field", ["content", "reasoning", "reasoning_content"])
+async def test_each_piece_of_a_thought_is_a_sign_of_life(field: str, connected: Connect) -> None:
     ai, server = await connected(CHAT_COMPLETIONS)
-    server.will(CHAT_COMPLETIONS.speak("<think>", "so", " so", "</think>", "Hi"))
-    pieces = [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)]
-    assert pieces == ["", "", "Hi"]
+    pieces = ["<think>", "so", " so", "</think>"] if field == "content" else ["so", " so"]
+    thoughts = [CHAT_COMPLETIONS.chunk({field: piece}) for piece in pieces]
+    server.will(CHAT_COMPLETIONS.answer([*thoughts, *CHAT_COMPLETIONS.begin("Hi"), *CHAT_COMPLETIONS.closing("Hi")]))
+    heard = [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)]
+    assert heard == ["", "", "Hi"]
 
 
 async def test_a_thought_between_tags_is_no_history(connected: Connect) -> None:
@@ -176,6 +179,37 @@ async def test_an_answer_without_a_finish_reason_is_whole_if_its_end_was_said(
     heard = await ask(ai)
     assert (heard.text, heard.code) == ("Hi", code)
     assert (heard.message.text == "Hi") == (code == "no_finish_reason")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"object": "error", "message": "Out of memory.", "type": "InternalServerError", "param": None, "code": 500},
+        {"message": "Out of memory."},
+        {"detail": "Out of memory."},
+        {"error": "Out of memory."},
+        {"error": {"message": "Out of memory."}, "choices": []},
+    ],
+)
+async def test_an_error_in_a_stream_is_one_in_any_form(error: dict[str, Any], connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.answer([*CHAT_COMPLETIONS.begin("Hi"), event(error), CHAT_COMPLETIONS.done]))
+    heard = await ask(ai)
+    assert (heard.text, heard.code in {"model_error", "model_unavailable"}) == ("Hi", True)
+
+
+@pytest.mark.parametrize("blank", [b"data:\n\n", b"data: \n\n", b":\n\n", b"\n\n\n", b"event: ping\n\n"])
+async def test_an_event_without_data_says_nothing(blank: bytes, connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.interrupt("Hi", frame=blank))
+    assert (await ask(ai)).text == "Hi"
+
+
+async def test_chunks_without_blank_lines_are_read(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    frames = [*CHAT_COMPLETIONS.begin("H", "i"), CHAT_COMPLETIONS.chunk({}, "stop")]
+    server.will(CHAT_COMPLETIONS.answer([frame[:-1] for frame in frames]))
+    assert (await ask(ai)).text == "Hi"
 
 
 async def test_an_answer_that_is_not_streamed_is_read(connected: Connect) -> None:

@@ -258,7 +258,8 @@ def _usage(prompt: int, completion: int) -> Mapping[str, Any]:
 def _frame(chance: random.Random, data: str) -> bytes:
     line = chance.choice(["\n", "\n", "\n", "\r\n", "\r"])
     space = chance.choice([" ", " ", ""])
-    before = chance.choice(["", "", "", f": keep-alive{line}{line}", f"event: message{line}", f"id: 1{line}"])
+    blanks = [f": keep-alive{line}{line}", f"data:{line}{line}"]
+    before = chance.choice(["", "", "", *blanks, f"event: message{line}", f"id: 1{line}"])
     return f"{before}data:{space}{data}{line}{line}".encode()
 
 

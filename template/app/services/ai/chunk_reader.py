@@ -79,7 +79,7 @@ class ChunkReader:
         yield from ({"tool_calls": [piece]} for piece in self._calls.read(delta.get("tool_calls")))
 
     def _add_usage(self, usage: Any, *, is_final: bool) -> None:
-        if counted := _to_usage(to_object(usage)):
+        if usage and (counted := _to_usage(to_object(usage))):
             self._usage |= counted
             self._is_usage_final |= is_final
 

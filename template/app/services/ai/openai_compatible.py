@@ -59,14 +59,17 @@ class _RewrittenStream(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
     def _rewrite(self, event: bytes) -> Iterator[bytes]:
-        lines = (line for line in event.splitlines() if line.startswith(b"data:"))
-        data = b"\n".join(line.removeprefix(b"data:") for line in lines).strip()
-        if data.startswith(b"[DONE]"):
-            yield from self._end(is_done=True)
-        if (chunk := _to_chunk(data)) is None:
-            yield event + b"\n\n"
-        else:
-            yield from map(_to_event, self._reader.read(chunk))
+        lines = [line.removeprefix(b"data:").strip() for line in event.splitlines() if line.startswith(b"data:")]
+        is_one = len(lines) == 1 or any(_to_chunk(line) is None for line in lines)  # some leave out blank lines
+        for data in filter(None, [b"\n".join(lines)] if is_one else lines):
+            if data.startswith(b"[DONE]"):
+                yield from self._end(is_done=True)
+            if (chunk := _to_chunk(data)) is None:
+                yield event + b"\n\n"
+            elif _is_error(chunk):
+                yield _to_event({"error": chunk})
+            else:
+                yield from map(_to_event, self._reader.read(chunk))
 
     def _end(self, *, is_done: bool) -> Iterator[bytes]:
         reader, self._reader = self._reader, ChunkReader()
@@ -95,6 +98,11 @@ def _to_chunk(data: bytes) -> Chunk | None:
     except (ValueError, RecursionError):
         return None
     return chunk if chunk and not chunk.get("error") and isinstance(chunk.get("choices") or [], list) else None
+
+
+def _is_error(chunk: Chunk) -> bool:
+    """Recognises an error that is not in the field `error`, as of vLLM."""
+    return chunk.get("object") == "error" or ("choices" not in chunk and bool({"message", "detail"} & chunk.keys()))
 
 
 def _to_event(chunk: Chunk) -> bytes:

@@ -46,15 +46,13 @@ class ThinkingTags:
         yield from self._mark(before)
 
     def _find_tag(self) -> re.Match[str] | None:
-        wanted = re.escape(self._closing_tag) if self._closing_tag else _OPENING_TAG
-        return re.search(wanted, self._unread)
+        return re.search(re.escape(self._closing_tag) if self._closing_tag else _OPENING_TAG, self._unread)
 
     def _count_waiting(self) -> int:
         """Returns how many characters at the end may begin a tag, with the blanks before the first one."""
-        tags = [self._closing_tag] if self._closing_tag else [*_CLOSING]
-        longest = min(len(self._unread), max(map(len, tags)) - 1)
-        ends = (self._unread[-length:] for length in range(longest, 0, -1))
-        waiting = next((len(end) for end in ends if any(tag.startswith(end) for tag in tags)), 0)
+        end = self._unread[max(self._unread.rfind("<"), self._unread.rfind("["), 0) :]
+        tags = [self._closing_tag] if self._closing_tag else _CLOSING
+        waiting = len(end) if any(tag.startswith(end) for tag in tags) else 0
         is_start = not (self._text or self._closing_tag)
         return len(self._unread) if is_start and not self._unread[: -waiting or None].strip() else waiting
 
