@@ -178,7 +178,7 @@ async def test_a_cut_in_a_call_counts_what_was_heard_of_it(dialect: Dialect, con
     ai, server = await connected(dialect)
     long = json.dumps({"city": "Rome" * 20})
     frames = dialect.calling("", replace(ROME, pieces=(long,)))
-    server.will(dialect.answer(frames[: len(frames) // 2 + 1], End.cut))
+    server.will(dialect.answer(frames[: -len(dialect.closing("", "tool_calls"))], End.cut))
     told = await ask(ai, ASKED)
     assert told.code == "model_disconnected"
     assert told.usage.output_tokens > 20

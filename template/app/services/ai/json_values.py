@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+_MAX_COUNT = 10**12
+
 
 def to_object(value: Any) -> Mapping[str, Any]:
     """Returns the object; an empty one in place of anything else."""
@@ -17,3 +19,15 @@ def to_array(value: Any) -> Sequence[Any]:
 def to_text(value: Any) -> str:
     """Returns the text; an empty one in place of anything else."""
     return value if isinstance(value, str) else ""
+
+
+def to_count(value: Any) -> int:
+    """Returns the positive number, which may be in a text; 0 in place of anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value)
+    return int(value) if isinstance(value, (int, float)) and 0 < value < _MAX_COUNT else 0
+
+
+def to_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the fields that are numbers from 0 on."""
+    return {name: value for name, value in values.items() if isinstance(value, (int, float)) and value >= 0}

@@ -62,7 +62,7 @@ class ProviderModel:
         self.has_own_retries = "max_retries" in model.unsupported_settings
         self._model = model
         self._settings = _supported_settings(provider, model, settings)
-        self._takes_temperature = _takes_temperature(model)
+        self._takes_temperature = _takes_temperature(provider, model)
         self._max_temperature = _MAX_TEMPERATURES.get(provider, 2.0)
         self._to_call_id = short_id if provider == "mistral" else str
 
@@ -196,6 +196,8 @@ def _open_provider(timeout: float, stack: AsyncExitStack, name: str) -> Provider
     if name == "bedrock":
         # Its client blocks a thread for each reply, and a reply that was given up holds its thread for this long.
         given["aws_read_timeout"] = timeout
+    if own.base_url and "api_key" not in given and _SAME_PROVIDER.get(name, name) == "openai":
+        given["api_key"] = "none"  # a server of one's own may need no key, but the client does
     if {"openai_client", "http_client"} <= taken:
         given["http_client"] = client = open_http_client()
         stack.push_async_callback(client.aclose)
@@ -245,12 +247,19 @@ def _wants_max_tokens(provider: str, model: pydantic_ai.Model) -> bool:
     if provider in _OWN_SERVERS:
         return True
     is_proxy = provider == "openai-chat" and urlsplit(model.base_url or "").hostname != "api.openai.com"
-    return is_proxy and not model.profile.get("openai_supports_reasoning")
+    return is_proxy and not _profile(provider, model).get("openai_supports_reasoning")
 
 
-def _takes_temperature(model: pydantic_ai.Model) -> bool:
+def _profile(provider: str, model: pydantic_ai.Model) -> Mapping[str, Any]:
+    """Returns what the model can do; gateways put the names of vendors before OpenAI's names, as `openai/gpt-5`."""
+    *vendors, bare_name = model.model_name.split("/")
+    is_prefixed = vendors and provider == "openai-chat"
+    return pydantic_ai.infer_model_profile(f"{provider}:{bare_name}") if is_prefixed else model.profile
+
+
+def _takes_temperature(provider: str, model: pydantic_ai.Model) -> bool:
     """Decides as pydantic-ai does, which warns on each request about a temperature that it leaves out."""
-    profile = model.profile
+    profile = _profile(provider, model)
     if profile.get("anthropic_disallows_sampling_settings") or profile.get("bedrock_disallows_sampling_settings"):
         return False
     if not profile.get("openai_supports_reasoning"):

@@ -1,5 +1,6 @@
 """Translates providers' errors, and the ends of their answers, for the person who asked and for the operator."""
 
+import re
 import traceback
 
 from pydantic_ai import exceptions
@@ -12,6 +13,10 @@ from app.services.ai.chunk_reader import UNSTATED
 _TOOL_CALLS = {"UNEXPECTED_TOOL_CALL", "MALFORMED_FUNCTION_CALL", "malformed_tool_use"}
 """Holds the finish reasons of providers for a tool call that they could not read or did not expect."""
 
+_FILTERED = {"invalid_prompt", "content_filter", "data_inspection_failed", "1301"}
+"""Holds the codes with which content filters of providers refuse a request."""
+_TOO_LONG = re.compile(r"exceed_context_size_error|context_length_exceeded|context.{0,40}overflow")
+"""Matches errors of servers that say in their own way that the context is too long."""
 _ADVICE = {
     404: (
         "the provider knows no such model or no such address: a base URL usually ends in /v1, and servers that have no "
@@ -38,9 +43,11 @@ def to_failure(error: Exception) -> ModelFailure:
             return ModelFailure("model_unavailable", "The model's provider failed; try again later.", error.retry_after)
         case exceptions.ModelContextWindowExceededError():
             return ModelFailure("context_too_long", "The conversation is too long for the model.")
-        case (
-            exceptions.ContentFilterError() | exceptions.ModelRequestRejectedError(provider_error_code="invalid_prompt")
-        ):
+        case exceptions.ModelRequestRejectedError(body=body) if _TOO_LONG.search(str(body)):
+            return ModelFailure("context_too_long", "The conversation is too long for the model.")
+        case exceptions.ModelRequestRejectedError(provider_error_code=code) if code in _FILTERED:
+            return ModelFailure("content_filtered", "The provider's content filter refused to answer.")
+        case exceptions.ContentFilterError():
             return ModelFailure("content_filtered", "The provider's content filter refused to answer.")
         case _:
             return ModelFailure("model_error", "The model's provider reported an error.")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -19,15 +19,28 @@ class _Call:
     index: int
     name: str = ""
     arguments: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sent_name: int = 0
     sent_arguments: int = 0
 
     @property
     def is_whole(self) -> bool:
+        """Tells whether no arguments can follow. An empty object is not whole: the real one may come after it."""
+        if not self.arguments.endswith("}") or self.arguments == "{}":
+            return False
         try:
             return isinstance(json.loads(self.arguments), dict)
         except (ValueError, RecursionError):
             return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    label: object
+    id: str
+    name: str
+    arguments: str
+    extra: Mapping[str, Any]
 
 
 class ToolCallReader:
@@ -38,50 +51,78 @@ class ToolCallReader:
 
     def read(self, items: Any) -> Iterator[Mapping[str, Any]]:
         """Yields OpenAI's form of each piece."""
-        for item in filter(None, map(to_object, to_array(items))):
-            yield from _news(self._add(item))
+        begun = len(self._calls)
+        for item in filter(None, map(to_object, to_array(items) or [items])):
+            yield from _news(self._add(_to_piece(item), begun))
 
     def end(self) -> Iterator[Mapping[str, Any]]:
         for call in self._calls:
             yield from _news(call, is_end=True)
 
-    def _add(self, item: Mapping[str, Any]) -> _Call:
-        function = to_object(item.get("function"))
-        label, id = item.get("index"), to_text(item.get("id"))
-        name, arguments = to_text(function.get("name")), _to_json(function.get("arguments"))
-        call = self._find(label, id, name, arguments)
+    def _add(self, piece: _Piece, begun: int) -> _Call:
+        call = self._find_named(piece, begun) if piece.id or piece.name else self._find_open(piece)
         if call is None:
-            call = self._begin(label, id)
-        elif (id or name) and call.arguments != "{}" and call.is_whole:
+            call = self._begin(piece)
+        elif call.is_whole and call.name:
             return call  # the server repeats the call
-        if name != call.name and not call.arguments:
-            call.name += name
-        call.arguments = arguments if call.arguments == "{}" and arguments else call.arguments + arguments
+        if not call.name or (piece.name != call.name and not call.arguments):
+            call.name += piece.name
+        is_cumulative = call.arguments and piece.arguments.startswith(call.arguments)
+        is_restarted = call.arguments == "{}" and piece.arguments
+        call.arguments = piece.arguments if is_cumulative or is_restarted else call.arguments + piece.arguments
+        call.extra = {**call.extra, **piece.extra}
         return call
 
-    def _begin(self, label: object, id: str) -> _Call:
-        is_free = id and all(call.id != id for call in self._calls)
-        call = _Call(label, id, id if is_free else f"call_{uuid4().hex}", len(self._calls))
+    def _begin(self, piece: _Piece) -> _Call:
+        """Adds a call. Where heads with one index come before all arguments, these count their calls by position."""
+        position = len(self._calls)
+        is_shared = any(call.label == piece.label and not call.arguments for call in self._calls)
+        is_free = piece.id and all(call.id != piece.id for call in self._calls)
+        id = piece.id if is_free else f"call_{uuid4().hex}"
+        call = _Call(position if is_shared else piece.label, piece.id, id, position)
         self._calls.append(call)
         return call
 
-    def _find(self, label: object, id: str, name: str, arguments: str) -> _Call | None:
-        """Returns the call to which a piece belongs; none if it begins one."""
+    def _find_named(self, piece: _Piece, begun: int) -> _Call | None:
+        """Returns the call with which a piece that has an id or a name goes on; none if it begins one.
+
+        The calls from `begun` on are of the same list, in which no server repeats a call.
+        """
         newest_first = self._calls[::-1]
-        with_id = next((call for call in newest_first if id and call.given_id == id), None)
+        with_id = next((call for call in newest_first if piece.id and call.given_id == piece.id), None)
         if with_id:
-            is_other = name and None not in (label, with_id.label) and label != with_id.label
-            return None if is_other else with_id
-        labelled = [call for call in newest_first if label is None or call.label == label]
+            is_other = piece.name and None not in (piece.label, with_id.label) and piece.label != with_id.label
+            return None if is_other or (with_id.is_whole and _differs(with_id, piece)) else with_id
+        labelled = [call for call in newest_first if piece.label is None or call.label == piece.label]
         newest = labelled[0] if labelled else None
-        if newest is None:
-            return None if id or name or not newest_first else newest_first[0]
-        if not name:
-            return None if id and label is None else newest
-        if id and newest.given_id:
-            return None if newest.is_whole or newest.name != name else newest
-        is_repeated = newest.name == name and arguments in ("", newest.arguments)
-        return None if newest.is_whole and not is_repeated else newest
+        if newest is None or (piece.id and newest.given_id and (piece.name or newest.is_whole) and newest.name):
+            return None
+        if not piece.name or not newest.name:
+            return newest
+        is_other = piece.name != newest.name and (piece.label is None or bool(newest.arguments))
+        is_repeated = not piece.arguments or not _differs(newest, piece)
+        return None if is_other or newest.index >= begun or (newest.is_whole and not is_repeated) else newest
+
+    def _find_open(self, piece: _Piece) -> _Call | None:
+        """Returns the call to which bare arguments belong: the newest of their index, or the next that has none."""
+        if not self._calls:
+            return None
+        labelled = [call for call in self._calls if call.label == piece.label] or self._calls[-1:]
+        newest = labelled[-1]
+        if piece.arguments.startswith("{") and newest.is_whole:
+            return next((call for call in self._calls if not call.arguments), newest)
+        return newest
+
+
+def _differs(call: _Call, piece: _Piece) -> bool:
+    return (piece.name or call.name) != call.name or piece.arguments not in ("", call.arguments)
+
+
+def _to_piece(item: Mapping[str, Any]) -> _Piece:
+    function = to_object(item.get("function"))
+    extra = {name: value for name, value in item.items() if name not in ("index", "id", "function")}
+    name, arguments = to_text(function.get("name")), _to_json(function.get("arguments"))
+    return _Piece(item.get("index"), to_text(item.get("id")), name, arguments, extra)
 
 
 def _news(call: _Call, *, is_end: bool = False) -> Iterator[Mapping[str, Any]]:
@@ -89,11 +130,12 @@ def _news(call: _Call, *, is_end: bool = False) -> Iterator[Mapping[str, Any]]:
     name, arguments = call.name[call.sent_name :], call.arguments[call.sent_arguments :]
     if call.arguments == "{}" and not is_end:
         arguments = ""
-    if name or arguments:
+    if name or arguments or call.extra:
         first = {} if call.sent_name or call.sent_arguments else {"id": call.id}
+        yield {**call.extra, "index": call.index, "function": {"name": name or None, "arguments": arguments}, **first}
         call.sent_name += len(name)
         call.sent_arguments += len(arguments)
-        yield {"index": call.index, "function": {"name": name or None, "arguments": arguments}, **first}
+        call.extra = {}
 
 
 def _to_json(arguments: Any) -> str:
