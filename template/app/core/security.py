@@ -1,5 +1,6 @@
 """Hashes passwords, and signs the tokens that stand for having given one."""
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -9,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from time import time
 from typing import Any, TypeVar
+from unicodedata import normalize
 from uuid import UUID
 
 import jwt
@@ -22,16 +24,32 @@ from app.core.fair_queue import Client, FairQueue
 
 ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithms is installed
 HASHING_THREADS = 2
+PASSWORD_CHARACTERS = 128
+TYPED_CHARACTERS = 4 * PASSWORD_CHARACTERS
+"""Is how long a password may be typed: a character that is composed for storing may come in four parts."""
 API_KEY_START = "ak_"
 WAITING_HASHES = 200
 TOKENS_REMEMBERED = 4_096
 COMMON_PASSWORDS = Path(__file__).parent / "common_passwords.txt"
 
+_OTHER_SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+
 T = TypeVar("T")
 
 
+def normalize_password(text: str) -> str:
+    """Returns the one spelling of a password: composed (NFC) and with plain spaces, as RFC 8265 (OpaqueString) says.
+
+    A text that is too long in any spelling stays as it is, since sorting a pile of accents would take minutes.
+    """
+    return text if len(text) > TYPED_CHARACTERS else normalize("NFC", _OTHER_SPACES.sub(" ", text))
+
+
 class Passwords:
-    """Hashes passwords with Argon2 in a few threads of its own, in fair turns: each takes about 0.25 s and 64 MiB."""
+    """Hashes passwords with Argon2 in a few threads of its own, in fair turns: each takes about 0.25 s and 64 MiB.
+
+    Hashes are made of normalized passwords; those of 0.1, made of the text as it was typed, work as well.
+    """
 
     def __init__(self, settings: Settings) -> None:
         # Argon2 has one lane: HASHING_THREADS decides how much runs at once, and other threads must not wait for it.
@@ -51,18 +69,24 @@ class Passwords:
 
     async def hash(self, password: str, account: str = "") -> str:
         """Hashes a password. Raises Busy when too many wait already."""
-        return await self._in_turn(account, self._argon2.hash, password)
+        return await self._in_turn(account, self._argon2.hash, normalize_password(password))
 
     async def verify(self, password: str, hashed: str | None, account: str = "") -> bool:
         """Checks a password. Without a hash it returns False after as long, so that time tells nothing. Raises Busy."""
-        if hashed is None:
-            await self.hash(password, account)
-            return False
-        return await self._in_turn(account, self._argon2.verify, password, hashed)
+        return await self.find_spelling(password, hashed, account) is not None
 
-    def is_outdated(self, hashed: str) -> bool:
-        """Tells whether the hash was made with another cost than the settings ask for."""
-        return self._hasher.check_needs_rehash(hashed)
+    async def find_spelling(self, password: str, hashed: str | None, account: str = "") -> str | None:
+        """Returns the spelling that the hash was made of: the normalized password, or what was typed, or None."""
+        for spelling in dict.fromkeys((normalize_password(password), password)):
+            if hashed is None:
+                await self.hash(spelling, account)
+            elif await self._in_turn(account, self._argon2.verify, spelling, hashed):
+                return spelling
+        return None
+
+    def is_outdated(self, hashed: str, spelling: str) -> bool:
+        """Tells whether the hash has another cost than the settings ask for, or is not of the normalized password."""
+        return spelling != normalize_password(spelling) or self._hasher.check_needs_rehash(hashed)
 
     async def _in_turn(self, account: str, work: Callable[..., T], *arguments: str) -> T:
         async with self._turns.acquire(self._client, account):

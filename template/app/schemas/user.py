@@ -1,21 +1,37 @@
+import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from app.core.security import is_common
+from app.core.security import PASSWORD_CHARACTERS, TYPED_CHARACTERS, is_common, normalize_password
 from app.schemas.base import Body, NotNull, Read, Text
 from app.schemas.email_address import Email, NewEmail
 
 
-def _uncommon(value: str) -> str:
+def _normalized(value: Any) -> Any:
+    return normalize_password(value) if isinstance(value, str) else value
+
+
+def _choosable(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
+        raise ValueError("the password must not contain control characters")
     if is_common(value):
         raise ValueError("the password is too common; choose another one")
     return value
 
 
-Password = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(_uncommon)]
+Password = Annotated[
+    str,
+    Field(min_length=8, max_length=PASSWORD_CHARACTERS),
+    BeforeValidator(_normalized),
+    AfterValidator(_choosable),
+]
+"""Holds a new password in its one spelling, of which the limits count the characters."""
+
+CurrentPassword = Annotated[str, Field(max_length=TYPED_CHARACTERS)]
+"""Holds a password as it was typed, since an old hash may be of that."""
 
 MailedToken = Annotated[str, Field(max_length=1000)]
 FullName = Annotated[Text, Field(max_length=200)]
@@ -41,7 +57,7 @@ class UserAdminUpdate(Body):
 
 
 class PasswordChange(Body):
-    current_password: Annotated[str, Field(max_length=128)]
+    current_password: CurrentPassword
     new_password: Password
 
 
@@ -56,8 +72,7 @@ class PasswordReset(Body):
 
 class EmailChange(Body):
     email: NewEmail
-    password: Annotated[str, Field(max_length=128)]
-    """Holds the current password."""
+    password: CurrentPassword
 
 
 class EmailConfirmation(Body):

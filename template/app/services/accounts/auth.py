@@ -44,12 +44,12 @@ class AuthService:
         await self.rate_limits.count_password_attempt(
             account, device
         )  # as it is stored: other spellings count as the same
-        known = await self._passwords.verify(password, user.hashed_password if user else None, account)
-        if user is None or not known or not user.is_active:
+        spelling = await self._passwords.find_spelling(password, user.hashed_password if user else None, account)
+        if user is None or spelling is None or not user.is_active:
             log.warning("log-in failed", user_id=user and str(user.id))
             raise Unauthenticated("The e-mail address or the password is wrong.")
         await self.rate_limits.clear_password_attempts(user.email, device)
-        return await self._open(user, await self._renewed_hash(user, password), user_agent)
+        return await self._open(user, await self._renewed_hash(user, spelling), user_agent)
 
     async def refresh(self, token: str) -> Tokens:
         """Replaces the tokens of a session. Raises TooManyRequests, Unauthenticated."""
@@ -92,10 +92,10 @@ class AuthService:
         claims = self._tokens.recognize(previous_token) if previous_token else None
         return claims[1] if user and claims and claims[0] == user.id else None
 
-    async def _renewed_hash(self, user: User, password: str) -> str | None:
-        """Hashes the password anew if the settings ask for another cost than the stored hash has; else returns None."""
-        outdated = self._passwords.is_outdated(user.hashed_password)
-        return await self._passwords.hash(password, user.email) if outdated else None
+    async def _renewed_hash(self, user: User, spelling: str) -> str | None:
+        """Hashes the password anew if its stored hash is outdated; else returns None."""
+        outdated = self._passwords.is_outdated(user.hashed_password, spelling)
+        return await self._passwords.hash(spelling, user.email) if outdated else None
 
     async def _open(self, user: User, renewed_hash: str | None, user_agent: str | None) -> Tokens:
         """Opens a session. Raises Unauthenticated when the account has changed since its password was verified."""
