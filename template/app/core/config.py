@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.core.email_domains import reserved_domain
 from app.core.errors import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,6 +172,7 @@ def _postgresql_url(url: URL) -> URL:
 
 TokenBudget = Annotated[int, Field(ge=0, le=1_000_000_000_000), AfterValidator(_token_budget)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+ReservedName = Annotated[str, AfterValidator(reserved_domain)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 DollarBudget = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
@@ -226,6 +228,7 @@ class Settings(BaseSettings):
     mail_from: Annotated[str, AfterValidator(_sender)] = "noreply@localhost"
     mailbox_folder: str = "mailbox"
     app_url: WebAddress = "http://localhost:3000"
+    email_reserved_domains: Annotated[list[ReservedName], NoDecode, BeforeValidator(_list)] = []
     email_token_expire_minutes: int = Field(default=60, ge=1, le=525_600)
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"

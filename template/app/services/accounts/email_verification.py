@@ -11,7 +11,7 @@ from app.repositories.principal import Principal
 from app.repositories.user import UserRepository
 from app.schemas.user import EmailChange
 from app.services.accounts.passwords import WrongPassword
-from app.services.accounts.users import EmailTaken
+from app.services.accounts.users import EmailTaken, check_reachable
 from app.services.email.messages import AccountEmails
 
 log = structlog.stdlib.get_logger("app.security")
@@ -28,6 +28,7 @@ class EmailService:
         emails: AccountEmails,
         rate_limits: RateLimits,
     ) -> None:
+        self._settings = settings
         self._tokens = EmailTokens(settings)
         self._database = database
         self._passwords = passwords
@@ -41,7 +42,11 @@ class EmailService:
             await self._emails.verify(user.id, user.email)
 
     async def change(self, user: Principal, data: EmailChange) -> None:
-        """Mails a token to the new address, which is used once confirmed. Raises TooManyRequests, WrongPassword."""
+        """Mails a token to the new address, which is used once confirmed.
+
+        Raises TooManyRequests, WrongPassword, ReservedDomain.
+        """
+        check_reachable(self._settings, data.email)
         await self._rate_limits.count_password_attempt(user.email, user.credential_id)
         async with self._database.read() as session:
             known = (await UserRepository(session).get(user.id)).hashed_password

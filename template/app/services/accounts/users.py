@@ -5,7 +5,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.config import Settings
 from app.core.database import Database
-from app.core.errors import AppError, Conflict
+from app.core.email_domains import is_reserved
+from app.core.errors import AppError, Conflict, Invalid
 from app.core.security import Passwords
 from app.models.user import User
 from app.repositories.base import Page
@@ -20,6 +21,23 @@ log = structlog.stdlib.get_logger("app.security")
 
 class EmailTaken(Conflict):
     code = "email_taken"
+
+
+class ReservedDomain(Invalid):
+    code = "reserved_domain"
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"Mail from outside does not reach {domain}, a reserved name; use another address. "
+            "EMAIL_RESERVED_DOMAINS allows names that your mail server knows."
+        )
+
+
+def check_reachable(settings: Settings, email: str) -> None:
+    """Raises ReservedDomain when the address of an account cannot get mail."""
+    domain = email.rpartition("@")[2]
+    if is_reserved(domain, settings.email_reserved_domains):
+        raise ReservedDomain(domain)
 
 
 class LastSuperuser(Conflict):
@@ -37,18 +55,22 @@ class UserService:
     """Manages accounts, for the application and its superusers."""
 
     def __init__(self, settings: Settings, database: Database, passwords: Passwords) -> None:
-        self._registration_open = settings.registration_open
+        self._settings = settings
         self._database = database
         self._passwords = passwords
 
     async def register(self, data: UserCreate) -> User:
-        """Creates an account for anyone, unless registration is closed. Raises RegistrationClosed, EmailTaken."""
-        if not self._registration_open:
+        """Creates an account for anyone, unless registration is closed. Raises RegistrationClosed, and as `create`."""
+        if not self._settings.registration_open:
             raise RegistrationClosed("Registration is closed; ask the administrator for an account.")
         return await self.create(data)
 
     async def create(self, data: UserCreate, *, is_superuser: bool = False, email_verified: bool = False) -> User:
-        """Creates an account. Whether it is a superuser is never read from what a client sent. Raises EmailTaken."""
+        """Creates an account. Whether it is a superuser is never read from what a client sent.
+
+        Raises EmailTaken, ReservedDomain.
+        """
+        check_reachable(self._settings, data.email)
         hashed = await self._passwords.hash(data.password, data.email)
         try:
             async with self._database.write() as session:
