@@ -3,6 +3,7 @@
 import locale
 import subprocess
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -16,6 +17,9 @@ def main() -> None:
     if locale.getencoding().lower() not in {"utf-8", "utf8"} and not sys.flags.utf8_mode:
         # Copier decodes git's output by the locale, although it is always UTF-8: start again in Python's UTF-8 mode.
         sys.exit(subprocess.call([sys.executable, "-X", "utf8", "-m", "parley", *sys.argv[1:]]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may be in any encoding
+            stream.reconfigure(errors="replace")
     commands = typer.Typer(
         name="parley", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )

@@ -9,6 +9,7 @@ once a feature is switched off and its files are gone, nobody could tell what wa
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +100,8 @@ def note(ctx: object, step: MigrationInfo, heads: object, run_args: object) -> N
         return
     [revision] = script.get_revisions(step.up_revision_ids)
     applied.append(revision.revision)
-    config.print_stdout(f"{'Applied' if step.is_upgrade else 'Undid'} {revision.revision}: {revision.doc}")
+    with suppress(OSError):  # nobody may be reading it any more, as after `| head`
+        config.print_stdout(f"{'Applied' if step.is_upgrade else 'Undid'} {revision.revision}: {revision.doc}")
 
 
 options: dict[str, Any] = {

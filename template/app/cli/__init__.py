@@ -1,5 +1,6 @@
 """Builds the project's command from the `app` of every module beside this one: add a file, or delete one."""
 
+import errno
 import re
 import sys
 from importlib import import_module
@@ -8,13 +9,19 @@ from pkgutil import iter_modules
 
 import typer
 
+from app.cli import _console
 from app.core.errors import AppError, SetupError
+from app.core.text import displayable
 
 
 def main() -> None:
     """Runs a command. An error that a person can mend is one sentence on standard error, and exit status 1."""
+    _console.prepare()
     try:
-        sys.exit(_commands()(standalone_mode=False))
+        status = _commands()(standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
+        sys.exit(status)
     except (SetupError, AppError) as error:
         _fail(str(error))
     except typer.TyperException as error:
@@ -25,6 +32,11 @@ def main() -> None:
         _fail("Arguments and input must be valid UTF-8.")
     except SyntaxError as error:
         _fail(_of_a_conflict(error))
+    except BrokenPipeError:  # nobody reads any more, as after `| head`
+        _console.abandon_output()
+        sys.exit(1)
+    except OSError as error:
+        _fail(_of_the_system(error))
     except Exception as error:
         _fail(_of_the_database(error))
 
@@ -34,6 +46,15 @@ def _of_a_conflict(error: SyntaxError) -> str:
     if not re.match(r"(<{7}|={7}|>{7})(\s|\Z)", error.text or ""):
         raise error
     return f"A merge conflict is left in {error.filename}, line {error.lineno}: resolve it first."
+
+
+def _of_the_system(error: OSError) -> str:
+    """Describes a file that cannot be used, or a full disk. Raises any other error again."""
+    if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}:
+        raise error
+    if error.filename is None:
+        _console.abandon_output()
+    return f"{error.filename or 'The output'} cannot be {'used' if error.filename else 'written'} ({error.strerror})."
 
 
 def _of_the_database(error: Exception) -> str:
@@ -57,5 +78,5 @@ def _commands() -> typer.Typer:
 
 
 def _fail(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    typer.echo(displayable(sentence), err=True)
     sys.exit(1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import typer
 
 from app.core.findings import Off, Problem
+from app.core.text import displayable
 
 _COLOURS = {"ok": "green", "off": "blue", "missing": "yellow", "problem": "red"}
 _TO_BE_MENDED = {"missing", "problem"}
@@ -63,7 +64,7 @@ class Report:
         """Prints the lines, with one verdict on each setting."""
         for line in self._lines:
             if not (line.setting and any(_judges(other, line.setting) for other in self._lines)):
-                typer.echo(f"{typer.style(f'{line.word:<9}', fg=_COLOURS[line.word])}{line.text}")
+                typer.echo(f"{typer.style(f'{line.word:<9}', fg=_COLOURS[line.word])}{displayable(line.text)}")
 
     def _add(self, word: str, text: str, about: tuple[str, ...] = ()) -> None:
         if (line := _Line(word, text, about=about)) not in self._lines:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli._console import typed
 from app.cli._settings import load_settings, validate
 from app.core.errors import AppError, SetupError
+from app.core.text import DisplayableStream, displayable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -60,8 +62,9 @@ class ChatSession:
 
         self._chat = chat
         self._replies = replies
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, emoji=False, soft_wrap=True)
         self._conversation_id: UUID | None = None
+        self._text = DisplayableStream()
 
     async def converse(self) -> None:
         with suppress(ImportError):
@@ -72,9 +75,9 @@ class ChatSession:
 
     async def _answer(self, message: str) -> None:
         try:
-            await self.say(message)
+            await self.say(typed(message))
         except (AppError, SetupError) as error:
-            self._console.print(str(error), style="red", markup=False)
+            self._console.print(displayable(str(error)), style="red", markup=False)
 
     async def say(self, message: str) -> None:
         """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
@@ -94,16 +97,15 @@ class ChatSession:
         from app.schemas.message import MessageDelta, MessageFailed
 
         if isinstance(event, MessageDelta):
-            self._console.print(_harmless(event.text), end="", markup=False, style="cyan")
+            self._print(self._text.add(event.text))
         elif event is not None and event.type != "message.created":
+            self._print(self._text.end())
             self._console.print()
         if isinstance(event, MessageFailed):
             raise SetupError(event.detail)
 
-
-def _harmless(text: str) -> str:
-    """Removes control characters, which a terminal would obey."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+    def _print(self, text: str) -> None:
+        self._console.print(text, end="", markup=False, style="cyan")
 
 
 def ask() -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from app.cli._console import prints_unicode
 from app.cli._settings import load_settings
 from app.core.errors import SetupError
 from app.core.shutdown import STOPPING
@@ -87,7 +88,8 @@ def openapi(output: Annotated[Path | None, typer.Option(help="A file instead of 
     """Print the OpenAPI document as JSON."""
     from app.main import create_app
 
-    document = json.dumps(create_app(load_settings()).openapi(), indent=2, ensure_ascii=False)
+    escaped = output is None and not prints_unicode()
+    document = json.dumps(create_app(load_settings()).openapi(), indent=2, ensure_ascii=escaped)
     if output is None:
         typer.echo(document)
         return

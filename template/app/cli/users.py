@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli._console import typed
 from app.cli._settings import load_settings, validate
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def create(
 
 def _password() -> str:
     if sys.stdin.isatty():
-        return typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    return sys.stdin.readline().rstrip("\r\n")
+        return typed(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return typed(sys.stdin.readline().rstrip("\r\n"))
 
 
 async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> "User":

@@ -266,6 +266,9 @@ def load_environment() -> None:
     for path in (ENV_FILE, DEFAULTS_FILE):
         try:
             load_dotenv(path, interpolate=False)
+        except UnicodeEncodeError:
+            advice = "set LANG to one in UTF-8, or PYTHONUTF8=1"
+            raise SetupError(f"{path} has letters that the locale lacks: {advice}.") from None
         except (OSError, ValueError):
             raise SetupError(f"{path} cannot be read: it must be a text file in UTF-8.") from None
 

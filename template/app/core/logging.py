@@ -2,13 +2,16 @@
 
 import logging
 import sys
+from io import StringIO
+from typing import TextIO
 
 import structlog
 from opentelemetry import trace
 from structlog.stdlib import ProcessorFormatter
-from structlog.types import EventDict, Processor
+from structlog.types import EventDict, ExcInfo, Processor
 
 from app.core.config import Settings
+from app.core.text import displayable
 
 # These repeat at INFO what the access log says, or log at DEBUG the requests to providers and their addresses.
 _CLIENTS = ("anthropic", "botocore", "google_genai", "groq", "openai")
@@ -66,5 +69,16 @@ def _rendering(settings: Settings) -> list[Processor]:
     if as_json:
         return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # The default traceback would show local variables: passwords and tokens are among them.
-    traceback = structlog.dev.plain_traceback
-    return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)
+    return [remove, _clean, renderer]
+
+
+def _clean(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Removes from texts, which may be a client's or a model's, what a terminal would obey."""
+    return {name: displayable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _write_traceback(file: TextIO, error: ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    file.write(displayable(text.getvalue()))

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from io import StringIO
@@ -103,6 +104,19 @@ def stored(project: Project) -> list[tuple[str, str, str]]:
         return database.execute(rows).fetchall()
 
 
+def bytes_of(project: Project, *arguments: str, typed: bytes = b"", **settings: str) -> bytes:
+    """Runs a command that succeeds and says nothing on standard error, and returns what it prints."""
+    command, env = project.command(*arguments), project.environment(**settings)
+    done = subprocess.run(command, cwd=project.folder, env=env, input=typed, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
+
+
+def stored_texts(project: Project) -> list[str]:
+    with closing(sqlite3.connect(project.folder / "app.db")) as database:
+        return [text for (text,) in database.execute("SELECT content FROM messages ORDER BY created_at, position")]
+
+
 def test_one_message_is_answered_once(in_process: InProcess, database_url: str) -> None:
     said = in_process.succeed("chat", "What is up?", DATABASE_URL=database_url)
     assert said.startswith("You said: “What is up?”")
@@ -121,6 +135,63 @@ def test_a_conversation_goes_on_until_one_leaves_it(prepared: Project) -> None:
     assert "Traceback" not in terminal.screen
     assert len({conversation for conversation, _, _ in stored(prepared)}) == 1
     assert [status for _, _, status in stored(prepared)] == ["completed"] * 4
+
+
+JOINED = "👨\N{ZERO WIDTH JOINER}👩 ❤\N{VARIATION SELECTOR-16} :bug: [red]é"
+SPELT = f"10\N{NO-BREAK SPACE}000 € 空\N{IDEOGRAPHIC SPACE}白 {JOINED}"
+
+
+class Spelling(Scripted):
+    """Answers in pieces that divide letters and escape sequences."""
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+        for character in f"\x1b[31m{SPELT}\x9b0m\x1b]0;title\x07\u202e\r!\x1b[":
+            yield character
+
+
+async def test_a_reply_is_shown_with_every_letter_and_obeyed_nowhere(
+    app: FastAPI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.state.replies._ai = Spelling()
+    talk = ChatSession(chat_of(app.state, await account(app.state, LOCAL_ACCOUNT)), app.state.replies)
+    await talk.say("hello")
+    assert capsys.readouterr().out == f"{SPELT}!\n"
+
+
+def test_a_terminal_shows_joined_emoji(prepared: Project) -> None:
+    with prepared.at_terminal("chat", JOINED) as terminal:
+        assert terminal.ended() == 0
+    assert f"“{JOINED}”" in re.sub(r"\x1b\[[0-9;]*m", "", terminal.screen)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "utf-8", "ascii:strict"])
+def test_a_console_gets_what_its_encoding_has(prepared: Project, encoding: str) -> None:
+    said = bytes_of(prepared, "chat", "zoë € “hello”", PYTHONIOENCODING=encoding)
+    name = encoding.partition(":")[0]
+    assert "You said: “zoë € “hello””. I am".encode(name, "replace") in said
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+def test_what_is_typed_is_read_in_the_encoding_of_the_console(prepared: Project, encoding: str) -> None:
+    said = bytes_of(prepared, "chat", typed="größe ÿ\n".encode(encoding), PYTHONIOENCODING=encoding)
+    assert "größe ÿ".encode(encoding) in said
+    assert stored_texts(prepared)[0] == "größe ÿ"
+
+
+@pytest.mark.parametrize(("encoding", "typed"), [("utf-8", b"gr\xf6\xdfe\n"), ("ascii", "größe\n".encode())])
+def test_what_is_typed_in_another_encoding_is_told_and_the_talk_goes_on(
+    prepared: Project, encoding: str, typed: bytes
+) -> None:
+    said = bytes_of(prepared, "chat", typed=typed + b"plain\n", PYTHONIOENCODING=encoding).decode()
+    assert f"What was typed is not text in {encoding}: set PYTHONIOENCODING" in said
+    assert stored_texts(prepared)[0] == "plain"
+
+
+def test_the_locale_c_loses_nothing(prepared: Project) -> None:
+    for variables in ({"LANG": "C"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}):
+        assert f"You said: “{JOINED}”.".encode() in bytes_of(prepared, "chat", JOINED, typed=b"", **variables)
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert b"You said: ?10 000?. I am" in bytes_of(prepared, "chat", "10 000", typed=b"", **ascii_only)
 
 
 @pytest.mark.parametrize("typed", ["exit\n", " Quit\n", ""])

@@ -1,4 +1,4 @@
-"""Tests that new addresses are at domains which mail from outside reaches, unless EMAIL_RESERVED_DOMAINS allows them."""
+"""Tests that new addresses are at domains that mail from outside reaches, unless EMAIL_RESERVED_DOMAINS allows them."""
 
 from typing import Any
 
