@@ -52,7 +52,12 @@ def _write(path: Path, content: bytes) -> None:
     """Writes the file atomically, and keeps its mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(content)
-    if path.exists():
-        new.chmod(path.stat().st_mode)
-    os.replace(new, path)
+    try:
+        new.write_bytes(content)
+        if path.exists():
+            with suppress(OSError):  # where files have no modes
+                new.chmod(path.stat().st_mode)
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

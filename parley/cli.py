@@ -31,6 +31,8 @@ def main() -> None:
         _fail(str(error))
     except GitError as error:
         _fail(f"Git failed: {error}.")
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'} cannot be used ({error.strerror or error}).")
     except typer.TyperException as error:
         _fail(error.format_message())
     except typer.Abort:

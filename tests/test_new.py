@@ -1,10 +1,14 @@
 """Tests what `parley new slice` refuses, and what it says. tests/test_slices.py runs what it writes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from bells import Made
 from conftest import Render
+from processes import ROOT
 
 from parley.errors import ParleyError
 from parley.fields import camel, read_fields
@@ -132,3 +136,14 @@ def test_without_a_migration_it_says_how_to_have_one(render: Render) -> None:
     assert "/api/v1/meeting-notes; an API key needs the scope `meeting-notes`" in said
     assert '  uv run my-bot db revision "add meeting notes" ' in said
     assert project.fail("new", "slice", "meeting_note").startswith("app/models/meeting_note.py is there already")
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_file(render: Render) -> None:
+    project = render(features=[])
+    before = {*project.rglob("*")}
+    program = [sys.executable, "-m", "parley", "new", "slice", "ticket", "title:str"]
+    limited = ["/bin/bash", "-c", 'ulimit -f 1 && exec "$@"', "-", *program]  # KiB of a file
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(limited, cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "A file cannot be used (File too large).\n")
+    assert {*project.rglob("*")} == before

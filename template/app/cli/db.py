@@ -154,9 +154,23 @@ def write_revision(settings: "Settings", message: str, *, empty: bool = False, d
 
     with _plain_errors(), redirect_stdout(StringIO()):
         config = _config(settings, drop=drop)
-        base: Any = _newest(ScriptDirectory.from_config(config))["base"].revision if empty else None
-        written = command.revision(config, message, autogenerate=not empty, head="project@head", depends_on=base)
+        script = ScriptDirectory.from_config(config)
+        base: Any = _newest(script)["base"].revision if empty else None
+        with _whole_files(Path(script.dir)):
+            written = command.revision(config, message, autogenerate=not empty, head="project@head", depends_on=base)
     return Path(written.path) if isinstance(written, Script) else None
+
+
+@contextmanager
+def _whole_files(folder: Path) -> Generator[None]:
+    """Removes revisions that could be written only in part, or not formatted. Raises SetupError."""
+    there = set(folder.rglob("*.py"))
+    try:
+        yield
+    except OSError as error:
+        for path in set(folder.rglob("*.py")) - there:
+            path.unlink()
+        raise SetupError(f"The migration cannot be written to {folder} ({error.strerror}).") from None
 
 
 def check_models(settings: "Settings") -> None:

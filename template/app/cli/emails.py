@@ -8,6 +8,7 @@ import typer
 
 from app.cli._settings import load_settings
 from app.core.errors import SetupError
+from app.core.files import write_file
 
 if TYPE_CHECKING:
     from app.core.config import Settings
@@ -41,7 +42,7 @@ def preview(
         path = folder / f"{each}.html"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(content.html, encoding="utf-8")
+            write_file(path, content.html.encode())
         except OSError as error:
             raise SetupError(f"{path} cannot be written: {error.strerror}.") from None
         typer.echo(f"Subject: {content.subject}\n\n{content.text}\nWrote {path}\n")

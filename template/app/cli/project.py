@@ -9,7 +9,6 @@ import socket
 import sys
 from math import ceil
 from pathlib import Path
-from tempfile import mkstemp
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,6 +17,7 @@ import typer
 from app.cli._console import prints_unicode
 from app.cli._settings import load_settings
 from app.core.errors import SetupError
+from app.core.files import create_file, write_file
 from app.core.shutdown import STOPPING
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def init() -> None:
     """Write .env with random secrets. An existing file stays as it is."""
     from dotenv import dotenv_values
 
-    from app.core.config import ENV_FILE
+    from app.core.config import ENV_FILE, load_environment
 
     if _write_env():
         typer.echo(f"Wrote {ENV_FILE} with a random SECRET_KEY.")
         return
     typer.echo(f"{ENV_FILE} exists and stays as it is.")
+    load_environment()  # which says so if it cannot be read
     if len(dotenv_values(ENV_FILE).get("SECRET_KEY") or "") < 32:
         typer.echo(f"It needs this line:\nSECRET_KEY={_secret()}")
 
@@ -94,7 +95,7 @@ def openapi(output: Annotated[Path | None, typer.Option(help="A file instead of 
         typer.echo(document)
         return
     try:
-        output.write_text(document + "\n", encoding="utf-8")
+        write_file(output, f"{document}\n".encode())
     except OSError as error:
         raise SetupError(f"{output} cannot be written ({error.strerror}).") from None
 
@@ -108,23 +109,13 @@ def _write_env() -> bool:
     try:
         text = (ROOT / ".env.example").read_text(encoding="utf-8")
         filled = SECRET_LINE.sub(lambda line: f"{line[1]}={_secret()}", text)
-        return _create(ENV_FILE, filled if "\nSECRET_KEY=" in f"\n{filled}" else f"SECRET_KEY={_secret()}\n{filled}")
+        if "\nSECRET_KEY=" not in f"\n{filled}":
+            filled = f"SECRET_KEY={_secret()}\n{filled}"
+        return create_file(ENV_FILE, filled.encode())
+    except ValueError:
+        raise SetupError(f"{ROOT / '.env.example'} cannot be read: it must be a text file in UTF-8.") from None
     except OSError as error:
-        raise SetupError(f"{ENV_FILE} cannot be written ({error.filename}: {error.strerror}).") from None
-
-
-def _create(path: Path, text: str) -> bool:
-    """Creates a file complete or not at all, for its owner only. Returns False when another process was faster."""
-    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.link(name, path)  # a rename would replace what another process wrote
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(name)
-    return True
+        raise SetupError(f"{ENV_FILE} cannot be written ({error.filename or 'disk'}: {error.strerror}).") from None
 
 
 def _secret() -> str:

@@ -264,13 +264,17 @@ def load_environment() -> None:
     The files go into the environment because libraries read some of their own variables only from there.
     """
     for path in (ENV_FILE, DEFAULTS_FILE):
+        if path.is_dir():  # as Docker makes one of a file to mount that is not there
+            raise SetupError(f"{path} cannot be read: it is a folder and must be a file, so delete it.")
         try:
             load_dotenv(path, interpolate=False)
         except UnicodeEncodeError:
             advice = "set LANG to one in UTF-8, or PYTHONUTF8=1"
             raise SetupError(f"{path} has letters that the locale lacks: {advice}.") from None
-        except (OSError, ValueError):
+        except ValueError:
             raise SetupError(f"{path} cannot be read: it must be a text file in UTF-8.") from None
+        except OSError as error:
+            raise SetupError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 def read_settings(kind: type[S]) -> S:

@@ -183,6 +183,17 @@ async def test_audio_is_kept_if_a_setting_says_so(
     assert kept.read_bytes() == recording("flac")
 
 
+@only_sqlite
+async def test_audio_that_cannot_be_kept_does_not_cost_the_transcript(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").touch()  # a file, and no folder
+    async with served(make_settings, monkeypatch, transcription_folder=tmp_path / "kept") as (app, client):
+        use(app, listener=Listener(FOUND))
+        assert (await send(client, recording("flac"))).status_code == 200
+    assert "audio not kept" in capfd.readouterr().err
+
+
 async def test_a_worker_that_dies_takes_nobody_along() -> None:
     async with open_process_pool(1) as workers:
         with pytest.raises(Busy):

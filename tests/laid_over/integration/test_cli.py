@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.project import _create
 from app.core.config import Settings
 from app.core.database import open_database
+from app.core.files import create_file
 from app.core.security import Passwords
 from app.core.telemetry import setup
 from app.models.user import User
@@ -71,7 +71,7 @@ def test_init_adds_a_secret_key_to_an_example_without_one(project: Project) -> N
 
 def test_init_does_not_overwrite_what_another_has_just_written(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("another")
-    assert not _create(tmp_path / ".env", "ours")
+    assert not create_file(tmp_path / ".env", b"ours")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["another"]
 
 

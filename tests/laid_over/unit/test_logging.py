@@ -49,6 +49,18 @@ def test_a_person_reads_a_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert "answer=42" in capsys.readouterr().err
 
 
+def test_a_console_obeys_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(environment="local")
+    try:
+        raise RuntimeError("a \x1b]0;title\x07broken one")
+    except RuntimeError:
+        structlog.stdlib.get_logger("app.test").exception("hello", text="e\x1b[2Ji\u202eght\N{NO-BREAK SPACE}👨\u200d👧")
+    printed = capsys.readouterr().err
+    assert "text='eight\N{NO-BREAK SPACE}👨\u200d👧'" in printed or "text=eight\N{NO-BREAK SPACE}👨\u200d👧" in printed
+    assert "RuntimeError: a broken one" in printed
+    assert "\x1b" not in printed
+
+
 def test_the_level_is_a_setting_and_http_clients_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     configure(log_level="INFO")
     structlog.stdlib.get_logger("app.test").debug("hidden")

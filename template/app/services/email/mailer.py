@@ -17,6 +17,7 @@ from anyio import to_thread
 from uuid_utils.compat import uuid7
 
 from app.core.config import ROOT, Settings
+from app.core.files import replacing
 from app.core.rate_limits import HOUR, RateLimiter, Rule, TooManyRequests, mailbox_key
 from app.core.shutdown import Shutdown
 from app.services.email.templates import EmailContent
@@ -94,8 +95,9 @@ class FolderMailer:
     def _write(self, message: EmailMessage) -> Path:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{uuid7()}.eml"
-        path.touch(mode=0o600)
-        path.write_bytes(bytes(message))
+        with replacing(path) as new:
+            new.touch(mode=0o600)
+            new.write_bytes(bytes(message))
         return path
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from app.core.concurrency import Renew
 from app.core.errors import Invalid
+from app.core.files import replacing
 from app.core.text import storable
 from app.schemas.speech import (
     AudioFormat,
@@ -28,6 +30,8 @@ from app.services.speech.settings import SpeechSettings
 from app.services.speech.stt import STT, Segment, Transcript
 from app.services.speech.tts import TTS, pieces, wav_header
 from app.services.speech.usage import Job, SpeechMeter, synthesis_usage, transcription_usage
+
+log = structlog.stdlib.get_logger("app.speech")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,13 @@ class SpeechService:
                         begin = b""
 
     async def _keep(self, path: Path, audio: Audio) -> None:
-        """Moves the file to `transcription_folder`, if that is set."""
+        """Copies the file to `transcription_folder`, if that is set; a failure does not cost the transcript."""
         if self._settings.transcription_folder:
             folder = Path(self._settings.transcription_folder, str(self._user_id))
-            await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
+            try:
+                await asyncio.to_thread(_put, path, folder / f"{uuid7()}.{audio.format}")
+            except OSError as error:
+                log.error("audio not kept", folder=str(folder), error=error.strerror)
 
 
 async def read_voices(voices: SpeechProviders) -> VoicesRead:
@@ -151,7 +158,8 @@ def _copy(file: BinaryIO, path: Path) -> None:
 
 def _put(path: Path, kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, kept)
+    with replacing(kept) as new:
+        shutil.copyfile(path, new)
 
 
 def _transcription(found: Transcript, audio: Audio) -> TranscriptionRead:
