@@ -20,7 +20,7 @@ def doctor() -> None:
         typer.echo(f"The project was made from version {template.name(origin.version)} of {origin.source}.")
         latest = template.find(None)
         if template.is_older(origin.version, latest):
-            typer.echo(f"The template has a newer version, {template.name(latest)}: run the `update` command.")
+            typer.echo(f"The template has a newer version, {template.name(latest)}: run `{origin.command} update`.")
         else:
             typer.echo("The template has no newer version.")
         for line in _compared(root, origin, template):

@@ -45,6 +45,11 @@ class Origin:
         return str(Path(self.source).expanduser()) if self.source.startswith("~") else self.source
 
     @property
+    def command(self) -> str:
+        """Returns how the project's own command is called."""
+        return f"uv run {self.answers.get('project_slug', 'python -m app.cli')}"
+
+    @property
     def features(self) -> list[str]:
         found: list[str] = self.answers.get("features", [])
         return found if isinstance(found, list) else []  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -57,7 +57,7 @@ def update(
         typer.echo(f"{step.way} of {origin.source}{step.switches}:\n")
         plan, followed = compare(root, origin, template, version, changes)
         typer.echo("\n".join(plan.describe()))
-        _say_what_becomes_of_tables(off or [])
+        _say_what_becomes_of_tables(origin.command, off or [])
         _say_the_way_back(root)
         if not _is_wanted(yes):
             typer.echo("Nothing was changed.")
@@ -156,13 +156,13 @@ def _choose(origin: Origin, template: Template, to: str | None, on: list[str], o
     return version, switched(origin, features_of(template.configuration(version)), on, off)
 
 
-def _say_what_becomes_of_tables(off: list[str]) -> None:
+def _say_what_becomes_of_tables(command: str, off: list[str]) -> None:
     if not off:
         return
     names = " ".join(f"{feature}@base" for feature in off)
     typer.echo(
         f"The database keeps the tables of {', '.join(off)} and their rows. If they are to go, answer no, run "
-        f"`db downgrade {names}` where the data may be lost, and come back."
+        f"`{command} db downgrade {names}` where the data may be lost, and come back."
     )
 
 
@@ -198,7 +198,6 @@ def _half_way(root: Path) -> Generator[None]:
 
 
 def _say_what_is_next(root: Path, origin: Origin, step: _Step, notes: Iterator[str]) -> None:
-    command = f"uv run {origin.answers.get('project_slug', root.name)}"
     typer.echo(f"\nThe project is at {step.new}{step.switches}.")
     if conflicts := marked_files(root):
         typer.echo("Settle the conflicts between <<<<<<< and >>>>>>> first, in " + ", ".join(conflicts))
@@ -209,7 +208,7 @@ def _say_what_is_next(root: Path, origin: Origin, step: _Step, notes: Iterator[s
         "  git status                     look at what came and went\n"
         "  git diff HEAD                  look at what changed\n"
         "  uv sync                        install what it needs\n"
-        f"  {command + ' db upgrade':<31}bring the database up to date\n"
+        f"  {origin.command + ' db upgrade':<31}bring the database up to date\n"
         "  uv run pytest                  run the tests\n"
         f"  git add . && git commit -m '{step.title}'"
     )

@@ -190,9 +190,29 @@ def texts(source: ast.Module) -> Iterator[str]:
     """Yields the texts of the code, with `…` where it inserts a value."""
     for node in ast.walk(source):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values)
+            yield "".join(inserted(part) for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+
+
+def inserted(part: ast.expr) -> str:
+    """Returns a part of a text: itself, the arguments of a command of the project, or what stands for any value."""
+    match part:
+        case ast.Constant():
+            return str(part.value)
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="full_command"), args=[ast.Constant(value=arguments)])):
+            return f"`{ANYTHING} {arguments}`"
+    return ANYTHING
+
+
+def test_every_instruction_names_a_whole_command() -> None:
+    table = (MANUAL / "command-line.md").read_text(encoding="utf-8")
+    named = {
+        name for row in re.findall(r"(?m)^\| (`.+?) \|", table) for name in re.findall("`([a-z]+(?: [a-z]+)?)", row)
+    }
+    half = re.compile(rf"(?i)\b(?:run|use|call|start) `(?:{'|'.join(named)})\b[^`]*`")
+    pages = [*MANUAL.glob("*.md"), ROOT / "README.md", ROOT / "template" / "README.md.jinja"]
+    assert {(path.name, found) for path in pages for found in half.findall(path.read_text(encoding="utf-8"))} == set()
 
 
 def test_every_event_of_the_log_is_named(sources: dict[str, ast.Module]) -> None:

@@ -67,7 +67,8 @@ def test_the_tests_pass_with_a_model_of_ones_own_and_a_changed_one(render: Rende
     done = parley("new", "slice", "meeting", *fields, "state:open|closed?", cwd=project)
     assert "Wrote app/models/meeting.py\n" in done.stdout
     too_soon = run(*pytest_of("test_meetings.py"), cwd=project)
-    assert "No migration makes the table meetings yet: write one with `db revision`" in too_soon.stdout
+    advised = '`uv run my-bot db revision "add meetings"`'
+    assert f"No migration makes the table meetings yet: write one with {advised}" in too_soon.stdout
     migrate(project, "add meetings")
     replace(project / "app" / "models" / "conversation.py", "String(200)", "String(80)")
     replace(project / "app" / "schemas" / "conversation.py", "max_length=200", "max_length=80")

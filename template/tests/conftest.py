@@ -28,6 +28,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 from starlette.datastructures import State
 
+from app.core.commands import full_command
 from app.core.config import Settings
 from app.core.database import Database, open_database
 from app.core.logging import configure_logging
@@ -140,8 +141,9 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         made = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if lacking := sorted(Base.metadata.tables.keys() - made):
+        write = full_command(f'db revision "add {lacking[0]}"')
         pytest.fail(
-            f"No migration makes the table {lacking[0]} yet: write one with `db revision`, and tests apply it.",
+            f"No migration makes the table {lacking[0]} yet: write one with {write}, and tests apply it.",
             pytrace=False,
         )
     return path

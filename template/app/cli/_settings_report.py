@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from difflib import SequenceMatcher, get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 APP = Path(__file__).parents[1]
 VALUE_CHARACTERS = 60
+SIMILAR = 0.8
+_EXAMPLES = re.compile(r"(?m)^#?([A-Z][A-Z0-9_]*)=")
 _STAND_INS = {"secret_key": "stands in for a secret key that is wrong"}
 _SETTINGS = re.compile(r"(?m)^class \w+\(.*\bBaseSettings\b")
 
@@ -35,6 +39,25 @@ def check_settings(report: Report) -> "dict[type[BaseSettings], set[str]]":
     Code that reads settings afterwards gets stand-ins for the wrong ones, so that the rest can be checked, too.
     """
     return {kind: _read(report, kind) for module in modules_with(_SETTINGS) for kind in _kinds(module)}
+
+
+def check_names(report: Report, known: set[str]) -> None:
+    """Reports lines of `.env` that are nearly called like a setting. Others may be for libraries, or the owner's."""
+    from dotenv import dotenv_values
+
+    from app.core.config import ENV_FILE, ROOT
+
+    with suppress(OSError, ValueError):
+        known = known.union(_EXAMPLES.findall((ROOT / ".env.example").read_text(encoding="utf-8")))
+    for name in sorted(dotenv_values(ENV_FILE, interpolate=False).keys() - known):
+        near = get_close_matches(name.upper(), sorted(known), 1, SIMILAR)
+        if near and name.upper() not in known and _differing(name.upper(), near[0]) <= 2:
+            report.off(f"{name} in .env is no setting; did you mean {near[0]}?")
+
+
+def _differing(one: str, other: str) -> int:
+    same = sum(block.size for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks())
+    return max(len(one), len(other)) - same
 
 
 def shown(value: object) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from app.cli._console import typed
 from app.cli._settings import load_settings, validate
+from app.core.commands import full_command
 from app.core.errors import AppError, SetupError
 from app.core.text import DisplayableStream, displayable
 
@@ -129,7 +130,7 @@ async def account(state: Any, email: str) -> "UUID":
     if user is not None:
         return user.id
     if email != LOCAL_ACCOUNT:
-        raise SetupError(f"There is no user {email}: create one with the `users create` command.")
+        raise SetupError(f"There is no user {email}: create one with {full_command(f'users create {email}')}.")
     hashed = await state.passwords.hash(secrets.token_urlsafe())
     async with state.database.write() as session:
         user = await UserRepository(session).create(email=email, full_name="Terminal", hashed_password=hashed)

@@ -3,12 +3,15 @@
 import asyncio
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from app.cli._report import Report
+from app.core.commands import full_command
 from app.core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -41,14 +44,16 @@ def doctor(
     template this is, whether there is a newer one, and which of the template's files you edited.
     """
     from app.cli._python_version import describe_python
-    from app.cli._settings_report import check_settings
+    from app.cli._settings_report import check_names, check_settings
     from app.cli._template import run_parley
     from app.core.config import ROOT, load_environment
 
     report = Report()
     _check_env(report)
     load_environment()
-    wrong = set[str]().union(*check_settings(report).values())
+    kinds = check_settings(report)
+    check_names(report, {name.upper() for kind in kinds for name in kind.model_fields})
+    wrong = set[str]().union(*kinds.values())
     asyncio.run(_check_parts(report, wrong))
     if sentence := describe_python(ROOT):
         report.off(sentence)
@@ -65,7 +70,7 @@ def _check_env(report: Report) -> None:
     elif os.environ.get("SECRET_KEY"):
         report.off("There is no .env: settings come from the environment alone")
     else:
-        report.missing("There is no .env: run the `init` command")
+        report.missing(f"There is no .env: run {full_command('init')}")
 
 
 async def _check_parts(report: Report, wrong: set[str]) -> None:
@@ -92,7 +97,7 @@ async def _check_database(report: Report, settings: "Settings") -> None:
     from app.core.migrations import check_migrations
 
     if _is_not_made_yet(settings.database_url):
-        report.missing(f"There is no database {settings.database_url.database} yet: run the `db upgrade` command")
+        report.missing(f"There is no database {settings.database_url.database} yet: run {full_command('db upgrade')}")
         return
     try:
         async with open_database(settings) as database:
@@ -122,6 +127,8 @@ async def _check_redis(report: Report, settings: "Settings") -> None:
 async def _check_mail(report: Report, settings: "Settings") -> None:
     from app.services.email.mailer import MailFailure, SmtpMailer
 
+    if settings.environment == "production" and _is_this_machine(urlsplit(settings.app_url).hostname or ""):
+        report.problem(f"APP_URL is {settings.app_url}, so links in e-mails lead nowhere: set it to your web site.")
     if settings.smtp_url is None:
         report.off(f"Mail is kept in the folder {settings.mailbox_folder}: set SMTP_URL to send it", "MAILBOX_FOLDER")
         return
@@ -130,6 +137,14 @@ async def _check_mail(report: Report, settings: "Settings") -> None:
         report.ok("The mail server answers", "SMTP_URL")
     except MailFailure as error:
         report.problem(f"The mail server cannot be used ({error}): start it or correct SMTP_URL.")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return f".{host}".endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 async def _check_models(report: Report, settings: "Settings") -> None:

@@ -16,6 +16,7 @@ import typer
 
 from app.cli._console import prints_unicode
 from app.cli._settings import load_settings
+from app.core.commands import full_command
 from app.core.errors import SetupError
 from app.core.files import create_file, write_file
 from app.core.shutdown import STOPPING
@@ -66,7 +67,7 @@ def dev(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     typer.echo(f"The API: http://{host}:{port}{settings.api_v1_prefix}")
     if settings.environment == "local":
         typer.echo(f"Its documentation: http://{host}:{port}/docs")
-    typer.echo("Next: create an account with `users create EMAIL`; README.md goes on from there")
+    typer.echo(f"Next: create an account with {full_command('users create EMAIL')}; README.md goes on from there")
     _serve(settings, host, port, reload_dir=ROOT / "app")
 
 

@@ -17,7 +17,7 @@ def update(context: typer.Context) -> None:
 
 @app.command(context_settings=ANYTHING)
 def new(context: typer.Context) -> None:
-    """Generate code to start from, such as a resource: `new slice ticket title:str 'due:date?'`."""
+    """Generate code to start from: `slice ticket title:str 'due:date?'` makes a resource."""
     raise typer.Exit(_parley("new", context.args, as_made=True))
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.core.commands import full_command
 from app.core.email_domains import reserved_domain
 from app.core.errors import SetupError
 
@@ -45,7 +46,7 @@ _ATOM = r"[A-Za-z0-9#$&'*+/=^_`{|}~-]+"
 
 def _secret(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value().strip().encode()) < 32:
-        raise ValueError("at least 32 bytes are needed; the `init` command writes a random one to .env")
+        raise ValueError(f"at least 32 bytes are needed; {full_command('init')} writes a random one to .env")
     return value
 
 
@@ -306,5 +307,5 @@ def _sentences(error: ValidationError, names: Mapping[str, str]) -> str:
 def _sentence(name: str, message: str) -> str:
     message = message.removeprefix("Value error, ").rstrip(".")
     if message == "Field required":
-        message = "it is missing; the `init` command writes it to .env"
+        message = f"it is missing; {full_command('init')} writes it to .env"
     return f"{name}: {message[0].lower()}{message[1:]}."

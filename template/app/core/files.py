@@ -74,4 +74,5 @@ def _rename_to_free_name(new: Path, path: Path) -> bool:
             finally:
                 lock.unlink()
         time.sleep(SECONDS)
-    raise FileExistsError(errno.EEXIST, "another process seems to write it; if there is none, delete this file", str(lock))
+    advice = "another process seems to write it; if there is none, delete this file"
+    raise FileExistsError(errno.EEXIST, advice, str(lock))

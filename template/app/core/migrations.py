@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy import inspect, text
 
+from app.core.commands import full_command
 from app.core.config import ROOT
 from app.core.database import Database
 from app.core.errors import SetupError
@@ -31,7 +32,7 @@ async def check_migrations(database: Database) -> None:
         return  # the database is newer than this code, which is going to be replaced
     if pending := _heads(revisions) - stored:
         names = ", ".join(sorted(pending))
-        raise SetupError(f"The database lacks migrations (up to {names}): run the `db upgrade` command.")
+        raise SetupError(f"The database lacks migrations (up to {names}): run {full_command('db upgrade')}.")
 
 
 async def report_lacking(database: Database, tables: Iterable[str]) -> None:
@@ -45,7 +46,8 @@ async def report_lacking(database: Database, tables: Iterable[str]) -> None:
         connection = await session.connection()
         there = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
     if lacking := sorted(set(tables).difference(there)):
-        advice = "write one with the `db revision` command, then run `db upgrade`"
+        write = full_command(f'db revision "add {lacking[0]}"')
+        advice = f"write one with {write}, then run {full_command('db upgrade')}"
         log.warning("table without a migration", tables=lacking, advice=advice)
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.core import config
+from app.core.commands import full_command
 from app.core.config import ROOT, Settings, load_environment, read_settings
 from app.core.errors import SetupError
 
@@ -17,7 +18,7 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("SECRET_KEY", "", "SECRET_KEY: it is missing; the `init` command writes it to .env."),
+        ("SECRET_KEY", "", f"SECRET_KEY: it is missing; {full_command('init')} writes it to .env."),
         ("SECRET_KEY", "short", "SECRET_KEY: at least 32 bytes are needed"),
         ("SECRET_KEY", " " * 40, "SECRET_KEY: at least 32 bytes are needed"),
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),

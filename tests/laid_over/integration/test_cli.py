@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.commands import full_command
 from app.core.config import Settings
 from app.core.database import open_database
 from app.core.files import create_file
@@ -83,8 +84,8 @@ def test_init_that_cannot_write_is_a_sentence(project: Project) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("SECRET_KEY", None, "SECRET_KEY: it is missing; the `init` command writes it to .env."),
-        ("SECRET_KEY", "hunter2", "SECRET_KEY: at least 32 bytes are needed; the `init` command writes a random one"),
+        ("SECRET_KEY", None, f"SECRET_KEY: it is missing; {full_command('init')} writes it to .env."),
+        ("SECRET_KEY", "hunter2", f"SECRET_KEY: at least 32 bytes are needed; {full_command('init')} writes"),
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
         ("DATABASE_URL", "postgresql://x@127.0.0.1:1/none?password=hunter2", "DATABASE_URL: leave out password: of"),
     ],
@@ -223,6 +224,32 @@ def test_the_doctor_finds_all_that_is_wrong(project: Project) -> None:
         "SENTRY_DSN: copy it",
     ):
         assert any(said in line for line in problems), said
+
+
+def test_the_doctor_knows_what_a_setting_was_meant_to_be(prepared: Project) -> None:
+    meant = {
+        "AI_MODLE": "AI_MODEL",
+        "DATABSE_URL": "DATABASE_URL",
+        "SMTP_URI": "SMTP_URL",
+        "Log_Levle": "LOG_LEVEL",
+        "SENTRY_DNS": "SENTRY_DSN",
+        "OTEL_EXPORTER_OTLP_ENDPIONT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "REGISTRATON_OPEN": "REGISTRATION_OPEN",
+    }
+    others = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "AWS_REGION", "AWS_PROFILE", "UV_INDEX_URL", "TZ", "POSTGRES_USER"]
+    others += ["COHERE_API_KEY", "PERPLEXITY_BASE_URL", "SENTRY_ENVIRONMENT", "HTTPS_PROXY", "MY_OWN", "log_format"]
+    lines = [f"{name}=x" for name in [*meant, *others[:-1]]]
+    (prepared.folder / ".env").write_text("\n".join([*lines, "log_format=json"]), encoding="utf-8")
+    done = prepared.run("doctor")
+    assert set(re.findall(r"off +(\S+) in \.env is no setting; did you mean (\S+)\?", done.stdout)) == {*meant.items()}
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("url", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:8", "http://app.localhost"])
+def test_the_doctor_finds_links_that_lead_nowhere_in_production(prepared: Project, url: str) -> None:
+    for environment, address, found in (("production", url, 1), ("local", url, 0), ("production", "https://a.dev", 0)):
+        said = prepared.run("doctor", ENVIRONMENT=environment, APP_URL=address).stdout
+        assert said.count("problem  APP_URL is ") == found, said
 
 
 def test_the_doctor_misses_what_is_not_there_yet(project: Project) -> None:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from app.api.v1.chat import chat_of
 from app.cli.chat import LOCAL_ACCOUNT, ChatSession, account, ask
+from app.core.commands import full_command
 from app.core.errors import SetupError
 from app.services.ai import ModelFailure, Prompt
 from tests.chats import Scripted
@@ -229,7 +230,8 @@ async def test_a_reply_that_fails_says_why(app: FastAPI, capsys: pytest.CaptureF
 
 def test_only_those_who_exist_can_talk(in_process: InProcess, database_url: str) -> None:
     sentence = in_process.fail("chat", "--user", "nobody@example.com", "hello", DATABASE_URL=database_url)
-    assert sentence == "There is no user nobody@example.com: create one with the `users create` command."
+    create = full_command("users create nobody@example.com")
+    assert sentence == f"There is no user nobody@example.com: create one with {create}."
 
 
 def test_a_model_that_refers_to_messages_depends_on_chat(prepared: Project) -> None:

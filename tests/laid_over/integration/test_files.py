@@ -1,4 +1,4 @@
-"""Tests that files are written whole or not at all: without hard links, on a full disk, where nothing can be written."""
+"""Tests that files are written whole or not at all: without hard links, on a full disk, in folders of the system."""
 
 import os
 import shutil
@@ -22,7 +22,11 @@ def refuse(*arguments, **options):
 os.link = os.symlink = os.chmod = refuse
 """
 """Makes the system calls fail as they do on a file system that has neither links nor modes."""
-RACE = "from pathlib import Path; from app.core.files import create_file; print(create_file(Path('made'), b'x' * 99_999))"
+RACE = """
+from pathlib import Path
+from app.core.files import create_file
+print(create_file(Path("made"), b"x" * 99_999))
+"""
 SMALL = "4"
 """Limits the size of files in KiB: the kernel then refuses to write more, as on a full disk."""
 
@@ -49,7 +53,8 @@ def small(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not {"__pycache__", ".ruff_cache"} & {*path.parts}}
+    written = (path.relative_to(folder) for path in folder.rglob("*"))
+    return {path.as_posix() for path in written if not {"__pycache__", ".ruff_cache"} & {*path.parts}}
 
 
 def test_commands_write_their_files_without_links(project: Project, without_links: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Tests a feature whose files are gone, while its tables and their rows still exist."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_what_the_base_lacks_is_still_known(project: Project, db: Database, empt
     later = later.replace("down_revision = None", f'down_revision = "{head}"').replace('"base_0001"', "None")
     (folder(project, "base") / "base_9999_later.py").write_text(later)
     unready = project.fail("users", "create", "a@example.com", typed="long enough\n", DATABASE_URL=empty_database_url)
-    assert unready == "The database lacks migrations (up to base_9999): run the `db upgrade` command."
+    assert re.fullmatch(r"The database lacks migrations \(up to base_9999\): run `.+ db upgrade`\.", unready)
     assert "Applied base_9999" in db("upgrade")
 
 

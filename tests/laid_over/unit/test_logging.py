@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Generator
 
 import pytest
@@ -54,9 +55,10 @@ def test_a_console_obeys_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise RuntimeError("a \x1b]0;title\x07broken one")
     except RuntimeError:
-        structlog.stdlib.get_logger("app.test").exception("hello", text="e\x1b[2Ji\u202eght\N{NO-BREAK SPACE}👨\u200d👧")
+        text = "e\x1b[2Ji\u202eght\N{NO-BREAK SPACE}👨\u200d👧"
+        structlog.stdlib.get_logger("app.test").exception("hello", text=text)
     printed = capsys.readouterr().err
-    assert "text='eight\N{NO-BREAK SPACE}👨\u200d👧'" in printed or "text=eight\N{NO-BREAK SPACE}👨\u200d👧" in printed
+    assert re.search("text='?eight\N{NO-BREAK SPACE}👨\u200d👧", printed)
     assert "RuntimeError: a broken one" in printed
     assert "\x1b" not in printed
 
