@@ -23,7 +23,7 @@ def made(template: Path, tmp_path: Path) -> Made:
 def test_a_project_as_it_was_made(made: Made, template: Path) -> None:
     said = made.succeed("doctor")
     assert f"The project was made from version v0.1.0 of {template}.\n" in said
-    assert "The template has a newer version, v0.3.0: run `uv run python -m app.cli update`.\n" in said
+    assert "The template has a newer version, v0.3.0: run `uv run my-bot update`.\n" in said
     assert "Files that differ from the template's: none.\n" in said
     made.succeed("update", "--yes")
     assert "The template has no newer version.\n" in made.succeed("doctor")
@@ -64,9 +64,7 @@ def test_the_newest_commit_counts_before_the_first_release(template: Path, tmp_p
     (unreleased / "pyproject.toml").unlink()  # without a version there, the commit alone is named
     commit(unreleased)
     new = git(unreleased, "describe", "--always").strip()
-    assert f"The template has a newer version, {new}: run `uv run python -m app.cli update`.\n" in made.succeed(
-        "doctor"
-    )
+    assert f"The template has a newer version, {new}: run `uv run my-bot update`.\n" in made.succeed("doctor")
     made.succeed("update", "--yes")
     assert (made.folder / "guide.md").read_text() == "of later\n"
 

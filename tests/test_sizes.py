@@ -6,11 +6,15 @@ import pytest
 from conftest import Render
 
 PROJECTS: dict[str, tuple[list[str], int, int, int]] = {
-    "default": (["chat", "agents", "speech"], 8_000, 14_000, 16_970),
-    "chat alone": (["chat"], 5_000, 9_000, 11_465),
-    "no feature": ([], 3_500, 6_000, 9_550),
+    "default": (["chat", "agents", "speech"], 8_000, 14_000, 17_400),
+    "chat alone": (["chat"], 5_000, 9_000, 11_885),
+    "no feature": ([], 3_500, 6_000, 9_925),
 }
-"""Holds the features, the goals of 0.2 for tests and application, and the latter's present limit, which falls."""
+"""Holds the features, the goals of 0.2 for tests and application, and the latter's present limit, which falls.
+
+It rose by 430 lines for whole files without hard links, spellings of passwords, reserved domains, consoles of any
+encoding, and commands that can be pasted.
+"""
 
 
 def lines(folder: Path) -> int:

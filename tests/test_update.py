@@ -112,7 +112,7 @@ def test_features_are_switched_without_moving(made: Made) -> None:
     assert "-m 'Update the template to v0.3.0, without bell, without wheel'" in said
     assert "ALTHOUGH YOU EDITED THEM; git still has them afterwards:\n  app/services/bell.py\n" in said
     assert "Files that go:\n  alembic/versions/bell/bell_0001_a_bell.py\n  app/services/wheel.py\n" in said
-    assert "`uv run python -m app.cli db downgrade bell@base wheel@base`" in said
+    assert "`uv run my-bot db downgrade bell@base wheel@base`" in said
     assert not (made.folder / "app" / "services" / "bell.py").exists()
     assert not (made.folder / "app" / "services" / "wheel.py").exists()
     commit(made.folder)

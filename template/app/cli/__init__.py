@@ -10,8 +10,8 @@ from pkgutil import iter_modules
 import typer
 
 from app.cli import _console
+from app.core.display import displayable
 from app.core.errors import AppError, SetupError
-from app.core.text import displayable
 
 
 def main() -> None:

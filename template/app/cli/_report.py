@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import typer
 
+from app.core.display import displayable
 from app.core.findings import Off, Problem
-from app.core.text import displayable
 
 _COLOURS = {"ok": "green", "off": "blue", "missing": "yellow", "problem": "red"}
 _TO_BE_MENDED = {"missing", "problem"}

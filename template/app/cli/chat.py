@@ -12,8 +12,8 @@ import typer
 from app.cli._console import typed
 from app.cli._settings import load_settings, validate
 from app.core.commands import full_command
+from app.core.display import DisplayableStream, displayable
 from app.core.errors import AppError, SetupError
-from app.core.text import DisplayableStream, displayable
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,7 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 WAITS, SECONDS = 100, 0.02
-"""Say how long to wait for a process that writes the same file: it takes milliseconds."""
+"""Sets how often, and how long each time, to wait for a process that writes the same file, which takes milliseconds."""
 
 
 @contextmanager

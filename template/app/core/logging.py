@@ -11,7 +11,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict, ExcInfo, Processor
 
 from app.core.config import Settings
-from app.core.text import displayable
+from app.core.display import displayable
 
 # These repeat at INFO what the access log says, or log at DEBUG the requests to providers and their addresses.
 _CLIENTS = ("anthropic", "botocore", "google_genai", "groq", "openai")

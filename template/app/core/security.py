@@ -26,7 +26,7 @@ ALGORITHM = "HS256"  # PyJWT is typed only where the package for other algorithm
 HASHING_THREADS = 2
 PASSWORD_CHARACTERS = 128
 TYPED_CHARACTERS = 4 * PASSWORD_CHARACTERS
-"""Is how long a password may be typed: a character that is composed for storing may come in four parts."""
+"""Limits what is typed: a character that is composed for storing may come in four parts."""
 API_KEY_START = "ak_"
 WAITING_HASHES = 200
 TOKENS_REMEMBERED = 4_096

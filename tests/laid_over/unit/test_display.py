@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from app.core.text import DisplayableStream, displayable
+from app.core.display import DisplayableStream, displayable
 
 KEPT = [
     "10\N{NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}€",
