@@ -64,8 +64,10 @@ def shown(value: object) -> str:
     """Formats a value in one short line, without a password."""
     from sqlalchemy import URL
 
+    from app.core.postgresql_url import public
+
     if isinstance(value, URL):  # a password may be in its place or in the query
-        value = value.set(query={}).render_as_string(hide_password=True)
+        value = public(value)
     text = " ".join(str(value).split())
     return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]} …"
 

@@ -18,18 +18,13 @@ from sqlalchemy.exc import ArgumentError
 from app.core.commands import full_command
 from app.core.email_domains import reserved_domain
 from app.core.errors import SetupError
+from app.core.postgresql_url import NO_URL, read_postgresql_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV_FILE = ROOT / ".env"
 DEFAULTS_FILE = ROOT / "app" / "defaults.env"
 
-_DRIVERS = {
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-}
+_POSTGRESQL, _SQLITE = {"postgres", "postgresql", "postgresql+asyncpg"}, {"sqlite", "sqlite+aiosqlite"}
 
 _OTHER_NAMES = {
     "azure": {"api_key": "AZURE_OPENAI_API_KEY", "base_url": "AZURE_OPENAI_ENDPOINT"},
@@ -145,30 +140,24 @@ def _upper(value: Any) -> Any:
 
 def _database_url(value: Any) -> URL:
     """Chooses the async driver, and resolves a relative SQLite path from the project's root, not the current folder."""
-    try:
-        url = make_url(value)
-    except (ArgumentError, ValueError):
-        raise ValueError("this is not a database URL, such as postgresql://user:password@host/name") from None
-    if url.drivername not in _DRIVERS:
+    text = value if isinstance(value, str) else value.render_as_string(hide_password=False)
+    driver = text.partition("://")[0]
+    if "://" not in text:
+        raise ValueError(NO_URL)
+    if driver in _POSTGRESQL:
+        return read_postgresql_url(text, ROOT)
+    if driver not in _SQLITE:
         raise ValueError("use postgresql://… or sqlite:///…")
-    url = url.set(drivername=_DRIVERS[url.drivername])
-    return _sqlite_url(url) if url.get_backend_name() == "sqlite" else _postgresql_url(url)
+    try:
+        return _sqlite_url(make_url(text).set(drivername="sqlite+aiosqlite"))
+    except ArgumentError:
+        raise ValueError(NO_URL) from None
 
 
 def _sqlite_url(url: URL) -> URL:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query:
         raise ValueError("name a file and nothing else, such as sqlite:///app.db")
     return url.set(database=str(ROOT / url.database))
-
-
-def _postgresql_url(url: URL) -> URL:
-    """Renames `sslmode`, which is in the URLs that hosting providers give out, to `ssl`, as the driver calls it."""
-    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
-    if unknown := query.keys() - {"ssl"}:
-        raise ValueError(f"leave out {', '.join(sorted(unknown))}: of the options after ? only sslmode works")
-    if "@" in (url.host or "") or not 0 < (url.port or 5432) < 65536:
-        raise ValueError("host and port are not valid; in a password, write @ as %40, / as %2F and : as %3A")
-    return url.set(query=query)
 
 
 TokenBudget = Annotated[int, Field(ge=0, le=1_000_000_000_000), AfterValidator(_token_budget)]
@@ -196,6 +185,7 @@ class Settings(BaseSettings):
     database_statement_timeout: float = Field(default=30, ge=0, le=86_400)
     database_lock_timeout: float = Field(default=5, ge=0, le=3_600)
     database_echo: bool = False
+    database_pooler: bool = False
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     redis_prefix: str = Field(default="app", pattern=r"^[A-Za-z0-9_.:-]+$")

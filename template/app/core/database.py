@@ -2,12 +2,14 @@
 
 import asyncio
 import math
+import re
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -23,6 +25,7 @@ from sqlalchemy.util import await_only
 from app.core.config import Settings
 from app.core.database_errors import as_database_error, driver_errors
 from app.core.errors import SetupError
+from app.core.postgresql_url import for_driver, keep_alive, public
 from app.core.writer_limit import WriterLimit
 
 PING_AFTER_IDLE_SECONDS = 30
@@ -41,6 +44,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database_url
         self.engine = _create_engine(settings)
+        self._settings = settings
         self._autocommit = self.engine.execution_options(**_autocommit(self.url))
         self._readers = async_sessionmaker(self._autocommit, expire_on_commit=False)
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -83,9 +87,21 @@ class Database:
                 f"The folder {self._file.parent} of the database does not exist: make it or correct DATABASE_URL."
             )
         try:
-            await self.ping()
+            is_pooled = await self._is_pooled()
         except SQLAlchemyError as error:
-            raise SetupError(_unreachable(self.url, error)) from None
+            raise SetupError(_unreachable(self._settings, error)) from None
+        if is_pooled and not self._settings.database_pooler:
+            raise SetupError(_pooled(self._settings))
+
+    async def _is_pooled(self) -> bool:
+        """Tells whether another process than the one that the driver was told about answers."""
+        if _is_sqlite(self.url):
+            await self.ping()
+            return False
+        async with self.rows() as connection:
+            answering = await connection.scalar(text("SELECT pg_backend_pid()"))
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            return answering != driver.get_server_pid()
 
     async def ping(self) -> None:
         async with self.read() as session:
@@ -146,34 +162,60 @@ async def open_reserved(database: Database, settings: Settings, seconds: float) 
 
 def _create_engine(settings: Settings) -> AsyncEngine:
     sqlite = _is_sqlite(settings.database_url)
+    url, arguments = (settings.database_url, {}) if sqlite else _driver_arguments(settings)
     engine = create_async_engine(
-        settings.database_url,
+        url,
         echo=settings.database_echo,
         hide_parameters=True,  # errors would quote them: password hashes and people's words
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         skip_autocommit_rollback=not sqlite,  # SQLite's all look like autocommit, in a transaction too
-        connect_args={
-            "async_creator_fn": partial(_open_to_the_end, _open_sqlite if sqlite else _open_postgresql),
-            **({} if sqlite else _time_limits(settings)),
+        connect_args=arguments
+        | {
+            "async_creator_fn": partial(
+                _open_to_the_end, _open_sqlite if sqlite else partial(_open_postgresql, settings.database_url)
+            ),
         },
     )
     _ping_after_idleness(engine, sqlite=sqlite)
     _discard_silent_connections(engine)
     if sqlite:
         _prepare_sqlite(engine, settings.database_lock_timeout)
+    elif settings.database_pooler and (limits := _time_limits(settings)):
+        _limit_transactions(engine, limits)
     return engine
 
 
-def _time_limits(settings: Settings) -> dict[str, Any]:
-    """Returns the arguments of asyncpg for the time limits. PostgreSQL counts in milliseconds; a limit of 0 is none."""
+def _driver_arguments(settings: Settings) -> tuple[URL, dict[str, Any]]:
+    """Returns the URL and the other arguments of asyncpg.
+
+    A pooler gives each transaction another connection: it can neither keep prepared statements nor time limits.
+    """
+    url, arguments = for_driver(settings.database_url)
+    longest = settings.database_statement_timeout
+    arguments["command_timeout"] = longest + CANCEL_SECONDS if longest else None
+    if settings.database_pooler:
+        return url, arguments | {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    return url, arguments | {"server_settings": _time_limits(settings)}
+
+
+def _time_limits(settings: Settings) -> dict[str, str]:
+    """Returns the time limits as PostgreSQL counts them, in milliseconds; a limit of 0 is none."""
     seconds = {
         "statement_timeout": settings.database_statement_timeout,
         "lock_timeout": settings.database_lock_timeout,
     }
-    told = {name: str(math.ceil(limit * 1_000)) for name, limit in seconds.items() if limit}
-    longest = settings.database_statement_timeout
-    return {"server_settings": told, "command_timeout": longest + CANCEL_SECONDS if longest else None}
+    return {name: str(math.ceil(limit * 1_000)) for name, limit in seconds.items() if limit}
+
+
+def _limit_transactions(engine: AsyncEngine, limits: Mapping[str, str]) -> None:
+    """Sets the time limits in each transaction. Single reads have none but the driver's `command_timeout`."""
+    statement = f"SELECT {', '.join(f'set_config({name!r}, {limit!r}, true)' for name, limit in limits.items())}"
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _limit(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(statement)
 
 
 async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
@@ -201,8 +243,10 @@ async def _open_sqlite(*arguments: Any, **options: Any) -> Any:
     return await connection
 
 
-async def _open_postgresql(*arguments: Any, **options: Any) -> Any:
-    return await import_module("asyncpg").connect(*arguments, **options | {"timeout": 10})
+async def _open_postgresql(url: URL, *arguments: Any, **options: Any) -> Any:
+    connection = await import_module("asyncpg").connect(*arguments, **options)
+    keep_alive(url, connection)
+    return connection
 
 
 def _ping_after_idleness(engine: AsyncEngine, *, sqlite: bool) -> None:
@@ -282,7 +326,24 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _unreachable(url: URL, error: Exception) -> str:
-    where = url.set(query={}).render_as_string(hide_password=True)
-    reason = str(getattr(error, "orig", error)).split("\n")[0].split(": ")[-1]
-    return f"The database {where} cannot be used ({reason.strip('<>')}): start it, create it or correct DATABASE_URL."
+def _unreachable(settings: Settings, error: Exception) -> str:
+    where, cause = public(settings.database_url), getattr(error, "orig", error)
+    line = str(cause).split("\n")[0]
+    if isinstance(cause, SSLCertVerificationError):
+        return (
+            f"The certificate of the database {where} is not accepted ({cause.verify_message.rstrip('.')}): "
+            "correct the host or sslrootcert in DATABASE_URL."
+        )
+    if not settings.database_pooler and ("startup parameter" in line or "prepared statement" in line):
+        return _pooled(settings)
+    if "startup parameter" in line:
+        return f"The pooler of the database {where} refuses a parameter ({line}): leave it out of DATABASE_URL."
+    reason = re.sub(r"^.*: |^\[[^\]]*\] | \(_ssl\.c:\d+\)$", "", line).strip("<>")
+    return f"The database {where} cannot be used ({reason}): start it, create it or correct DATABASE_URL."
+
+
+def _pooled(settings: Settings) -> str:
+    return (
+        f"The database {public(settings.database_url)} is behind a connection pooler, such as PgBouncer: "
+        "set DATABASE_POOLER=true, or have DATABASE_URL lead to PostgreSQL itself."
+    )
