@@ -13,7 +13,8 @@ from app.core.streams.base import KEEP_ALIVE_SECONDS
 from app.core.telemetry.meters import meter, open_one
 
 KEEP_ALIVE = b": keep-alive\n\n"
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+"""Keeps proxies from holding events back, which they also do while they compress."""
 
 _open = meter.create_up_down_counter("app.streams", "{stream}", "Streams of events that are open.")
 

@@ -60,7 +60,8 @@ async def synthesis(data: SynthesisCreate, speech: Speech) -> AsyncGenerator[Syn
 
 def audio_response(spoken: SynthesizedAudio) -> StreamingResponse:
     media_type = MEDIA_TYPES.get(spoken.format, f"audio/pcm;rate={spoken.sample_rate}")
-    return StreamingResponse(spoken.audio, media_type=media_type, headers={"X-Accel-Buffering": "no"})
+    headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+    return StreamingResponse(spoken.audio, media_type=media_type, headers=headers)
 
 
 @router.get("/voices")

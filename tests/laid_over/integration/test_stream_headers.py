@@ -1,0 +1,34 @@
+"""Tests that every event stream tells proxies to hold nothing back, over real HTTP."""
+
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from app.core.config import Settings
+from tests.conftest import listening, running
+from tests.integration.test_sweeps import operations
+from tests.owned.case import cases, said
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+    """Yields an application that runs what is queued, since streams end with it."""
+    async with running(settings, is_server=True) as app:
+        yield app
+
+
+async def test_no_proxy_may_compress_or_hold_back_a_stream(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    """Asks each operation whose answer is documented as a stream of events."""
+    bodies = {(method, path): body for writes in said("WRITES") for method, path, body in writes}
+    async with listening(app) as url, httpx2.AsyncClient(base_url=url, headers=alice.headers) as client:
+        for method, path, operation in operations(app):
+            content = operation["responses"].get("200", {}).get("content", {})
+            if "text/event-stream" not in content:
+                continue
+            place = await cases()[path].make(client) if "{" in path else path
+            answer = await client.request(method, place, json=bodies.get((method, path)))
+            assert answer.headers["content-type"].startswith("text/event-stream"), (path, answer.text)
+            assert answer.headers["cache-control"] == "no-cache, no-transform", path
+            assert answer.headers["x-accel-buffering"] == "no", path
