@@ -263,7 +263,8 @@ class WebSocketEndpoint:
         """Checks the `Origin` that browsers send, since neither same-origin policy nor CORS holds for WebSockets."""
         headers = self._websocket.headers
         origin = headers.get("origin")
-        is_own = origin is not None and origin.partition("://")[2] == headers.get("host")
+        host = headers.get("host")
+        is_own = origin in (f"https://{host}", f"http://{host}")
         return origin is None or is_own or origin in self.settings.allowed_origins
 
     async def _close(self, close: Close) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from dotenv import load_dotenv
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic_core import Url
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -49,14 +50,37 @@ def _origins(value: Any) -> Any:
     origins = [origin.strip() for origin in value.split(",")] if isinstance(value, str) else value
     if "*" in origins:
         raise ValueError("name each origin; * would let every web page use its visitors' accounts")
-    if wrong := [origin for origin in origins if origin and not re.fullmatch(r"https?://[^\s/?#@*]+", origin)]:
-        raise ValueError(f"{wrong[0]} is not an origin such as https://app.example; leave out path and final /")
+    for origin in filter(None, origins):
+        if origin == "null" or origin.startswith("file:"):
+            raise ValueError(f"{origin} is what pages without an origin send, which anyone can make: name an origin")
+        if (right := _serialized(origin)) is None:
+            raise ValueError(f"{origin} is not an origin such as https://app.example or capacitor://localhost")
+        if origin != right:
+            raise ValueError(f"write {right}, as browsers do, and not {origin}")
     return [origin for origin in origins if origin]
 
 
+def _serialized(origin: str) -> str | None:
+    """Returns an origin as browsers send it. Returns None when there is none."""
+    try:
+        url = Url(origin)
+    except ValueError:
+        return None
+    host = (url.host or "").lower()
+    if not re.fullmatch(r"[a-z0-9._~-]+|\[[0-9a-f:.]+\]", host):
+        return None
+    port = None if url.port == {"http": 80, "https": 443}.get(url.scheme) else url.port
+    return f"{url.scheme}://{host}{f':{port}' if port else ''}"
+
+
 def _hosts(value: list[str]) -> list[str]:
-    if wrong := [host for host in value if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]", host)]:
-        raise ValueError(f"{wrong[0]} is not a host such as api.example or *.example; leave out scheme and port")
+    for host in value:
+        wildcard, name = ("*.", host[2:]) if host.startswith("*.") else ("", host)
+        right = re.fullmatch(r"[^\s/:?#@*\[\]]+|\[[0-9A-Fa-f:.]+\]", name) and _serialized(f"https://{name}")
+        if host != "*" and not right:
+            raise ValueError(f"{host} is not a host such as api.example or *.example; leave out scheme and port")
+        if right and right != f"https://{name.lower()}":
+            raise ValueError(f"write {wildcard}{right.removeprefix('https://')}, as browsers do, and not {host}")
     return value
 
 
