@@ -29,9 +29,9 @@ DEFECTS = {
     "a key that is mistyped": ("compose.yaml", "healthcheck:", "healtcheck:", "healtcheck"),
     "the latest service": ("compose.yaml", "redis:8-alpine", "redis:latest", "another image tomorrow"),
     "a service without a tag": ("compose.yaml", "postgres:18-alpine", "postgres", "no tag"),
-    "a default password": ("compose.yaml", "_PASSWORD:?put", "_PASSWORD:-put", "has a default"),
+    "a default password": ("compose.yaml", "_PASSWORD:?add", "_PASSWORD:-add", "has a default"),
     "a service that may write": ("compose.yaml", "read_only: true", "read_only: false", "need not"),
-    "a port for everybody": ("compose.yaml", "127.0.0.1:8000:8000", "8000:8000", "open to the network"),
+    "a port for everybody": ("compose.yaml", "127.0.0.1:${PORT:-8000}:8000", "8000:8000", "open to the network"),
     "a volume that is not there": ("compose.yaml", "  postgres:\n  redis:\n", "  postgres:\n", "no such volume"),
     "a step that is not there": ("compose.yaml", "  migrate:\n    condition", "  moved:\n    condition", "not there"),
     "a server that is killed too early": ("compose.yaml", "70s", "30s", "too early"),
@@ -138,14 +138,14 @@ def serves(image: Image, project: Path, *others: str, **settings: str) -> None:
     services = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))["services"]
     prepared = image.run(*image.entrypoint, *services["migrate"]["command"], **settings)
     assert prepared.returncode == 0, prepared.stdout
-    port = str(free_port())
-    check = [part.replace("8000", port) for part in image.file.healthcheck]
-    assert image.run(*check).returncode, "the health check passes before the server is started"
+    settings["PORT"] = str(free_port())
+    check = image.file.healthcheck
+    assert image.run(*check, PORT=settings["PORT"]).returncode, "the health check passes before the server is started"
     if others:
         settings["WORKER_IN_SERVER"] = services["app"]["environment"]["WORKER_IN_SERVER"]
     with ExitStack() as stack:
-        server = stack.enter_context(started(image, *image.file.last("CMD").command, f"--port={port}", **settings))
+        server = stack.enter_context(started(image, *image.file.last("CMD").command, **settings))
         workers = [stack.enter_context(started(image, *services[name]["command"], **settings)) for name in others]
-        server.wait_until(lambda: image.run(*check).returncode == 0)
+        server.wait_until(lambda: image.run(*check, PORT=settings["PORT"]).returncode == 0)
         for worker in workers:
             worker.wait_until(lambda: "Working." in worker.said())  # noqa: B023

@@ -16,7 +16,15 @@ from app.api.v1.router import include_routers, scopes
 from app.core.concurrency import open_concurrency_limit
 from app.core.config import Settings
 from app.core.database import open_database, open_reserved
-from app.core.middleware import REQUEST_ID_HEADER, CookieLimit, PlainStartupErrors, RequestContext, SecurityHeaders
+from app.core.middleware import (
+    REQUEST_ID_HEADER,
+    CookieLimit,
+    HeadRequests,
+    PlainStartupErrors,
+    RequestContext,
+    RootPath,
+    SecurityHeaders,
+)
 from app.core.migrations import check_migrations, has_all_migrations, report_lacking
 from app.core.periodic import Supervisor
 from app.core.rate_limits import RateLimiter
@@ -52,7 +60,7 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
     app.state.settings, app.state.scopes, app.state.is_server = settings, scopes, is_server
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
     include_routers(app, settings.api_v1_prefix, settings.max_body_bytes)
-    complete_openapi(app, settings.api_v1_prefix)
+    complete_openapi(app, settings.root_path + settings.api_v1_prefix)
     add_error_handlers(app)
     _add_middleware(app, settings)
     return app
@@ -101,6 +109,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Adds the middleware, of which the last one added sees a request first."""
+    app.add_middleware(HeadRequests)
+    app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(JsonLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
     app.add_middleware(ProblemMiddleware)

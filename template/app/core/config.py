@@ -218,11 +218,15 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    port: int = Field(default=8000, ge=0, le=65_535)
+    keep_alive_seconds: int = Field(default=75, ge=1, le=86_400)
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
 
     sockets_per_user: int = Field(default=20, ge=0, le=100_000)
     socket_max_frame_bytes: int = Field(default=524_288, ge=1024, le=16_777_216)
+    socket_ping_interval: float = Field(default=20, gt=0, le=3_600)
     socket_send_timeout: float = Field(default=30, gt=0, le=3_600)
 
     requests_per_minute: int = Field(default=1_000, ge=0, le=1_000_000)

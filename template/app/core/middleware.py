@@ -110,6 +110,36 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
+class RootPath:
+    """Names the prefix that a proxy has stripped from the path, for links to this service."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "root_path": self._root_path} if self._root_path else scope, receive, send)
+
+
+class HeadRequests:
+    """Answers HEAD as GET, without the body: what is streamed ends at once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})
+
+        await self._app({**scope, "method": "GET"}, receive, send_head)
+
+
 class PlainStartupErrors:
     """Makes a server that cannot start print one sentence: ASGI servers print the message of `startup.failed`."""
 

@@ -55,6 +55,9 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAIL_FROM", "=?x?q?x=40evil.test=2c?=a@example.com", "MAIL_FROM: this is not an e-mail address."),
         ("MAIL_FROM", "a..b@example.com", "MAIL_FROM: this is not an e-mail address."),
         ("APP_NAME", "Bot\r\nBcc: x@evil.test", "APP_NAME: it must be one line without control characters."),
+        ("PORT", "http", "PORT: input should be a valid integer"),
+        ("PORT", "70000", "PORT: input should be less than or equal to 65535."),
+        ("ROOT_PATH", "/bot/", "ROOT_PATH: string should match pattern"),
         ("APP_URL", "app.example", "APP_URL: it must begin with https:// or http://"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
         (

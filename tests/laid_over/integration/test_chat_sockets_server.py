@@ -19,6 +19,10 @@ from tests.server import Server
 from tests.sockets import close_code, served
 
 PATH = "/api/v1/chat/ws"
+HANDSHAKE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
 
 
 @pytest.fixture
@@ -86,3 +90,13 @@ async def test_a_shutdown_closes_sockets_before_it_waits_for_replies(start_serve
             assert status_of_the_reply(file) == "pending"
         assert await ending == 0
     assert status_of_the_reply(file) == "completed"
+
+
+async def test_an_idle_socket_is_pinged(start_server: StartServer) -> None:
+    async with start_server(SOCKET_PING_INTERVAL="0.2") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.url.rpartition(":")[2])
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(4):
+            assert (await reader.readexactly(2))[0] == 0x89  # a whole frame: a ping
+        writer.close()

@@ -86,7 +86,10 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Served]:
         monkeypatch.setattr(under_test, name, seconds)
     app = Application()
     ws = "app.core.server_protocols:WebSocketProtocol"
-    server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, ws=ws, log_config=None, timeout_graceful_shutdown=5))
+    config = uvicorn.Config(
+        app, http=HttpProtocol, ws=ws, log_config=None, timeout_graceful_shutdown=5, timeout_keep_alive=75
+    )
+    server = uvicorn.Server(config)
     with bound() as listener:
         serving = asyncio.create_task(server.serve([listener]))
         try:
@@ -181,6 +184,19 @@ async def test_the_one_that_waited_longest_makes_room(served: Served, monkeypatc
     await held.hears(b"done")
     assert [await connection.rest() for connection in idle[:18]] == [b""] * 18
     for connection in (held, good, *idle):
+        connection.close()
+
+
+async def test_an_idle_connection_makes_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closes the oldest long before its time, which is longer than that of load balancers."""
+    monkeypatch.setattr(HttpProtocol, "limit", 3)
+    idle = [await served.connect(GET % b"/") for _ in range(3)]
+    for connection in idle:
+        await connection.hears(b"\r\n0\r\n\r\n")
+    other = await served.connect(GET % b"/")
+    await other.hears(b"done")
+    assert await idle[0].rest() == b""
+    for connection in (other, *idle):
         connection.close()
 
 

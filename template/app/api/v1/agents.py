@@ -108,5 +108,6 @@ async def execute_agent(
 ) -> ExecutionRead:
     """Queues an execution, which a worker runs; the header `Location` has its path."""
     execution = await executions.execute(agent_id, data, key)
-    response.headers["Location"] = str(request.app.url_path_for("read_execution", execution_id=execution.id))
+    path = request.app.url_path_for("read_execution", execution_id=execution.id)
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}{path}"
     return execution
