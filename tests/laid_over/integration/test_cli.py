@@ -245,7 +245,9 @@ def test_the_doctor_knows_what_a_setting_was_meant_to_be(prepared: Project) -> N
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("url", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:8", "http://app.localhost"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:8", "http://app.localhost"]
+)
 def test_the_doctor_finds_links_that_lead_nowhere_in_production(prepared: Project, url: str) -> None:
     for environment, address, found in (("production", url, 1), ("local", url, 0), ("production", "https://a.dev", 0)):
         said = prepared.run("doctor", ENVIRONMENT=environment, APP_URL=address).stdout

@@ -79,9 +79,7 @@ def test_dev_begins_without_links(project: Project, without_links: dict[str, str
     assert (project.folder / ".env").is_file()
 
 
-def test_one_of_many_processes_creates_a_file(
-    project: Project, tmp_path: Path, without_links: dict[str, str]
-) -> None:
+def test_one_of_many_processes_creates_a_file(project: Project, tmp_path: Path, without_links: dict[str, str]) -> None:
     env = project.environment(PYTHONPATH=f"{without_links['PYTHONPATH']}{os.pathsep}{project.folder}")
 
     def create(_: int) -> str:
@@ -99,9 +97,7 @@ def test_one_of_many_processes_creates_a_file(
 def test_a_lock_that_a_killed_process_left_is_named(project: Project, without_links: dict[str, str]) -> None:
     (project.folder / ".env.lock").touch()
     sentence = project.fail("init", **without_links)
-    assert sentence.endswith(
-        "/.env.lock: another process seems to write it; if there is none, delete this file)."
-    )
+    assert sentence.endswith("/.env.lock: another process seems to write it; if there is none, delete this file).")
     (project.folder / ".env").write_text("SECRET_KEY=\n")
     project.succeed("init", **without_links)
 
