@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from math import ceil
 from pathlib import Path
@@ -106,14 +107,16 @@ def _bound_to_each(host: str, port: int) -> list[socket.socket]:
 
 
 def _bound(family: int, address: Any, *, alone: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if os.name == "posix":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
-    if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)  # unless set, `::` hears IPv4, too
-    listener.bind(address)
-    listener.set_inheritable(True)
-    return listener
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)  # unless set, `::` hears IPv4, too
+        listener.bind(address)
+        listener.set_inheritable(True)
+        stack.pop_all()
+        return listener
 
 
 def _say(url: str) -> None:

@@ -87,7 +87,11 @@ def test_init_that_cannot_write_is_a_sentence(project: Project) -> None:
         ("SECRET_KEY", None, f"SECRET_KEY: it is missing; {full_command('init')} writes it to .env."),
         ("SECRET_KEY", "hunter2", f"SECRET_KEY: at least 32 bytes are needed; {full_command('init')} writes"),
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
-        ("DATABASE_URL", "postgresql://x@127.0.0.1:1/none?password=hunter2", "DATABASE_URL: leave out password: of"),
+        (
+            "DATABASE_URL",
+            "postgresql://x@127.0.0.1:1/none?requirepeer=hunter2",
+            "DATABASE_URL: the driver does not know",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(project: Project, name: str, value: str | None, sentence: str) -> None:
