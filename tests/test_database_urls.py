@@ -58,6 +58,7 @@ RIGHT = {
     "client": "postgresql://postgres@localhost:{port}/proving?sslmode=verify-full&sslrootcert={folder}/ca.pem"
     "&sslcert={folder}/client.pem&sslkey={folder}/client.key",
     "system": "postgresql://postgres@localhost:{port}/app?sslrootcert=system",
+    "channel binding": "postgresql://postgres@localhost:{port}/app?sslmode=require&channel_binding=require",
     "system and client": "postgresql://postgres@localhost:{port}/proving?sslmode=verify-full&sslrootcert=system"
     "&sslcert={folder}/client.pem&sslkey={folder}/client.key",
 }
@@ -85,6 +86,7 @@ WRONG = {
     "another authority": ("localhost", "sslmode=verify-full&sslrootcert={folder}/other.pem", "self-signed certificate"),
     "another name": ("127.0.0.1", "sslmode=verify-full&sslrootcert={folder}/ca.pem", "certificate is not valid for"),
     "not the system's": ("localhost", "sslrootcert=system", "self-signed certificate"),
+    "no channel binding": ("localhost", "channel_binding=require", "self-signed certificate"),
     "no certificate": (
         "localhost",
         "sslmode=verify-full&sslrootcert={folder}/ca.key",

@@ -38,8 +38,8 @@ _NUMBERS = {*_OF_SOCKET, "connect_timeout"}
 _WORDS = {
     "sslmode": _MODES,
     "target_session_attrs": _TARGETS,
+    "channel_binding": ("disable", "prefer", "require"),
     # The driver does these anyway, and nothing else.
-    "channel_binding": ("disable", "prefer"),
     "client_encoding": ("auto", "utf8", "UTF8", "utf-8", "UTF-8"),
     "gssencmode": ("disable", "prefer"),
     "sslcompression": ("0",),
@@ -129,11 +129,6 @@ def _checked(query: Mapping[str, str], root: Path) -> dict[str, str]:
     found = {_OLDER.get(name, name): value for name, value in query.items()}
     if query.get("ssl") == "true":
         found["sslmode"] = "require"
-    if found.get("channel_binding") == "require":
-        raise ValueError(
-            "the driver has no channel binding: in place of sslmode and channel_binding=require, write "
-            "sslmode=verify-full&sslrootcert=system, with which the server's certificate proves who it is"
-        )
     for name, value in found.items():
         if name in _WORDS and value not in _WORDS[name]:
             raise ValueError(f"of {name}, the driver knows {', '.join(_WORDS[name])}")
@@ -141,6 +136,9 @@ def _checked(query: Mapping[str, str], root: Path) -> dict[str, str]:
             raise ValueError(f"{name} must be a whole number")
         if name not in {*_WORDS, *_NUMBERS, *_OF_DRIVER}:
             raise ValueError(f"the driver does not know {name}: leave it out")
+    if found.get("channel_binding") == "require":
+        # The driver cannot bind the channel; the certificate proves in its place who the server is.
+        found = {"sslrootcert": "system", **found, "sslmode": "verify-full"}
     found |= _with_complete_paths(found, root)
     _check_certificates(found)
     return {name: value for name, value in found.items() if name in _OF_DRIVER | _NUMBERS}

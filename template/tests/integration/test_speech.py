@@ -172,7 +172,8 @@ async def test_a_failure_before_the_first_bytes_is_a_problem_and_costs_nothing(
     assert answer.headers["retry-after"] == "7"
     assert (await usage(alice), await reservations(app)) == ([], 0)
     use(app, reader=Reader(b"audio"))
-    assert (await alice.post(SYNTHESIZE, json={"text": "Hello."})).status_code == 200
+    answer = await alice.post(SYNTHESIZE, json={"text": "Hello."})
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store, no-transform")
 
 
 @only_sqlite

@@ -125,7 +125,7 @@ async def test_a_token_in_the_address_is_not_looked_at(app: FastAPI, alice: http
 
 async def test_web_pages_must_be_allowed(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     offered = ("bearer", token_of(alice))
-    others = ("https://evil.example", "http://localhost:3000.evil.example", "null", "")
+    others = ("https://evil.example", "http://localhost:3000.evil.example", "capacitor://test", "null", "")
     for origin in ("http://localhost:3000", "https://test", *others):
         async with opening(app, PATH, subprotocols=offered, origin=origin) as socket:
             first = (await socket.message())["type"]

@@ -22,6 +22,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, value: str) -> str:
     return str(error.value).removeprefix("DATABASE_URL: ")
 
 
+PROVEN = {"sslmode": "verify-full", "sslrootcert": "system"}
 LIST = {"host": "a.example,::1", "port": "5433,5432"}
 
 
@@ -33,6 +34,8 @@ LIST = {"host": "a.example,::1", "port": "5433,5432"}
         ("postgresql://h/n?ssl=verify-ca&sslrootcert={ca}", "h/n", {"sslmode": "verify-ca", "sslrootcert": "{ca}"}),
         ("postgresql://h/n?sslrootcert=system", "h/n", {"sslmode": "verify-full", "sslrootcert": "system"}),
         ("postgresql://h/n?channel_binding=prefer&gssencmode=disable&client_encoding=utf8", "h/n", {}),
+        ("postgresql://h/n?sslmode=require&channel_binding=require", "h/n", PROVEN),
+        ("postgresql://h/n?channel_binding=require&sslrootcert={ca}", "h/n", PROVEN | {"sslrootcert": "{ca}"}),
         ("postgresql://u@%2Fvar%2Frun/n", "u@/n?host=/var/run", {"host": "/var/run"}),
         ("postgresql:///n?user=u&password=hunter2&host=h&port=6", "u:***@h:6/n", {}),
         ("postgresql://other:1/n?host=h&port=6&dbname=m", "h:6/m", {}),
@@ -62,7 +65,7 @@ def test_the_driver_is_told_the_rest() -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("channel_binding=require", "the driver has no channel binding: in place of"),
+        ("channel_binding=yes", "of channel_binding, the driver knows disable, prefer, require."),
         ("sslmode=strict", "of sslmode, the driver knows disable, allow, prefer, require, verify-ca, verify-full."),
         ("sslrootcert=system&sslmode=require", "sslrootcert=system needs sslmode=verify-full."),
         ("sslrootcert=system&sslcrl=/dev/null", "sslrootcert=system does not go with sslcrl."),
