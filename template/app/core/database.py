@@ -87,8 +87,10 @@ class Database:
                 f"The folder {self._file.parent} of the database does not exist: make it or correct DATABASE_URL."
             )
         try:
+            if self._file:  # when aiosqlite fails, its thread may outlive the loop, and print a traceback
+                sqlite3.connect(self._file).close()
             is_pooled = await self._is_pooled()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise SetupError(_unreachable(self._settings, error)) from None
         if is_pooled and not self._settings.database_pooler:
             raise SetupError(_pooled(self._settings))

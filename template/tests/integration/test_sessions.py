@@ -219,15 +219,15 @@ async def test_logging_in_again_does_not_end_the_first_session(client: httpx2.As
 @pytest.fixture
 def overtaken(app: FastAPI) -> None:
     """Has another request change the password as soon as one is verified."""
-    verify = app.state.passwords.verify
+    find_spelling = app.state.passwords.find_spelling
 
-    async def verify_slowly(*arguments: Any) -> bool:
-        known = await verify(*arguments)
+    async def find_slowly(*arguments: Any) -> str | None:
+        known = await find_spelling(*arguments)
         async with app.state.database.write() as session:
             await session.execute(update(User).values(hashed_password="another"))
         return known
 
-    app.state.passwords.verify = verify_slowly
+    app.state.passwords.find_spelling = find_slowly
 
 
 async def test_a_log_in_that_a_changed_password_overtakes_opens_nothing(
