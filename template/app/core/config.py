@@ -99,20 +99,27 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
+def _bare(text: str) -> str:
+    """Strips the white space and the quotes that come along when a value is copied, or read from a file."""
+    return re.sub(r"""^(["'])(.*)\1$""", r"\2", text.strip()).strip()
+
+
 def _smtp_url(value: SecretStr) -> SecretStr:
-    parts = _split(value.get_secret_value())
+    url = _bare(value.get_secret_value())
+    parts = _split(url)
     if parts is None or parts.scheme not in {"smtp", "smtps", "smtp+starttls"}:
         raise ValueError("use smtps://user:password@host, smtp+starttls://user:password@host:587 or smtp://host:25")
     if parts.scheme == "smtp" and parts.password:
         raise ValueError("smtp:// would send the password unencrypted; use smtps:// or smtp+starttls://")
-    return value
+    return SecretStr(url)
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    parts = _split(value.get_secret_value())
+    url = _bare(value.get_secret_value())
+    parts = _split(url)
     if parts is None or parts.scheme not in {"redis", "rediss"} or not re.fullmatch(r"(/\d*)?", parts.path):
         raise ValueError("use redis://host:6379/0, or rediss:// for TLS")
-    return value
+    return SecretStr(url)
 
 
 def _list(value: Any) -> Any:
@@ -139,14 +146,14 @@ def _sender(value: str) -> str:
 
 
 def _web_address(value: str) -> str:
+    value = _bare(value)
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("it must begin with https:// or http:// and have no query")
     return value.rstrip("/")
 
 
 def _api_key(value: SecretStr) -> SecretStr:
-    """Strips the white space and the quotes that come along when a key is copied, or read from a file."""
-    key = re.sub(r"""^(["'])(.*)\1$""", r"\2", value.get_secret_value().strip()).strip()
+    key = _bare(value.get_secret_value())
     if not re.fullmatch(r"[!-~]+", key) or re.search("[\"']", key):
         raise ValueError("an API key has letters, digits and signs, and no spaces or quotes; copy it again")
     return SecretStr(key)
@@ -164,7 +171,7 @@ def _upper(value: Any) -> Any:
 
 def _database_url(value: Any) -> URL:
     """Chooses the async driver, and resolves a relative SQLite path from the project's root, not the current folder."""
-    text = value if isinstance(value, str) else value.render_as_string(hide_password=False)
+    text = _bare(value) if isinstance(value, str) else value.render_as_string(hide_password=False)
     driver = text.partition("://")[0]
     if "://" not in text:
         raise ValueError(NO_URL)
