@@ -79,9 +79,11 @@ def test_all_works_through_a_pooler(mode: str, direct: str, folder: Path) -> Non
     async def talk(project: Project) -> None:
         async with project.serve() as server, person(server.url) as ada:
             agent = await ada.agent(*TOOLS)
-            turns = [one_after_another(ada.client, server.url) for _ in range(PEOPLE)]
-            ids, *_ = await asyncio.gather(ada.execute(agent, PEOPLE), *turns)
-            await all_completed(ada.client, server.url, len(ids))
+            async with asyncio.TaskGroup() as group:
+                executing = group.create_task(ada.execute(agent, PEOPLE))
+                for _ in range(PEOPLE):
+                    group.create_task(one_after_another(ada.client, server.url))
+            await all_completed(ada.client, server.url, len(executing.result()))
             assert (await ada.client.get(f"{server.url}/health/ready")).status_code == 200
             assert await server.end(signal.SIGTERM) == 0
             assert "Traceback" not in server.log.result().decode()
