@@ -1,6 +1,7 @@
 """Reads the template that this project was made from: its releases, and what it renders."""
 
 import re
+import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,15 +73,16 @@ def read_origin(folder: Path) -> Origin:
 
 
 def _load(path: Path) -> tuple[str, Answers]:
+    advice = f"restore it with `git restore {shlex.quote(str(path))}`"
     try:
         text = path.read_text(encoding="utf-8")
         recorded = yaml.safe_load(text)
     except FileNotFoundError:
         raise ParleyError(f"There is no {path}, which names the template: nothing can be updated.") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ParleyError(f"{path} cannot be read ({_last_line(error)}): restore it with `git restore`.") from None
+        raise ParleyError(f"{path} cannot be read ({_last_line(error)}): {advice}.") from None
     if not isinstance(recorded, dict) or not all(isinstance(name, str) for name in cast("dict[Any, Any]", recorded)):
-        raise ParleyError(f"{path} is not a list of answers: restore it with `git restore`.")
+        raise ParleyError(f"{path} is not a list of answers: {advice}.")
     return text, cast(Answers, recorded)
 
 

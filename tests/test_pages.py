@@ -49,6 +49,7 @@ NOT_RUN: dict[tuple[str, str], int] = {
     ("quick-start", "a test of the demo runs it"): 1,
     ("quick-start", "installs into the Python that is there"): 1,
     ("quick-start", "installs into the home folder"): 1,
+    ("platforms", "needs an account"): 1,
     ("telemetry", "installs what it needs"): 1,
     ("telemetry", "what a file has"): 1,
     ("updating", "needs a template that is published"): 1,

@@ -201,9 +201,9 @@ def test_no_record_of_the_answers(made: Made) -> None:
     for text in ("", "- bell\n", "1: bell\n"):
         (made.folder / ANSWERS).write_text(text)
         commit(made.folder)
-        assert (
-            made.fail("update") == f"{made.folder}/{ANSWERS} is not a list of answers: restore it with `git restore`."
-        )
+        answers = f"{made.folder}/{ANSWERS}"
+        sentence = f"{answers} is not a list of answers: restore it with `git restore {answers}`."
+        assert made.fail("update") == sentence
     (made.folder / ANSWERS).unlink()
     commit(made.folder)
     assert (

@@ -120,7 +120,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         allow_methods=["*"],
         allow_headers=["*"],
         allow_credentials=True,
-        expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+        expose_headers=[REQUEST_ID_HEADER, "Location", "Retry-After"],
     )
     app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
     app.add_middleware(RequestContext)
@@ -129,5 +129,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(CookieLimit)
-    app.add_middleware(LivenessProbe)
+    app.add_middleware(LivenessProbe, root_path=settings.root_path)
     app.add_middleware(PlainStartupErrors)

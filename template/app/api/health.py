@@ -30,12 +30,13 @@ class Readiness(BaseModel):
 class LivenessProbe:
     """Answers /health before any other middleware: a probe every second is neither logged nor counted."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
+        self._paths = {"/health", f"{root_path}/health"}
         self._answer = JSONResponse({"status": "healthy"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/health":
+        if scope["type"] == "http" and scope["path"] in self._paths:
             await self._answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -3,6 +3,7 @@
 import os
 import sys
 from io import TextIOWrapper
+from typing import TextIO
 
 from app.core.errors import SetupError
 
@@ -12,6 +13,13 @@ def prepare() -> None:
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
         if isinstance(stream, TextIOWrapper):  # it is none where there is no console, and in tests
             stream.reconfigure(errors=errors)
+
+
+def terminal_input() -> TextIO:
+    """Returns standard input. Raises SetupError when it is closed."""
+    if sys.stdin is None:
+        raise SetupError("Standard input is closed: nothing can be typed.")
+    return sys.stdin
 
 
 def typed(line: str) -> str:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.core.config import Settings
@@ -83,7 +84,10 @@ def run_server(
     elif workers > 1:
         configure_logging(settings)  # the parent does not load the application, which would
         _say(url)
-        Multiprocess(config, sockets=listeners).run()
+        supervisor = Multiprocess(config, sockets=listeners)
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            sys.exit(STARTUP_FAILURE)
     else:
         server = _Server(config)
         server.url = url

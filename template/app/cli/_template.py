@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -45,13 +46,14 @@ def read_origin(root: Path) -> Origin:
     import yaml
 
     path = root / ANSWERS_FILE
+    advice = f"restore it with `git restore {shlex.quote(str(path))}`"
     try:
         recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Origin(str(recorded["_src_path"]), str(recorded.get("_commit", "")))
     except FileNotFoundError:
-        raise SetupError(f"There is no {path}, which names the template: restore it with `git restore`.") from None
+        raise SetupError(f"There is no {path}, which names the template: {advice}.") from None
     except (OSError, TypeError, ValueError, KeyError, yaml.YAMLError):
-        raise SetupError(f"{path} does not say where the template is: restore it with `git restore`.") from None
+        raise SetupError(f"{path} does not say where the template is: {advice}.") from None
 
 
 def _package(origin: Origin, *, as_made: bool) -> str:

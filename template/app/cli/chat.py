@@ -2,14 +2,16 @@
 
 import asyncio
 import secrets
+import shlex
 import signal
+import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli._console import typed
+from app.cli._console import terminal_input, typed
 from app.cli._settings import load_settings, validate
 from app.core.commands import full_command
 from app.core.display import DisplayableStream, displayable
@@ -59,11 +61,8 @@ class ChatSession:
     """Holds one conversation, which begins with the first message."""
 
     def __init__(self, chat: "ChatService", replies: "Replies") -> None:
-        from rich.console import Console
-
         self._chat = chat
         self._replies = replies
-        self._console = Console(highlight=False, emoji=False, soft_wrap=True)
         self._conversation_id: UUID | None = None
         self._text = DisplayableStream()
 
@@ -78,7 +77,7 @@ class ChatSession:
         try:
             await self.say(typed(message))
         except (AppError, SetupError) as error:
-            self._console.print(displayable(str(error)), style="red", markup=False)
+            typer.secho(displayable(str(error)), fg="red")
 
     async def say(self, message: str) -> None:
         """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
@@ -101,16 +100,19 @@ class ChatSession:
             self._print(self._text.add(event.text))
         elif event is not None and event.type != "message.created":
             self._print(self._text.end())
-            self._console.print()
+            typer.echo()
         if isinstance(event, MessageFailed):
             raise SetupError(event.detail)
 
     def _print(self, text: str) -> None:
-        self._console.print(text, end="", markup=False, style="cyan")
+        """Prints the text itself: `echo` would print UTF-8 where the console has another encoding."""
+        sys.stdout.write(typer.style(text, fg="cyan") if text and sys.stdout.isatty() else text)
+        sys.stdout.flush()
 
 
 def ask() -> str | None:
     """Reads a message; None ends the conversation. Blocks the event loop, which has nothing else to do meanwhile."""
+    terminal_input()
     of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would not interrupt input()
     try:
         message = input("> ")
@@ -130,7 +132,8 @@ async def account(state: Any, email: str) -> "UUID":
     if user is not None:
         return user.id
     if email != LOCAL_ACCOUNT:
-        raise SetupError(f"There is no user {email}: create one with {full_command(f'users create {email}')}.")
+        create = full_command(f"users create {shlex.quote(email)}")
+        raise SetupError(f"There is no user {email}: create one with {create}.")
     hashed = await state.passwords.hash(secrets.token_urlsafe())
     async with state.database.write() as session:
         user = await UserRepository(session).create(email=email, full_name="Terminal", hashed_password=hashed)

@@ -84,6 +84,8 @@ async def _check_parts(report: Report, wrong: set[str]) -> None:
         await _check_database(report, settings)
     if settings.redis_url:
         await _check_redis(report, settings)
+    if "app_url" not in wrong:
+        _check_links(report, settings)
     if "smtp_url" not in wrong:
         await _check_mail(report, settings)
     await _check_models(report, settings)
@@ -124,11 +126,14 @@ async def _check_redis(report: Report, settings: "Settings") -> None:
         report.problem(str(error))
 
 
+def _check_links(report: Report, settings: "Settings") -> None:
+    if settings.environment == "production" and _is_this_machine(urlsplit(settings.app_url).hostname or ""):
+        report.problem(f"APP_URL is {settings.app_url}, so links in e-mails lead nowhere: set it to your web site.")
+
+
 async def _check_mail(report: Report, settings: "Settings") -> None:
     from app.services.email.mailer import MailFailure, SmtpMailer
 
-    if settings.environment == "production" and _is_this_machine(urlsplit(settings.app_url).hostname or ""):
-        report.problem(f"APP_URL is {settings.app_url}, so links in e-mails lead nowhere: set it to your web site.")
     if settings.smtp_url is None:
         report.off(f"Mail is kept in the folder {settings.mailbox_folder}: set SMTP_URL to send it", "MAILBOX_FOLDER")
         return

@@ -1,18 +1,20 @@
 """Defines the commands for accounts, for whoever operates the project."""
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli._console import typed
+from app.cli._console import terminal_input, typed
 from app.cli._settings import load_settings, validate
+from app.core.errors import SetupError
 
 if TYPE_CHECKING:
     from app.core.config import Settings
     from app.models.user import User
     from app.schemas.user import UserCreate
+
+BYTE_ORDER_MARK = "\ufeff"
 
 app = typer.Typer(name="users", help="Create accounts.", no_args_is_help=True)
 
@@ -35,9 +37,14 @@ def create(
 
 
 def _password() -> str:
-    if sys.stdin.isatty():
+    given = terminal_input()
+    if not given.isatty():
+        return typed(given.readline().removeprefix(BYTE_ORDER_MARK).rstrip("\r\n"))
+    try:
         return typed(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return typed(sys.stdin.readline().rstrip("\r\n"))
+    except UnicodeDecodeError as error:  # it is asked on the terminal itself, in the encoding of the locale
+        sentence = f"What was typed is not text in {error.encoding}: set LC_ALL to the locale of the terminal."
+        raise SetupError(sentence) from None
 
 
 async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> "User":

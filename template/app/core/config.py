@@ -53,7 +53,7 @@ def _origins(value: Any) -> Any:
     for origin in filter(None, origins):
         if origin == "null" or origin.startswith("file:"):
             raise ValueError(f"{origin} is what pages without an origin send, which anyone can make: name an origin")
-        if (right := _serialized(origin)) is None:
+        if (right := _serialized(re.sub(r"(?i)^ws(s?)://", r"http\1://", origin))) is None:
             raise ValueError(f"{origin} is not an origin such as https://app.example or capacitor://localhost")
         if origin != right:
             raise ValueError(f"write {right}, as browsers do, and not {origin}")
@@ -84,6 +84,13 @@ def _hosts(value: list[str]) -> list[str]:
     return value
 
 
+def _root_path(value: str) -> str:
+    path = value.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+        raise ValueError("write the prefix alone, as in /bot")
+    return path
+
+
 def _prefix(value: str) -> str:
     if value.split("/")[1] in {"health", "docs", "openapi.json"}:
         raise ValueError("the application uses this path itself; choose another one")
@@ -99,27 +106,20 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
-def _bare(text: str) -> str:
-    """Strips the white space and the quotes that come along when a value is copied, or read from a file."""
-    return re.sub(r"""^(["'])(.*)\1$""", r"\2", text.strip()).strip()
-
-
 def _smtp_url(value: SecretStr) -> SecretStr:
-    url = _bare(value.get_secret_value())
-    parts = _split(url)
+    parts = _split(value.get_secret_value())
     if parts is None or parts.scheme not in {"smtp", "smtps", "smtp+starttls"}:
         raise ValueError("use smtps://user:password@host, smtp+starttls://user:password@host:587 or smtp://host:25")
     if parts.scheme == "smtp" and parts.password:
         raise ValueError("smtp:// would send the password unencrypted; use smtps:// or smtp+starttls://")
-    return SecretStr(url)
+    return value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    url = _bare(value.get_secret_value())
-    parts = _split(url)
+    parts = _split(value.get_secret_value())
     if parts is None or parts.scheme not in {"redis", "rediss"} or not re.fullmatch(r"(/\d*)?", parts.path):
         raise ValueError("use redis://host:6379/0, or rediss:// for TLS")
-    return SecretStr(url)
+    return value
 
 
 def _list(value: Any) -> Any:
@@ -146,17 +146,16 @@ def _sender(value: str) -> str:
 
 
 def _web_address(value: str) -> str:
-    value = _bare(value)
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("it must begin with https:// or http:// and have no query")
     return value.rstrip("/")
 
 
 def _api_key(value: SecretStr) -> SecretStr:
-    key = _bare(value.get_secret_value())
+    key = value.get_secret_value()
     if not re.fullmatch(r"[!-~]+", key) or re.search("[\"']", key):
         raise ValueError("an API key has letters, digits and signs, and no spaces or quotes; copy it again")
-    return SecretStr(key)
+    return value
 
 
 def _token_budget(value: int, info: ValidationInfo) -> int:
@@ -171,12 +170,14 @@ def _upper(value: Any) -> Any:
 
 def _database_url(value: Any) -> URL:
     """Chooses the async driver, and resolves a relative SQLite path from the project's root, not the current folder."""
-    text = _bare(value) if isinstance(value, str) else value.render_as_string(hide_password=False)
+    text = value if isinstance(value, str) else value.render_as_string(hide_password=False)
     driver = text.partition("://")[0]
     if "://" not in text:
         raise ValueError(NO_URL)
     if driver in _POSTGRESQL:
         return read_postgresql_url(text, ROOT)
+    if driver.startswith("postgres"):
+        raise ValueError(f"write postgresql:// and not {driver}://, since the driver is asyncpg")
     if driver not in _SQLITE:
         raise ValueError("use postgresql://… or sqlite:///…")
     try:
@@ -225,7 +226,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
-    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    root_path: Annotated[str, AfterValidator(_root_path)] = ""
     port: int = Field(default=8000, ge=0, le=65_535)
     keep_alive_seconds: int = Field(default=75, ge=1, le=86_400)
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
@@ -308,6 +309,9 @@ def read_settings(kind: type[S]) -> S:
 
     The sentences leave out the values, some of which are secret.
     """
+    for name in map(str.upper, kind.model_fields):
+        if name in os.environ:
+            os.environ[name] = _bare(os.environ[name])
     try:
         return kind()
     except ValidationError as error:
@@ -319,9 +323,15 @@ def read_provider_settings(provider: str) -> ProviderSettings:
     names = {field: f"{provider}_{field}".upper() for field in ProviderSettings.model_fields}
     names |= _OTHER_NAMES.get(provider, {})
     try:
-        return ProviderSettings.model_validate({field: os.environ.get(name) or None for field, name in names.items()})
+        given = {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
+        return ProviderSettings.model_validate({field: _bare(value) for field, value in given.items()})
     except ValidationError as error:
         raise SetupError(_sentences(error, names)) from None
+
+
+def _bare(value: str) -> str:
+    """Strips the white space and the quotes that come along when a value is copied, or read from a file."""
+    return re.sub(r"""^(["'])(.*)\1$""", r"\2", value.strip()).strip()
 
 
 def _sentences(error: ValidationError, names: Mapping[str, str]) -> str:

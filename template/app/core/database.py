@@ -340,7 +340,7 @@ def _unreachable(settings: Settings, error: Exception) -> str:
         return _pooled(settings)
     if "startup parameter" in line:
         return f"The pooler of the database {where} refuses a parameter ({line}): leave it out of DATABASE_URL."
-    reason = re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", line).split(": ")[-1].strip("<>")
+    reason = re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", line).split(": ")[-1].strip("<>") or type(cause).__name__
     return f"The database {where} cannot be used ({reason}): start it, create it or correct DATABASE_URL."
 
 

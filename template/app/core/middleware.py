@@ -13,6 +13,7 @@ from app.core.errors import SetupError
 
 REQUEST_ID_HEADER = "X-Request-ID"
 MAX_COOKIE_ESCAPES = 100
+_COSTLY = "/audio"
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -122,13 +123,13 @@ class RootPath:
 
 
 class HeadRequests:
-    """Answers HEAD as GET, without the body: what is streamed ends at once."""
+    """Answers HEAD as GET, without the body: what is streamed ends at once. It does not make what costs money."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith(_COSTLY):
             await self._app(scope, receive, send)
             return
 

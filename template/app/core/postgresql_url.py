@@ -129,13 +129,15 @@ def _checked(query: Mapping[str, str], root: Path) -> dict[str, str]:
     found = {_OLDER.get(name, name): value for name, value in query.items()}
     if query.get("ssl") == "true":
         found["sslmode"] = "require"
+    if "pgbouncer" in found:
+        raise ValueError("leave out pgbouncer, and set DATABASE_POOLER=true")
+    if unknown := found.keys() - {*_WORDS, *_NUMBERS, *_OF_DRIVER}:
+        raise ValueError(f"the driver does not know {', '.join(sorted(unknown))}: leave it out")
     for name, value in found.items():
         if name in _WORDS and value not in _WORDS[name]:
             raise ValueError(f"of {name}, the driver knows {', '.join(_WORDS[name])}")
         if name in _NUMBERS and not re.fullmatch(r"\d{1,9}", value):
             raise ValueError(f"{name} must be a whole number")
-        if name not in {*_WORDS, *_NUMBERS, *_OF_DRIVER}:
-            raise ValueError(f"the driver does not know {name}: leave it out")
     if found.get("channel_binding") == "require":
         # The driver cannot bind the channel; the certificate proves in its place who the server is.
         found = {"sslrootcert": "system", **found, "sslmode": "verify-full"}

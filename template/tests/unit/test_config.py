@@ -20,7 +20,7 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("SECRET_KEY", "", f"SECRET_KEY: it is missing; {full_command('init')} writes it to .env."),
         ("SECRET_KEY", "short", "SECRET_KEY: at least 32 bytes are needed"),
-        ("SECRET_KEY", " " * 40, "SECRET_KEY: at least 32 bytes are needed"),
+        ("SECRET_KEY", " " * 40, "SECRET_KEY: it is missing"),
         ("ENVIRONMENT", "prod", "ENVIRONMENT: input should be 'local', 'staging' or 'production'."),
         ("DATABASE_URL", "mysql://host/name", "DATABASE_URL: use postgresql://… or sqlite:///…."),
         ("DATABASE_URL", "nonsense", "DATABASE_URL: this is not a database URL"),
@@ -53,7 +53,13 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("APP_NAME", "Bot\r\nBcc: x@evil.test", "APP_NAME: it must be one line without control characters."),
         ("PORT", "http", "PORT: input should be a valid integer"),
         ("PORT", "70000", "PORT: input should be less than or equal to 65535."),
-        ("ROOT_PATH", "/bot/", "ROOT_PATH: string should match pattern"),
+        ("ROOT_PATH", "https://a.example/bot", "ROOT_PATH: write the prefix alone, as in /bot."),
+        ("ROOT_PATH", "/../bot", "ROOT_PATH: write the prefix alone, as in /bot."),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg2://h/n",
+            "DATABASE_URL: write postgresql:// and not postgresql+psycopg2://",
+        ),
         ("APP_URL", "app.example", "APP_URL: it must begin with https:// or http://"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: input should be greater than or equal to 1."),
         (

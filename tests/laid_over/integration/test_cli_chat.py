@@ -139,7 +139,7 @@ def test_a_conversation_goes_on_until_one_leaves_it(prepared: Project) -> None:
 
 
 JOINED = "👨\N{ZERO WIDTH JOINER}👩 ❤\N{VARIATION SELECTOR-16} :bug: [red]é"
-SPELT = f"10\N{NO-BREAK SPACE}000 € 空\N{IDEOGRAPHIC SPACE}白 {JOINED}"
+SPELT = f"10\N{NO-BREAK SPACE}000 € 空\N{IDEOGRAPHIC SPACE}白 {JOINED}\n\ttab"
 
 
 class Spelling(Scripted):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,3 +148,12 @@ def test_a_full_disk_is_a_sentence(prepared: Project) -> None:
                 check=False,
             )
         assert (done.returncode, done.stderr) == (1, FULL), command
+
+
+@pytest.mark.parametrize("command", [["users", "create", "closed@example.com"], ["chat"]])
+def test_a_closed_input_is_a_sentence(prepared: Project, command: list[str]) -> None:
+    if command[0] not in prepared.succeed("--help"):
+        return
+    closed = ["bash", "-c", f"{shlex.join(prepared.command(*command))} <&-"]
+    done = subprocess.run(closed, cwd=prepared.folder, env=prepared.environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"Standard input is closed: nothing can be typed.\n")

@@ -117,12 +117,11 @@ def test_the_doctor_asks_the_template_only_when_told_to(following: Following, mi
 
 def test_what_is_missing_is_a_sentence(following: Following, tmp_path: Path) -> None:
     project, answers = following.project, following.project.folder / ".copier-answers.yml"
-    assert project.fail("update") == f"There is no {answers}, which names the template: restore it with `git restore`."
+    advice = f"restore it with `git restore {answers}`"
+    assert project.fail("update") == f"There is no {answers}, which names the template: {advice}."
     for text in ("", "- a list\n", "_commit: v0.1.0\n", "_src_path: [\n"):
         answers.write_text(text)
-        assert project.fail("update") == (
-            f"{answers} does not say where the template is: restore it with `git restore`."
-        )
+        assert project.fail("update") == f"{answers} does not say where the template is: {advice}."
     following.made_from(str(tmp_path))
     assert project.fail("new", PATH="") == "This command needs uvx: install uv first."
     following.made_from(f"file://{tmp_path}/nowhere")

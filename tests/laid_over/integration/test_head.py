@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.config import Settings
-from tests.conftest import running
+from tests.conftest import client_for, running
 from tests.integration.test_sweeps import operations
 from tests.owned.case import cases
 
@@ -29,6 +29,10 @@ async def heads(client: httpx2.AsyncClient, path: str) -> tuple[httpx2.Response,
 
 async def test_every_get_has_a_head(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     paths = [path for method, path, _ in operations(app) if method == "get" and "{user_id}" not in path]
+    costly = [path for path in paths if path.endswith("/audio")]
+    for path in costly:  # whoever asks for nothing does not pay
+        assert (await alice.head(path)).status_code == 405, path
+    paths = [path for path in paths if path not in costly]
     assert paths
     for path in ("/health", "/docs", "/openapi.json", "/nowhere", *paths):
         case = cases().get(path)
@@ -46,3 +50,9 @@ async def test_a_probe_by_head_tells_what_is_down(app: FastAPI, client: httpx2.A
     assert (await client.head("/health/ready")).status_code == 200
     app.state.checks["database"] = app.state.checks["database"].__class__(asyncio.Event().wait)
     assert (await client.head("/health/ready")).status_code == 503
+
+
+async def test_probes_are_answered_with_and_without_the_prefix(settings: Settings) -> None:
+    async with running(settings.model_copy(update={"root_path": "/bot"})) as app, client_for(app) as client:
+        for path in ("/health", "/bot/health", "/health/ready", "/bot/health/ready"):
+            assert (await client.get(path)).status_code == 200, path

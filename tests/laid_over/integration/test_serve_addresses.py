@@ -107,3 +107,11 @@ async def test_an_idle_connection_stays_for_as_long_as_is_set(prepared: Project,
         except TimeoutError:
             assert stays
         writer.close()
+
+
+def test_workers_that_cannot_start_end_with_an_error(prepared: Project) -> None:
+    done = prepared.run(
+        "serve", "--port", "0", "--workers", "2", AI_MODEL="acme:one", REDIS_URL="redis://127.0.0.1:6379/0"
+    )
+    assert done.returncode == 3
+    assert "AI_MODEL=acme:one cannot be used" in done.stdout + done.stderr

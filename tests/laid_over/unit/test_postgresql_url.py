@@ -73,6 +73,8 @@ def test_the_driver_is_told_the_rest() -> None:
         ("target_session_attrs=best", "of target_session_attrs, the driver knows any, primary"),
         ("connect_timeout=soon", "connect_timeout must be a whole number."),
         ("requirepeer=postgres&password=hunter2", "the driver does not know requirepeer: leave it out."),
+        ("pgbouncer=true&connection_limit=1", "leave out pgbouncer, and set DATABASE_POOLER=true."),
+        ("schema=a&connection_limit=1", "the driver does not know connection_limit, schema: leave it out."),
         ("statement_timeout=5", "the driver does not know statement_timeout: leave it out."),
         ("host=a,b&port=1,2,3", "write one port for all hosts, or as many ports as hosts."),
         ("host=a&port=x", "host and port are not valid"),
