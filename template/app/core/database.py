@@ -2,14 +2,12 @@
 
 import asyncio
 import math
-import re
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from ssl import SSLCertVerificationError
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -23,9 +21,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from app.core.config import Settings
-from app.core.database_errors import as_database_error, driver_errors
+from app.core.database_errors import as_database_error, describe_pooler, describe_unreachable, driver_errors
 from app.core.errors import SetupError
-from app.core.postgresql_url import for_driver, keep_alive, public
+from app.core.postgresql_url import for_driver, keep_alive
 from app.core.writer_limit import WriterLimit
 
 PING_AFTER_IDLE_SECONDS = 30
@@ -91,9 +89,9 @@ class Database:
                 sqlite3.connect(self._file).close()
             is_pooled = await self._is_pooled()
         except (SQLAlchemyError, sqlite3.Error) as error:
-            raise SetupError(_unreachable(self._settings, error)) from None
+            raise SetupError(describe_unreachable(self._settings, error)) from None
         if is_pooled and not self._settings.database_pooler:
-            raise SetupError(_pooled(self._settings))
+            raise SetupError(describe_pooler(self._settings))
 
     async def _is_pooled(self) -> bool:
         """Tells whether another process than the one that the driver was told about answers."""
@@ -326,26 +324,3 @@ def _autocommit(url: URL) -> dict[str, Any]:
 
 def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
-
-
-def _unreachable(settings: Settings, error: Exception) -> str:
-    where, cause = public(settings.database_url), getattr(error, "orig", error)
-    line = str(cause).split("\n")[0]
-    if isinstance(cause, SSLCertVerificationError):
-        return (
-            f"The certificate of the database {where} is not accepted ({cause.verify_message.rstrip('.')}): "
-            "correct the host or sslrootcert in DATABASE_URL."
-        )
-    if not settings.database_pooler and ("startup parameter" in line or "prepared statement" in line):
-        return _pooled(settings)
-    if "startup parameter" in line:
-        return f"The pooler of the database {where} refuses a parameter ({line}): leave it out of DATABASE_URL."
-    reason = re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", line).split(": ")[-1].strip("<>") or type(cause).__name__
-    return f"The database {where} cannot be used ({reason}): start it, create it or correct DATABASE_URL."
-
-
-def _pooled(settings: Settings) -> str:
-    return (
-        f"The database {public(settings.database_url)} is behind a connection pooler, such as PgBouncer: "
-        "set DATABASE_POOLER=true, or have DATABASE_URL lead to PostgreSQL itself."
-    )

@@ -1,11 +1,16 @@
 """Recognizes the errors of a database that is lost, full or busy; no other module knows them."""
 
+import re
 from importlib import import_module
 from sqlite3 import SQLITE_ERROR
+from ssl import SSLCertVerificationError
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.core.config import Settings
+from app.core.postgresql_url import public
 
 _UNAVAILABLE = (
     "08",  # the connection broke
@@ -43,4 +48,29 @@ def is_unavailable(error: Exception) -> bool:
         state.startswith(_UNAVAILABLE)
         or error.connection_invalidated
         or isinstance(error, InterfaceError | OperationalError)
+    )
+
+
+def describe_unreachable(settings: Settings, error: Exception) -> str:
+    """Returns a sentence for whoever can start the database or correct its URL."""
+    where, cause = public(settings.database_url), getattr(error, "orig", error)
+    line = str(cause).split("\n")[0]
+    if isinstance(cause, SSLCertVerificationError):
+        return (
+            f"The certificate of the database {where} is not accepted ({cause.verify_message.rstrip('.')}): "
+            "correct the host or sslrootcert in DATABASE_URL."
+        )
+    if not settings.database_pooler and ("startup parameter" in line or "prepared statement" in line):
+        return describe_pooler(settings)
+    if "startup parameter" in line:
+        return f"The pooler of the database {where} refuses a parameter ({line}): leave it out of DATABASE_URL."
+    reason = re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", line).split(": ")[-1].strip("<>") or type(cause).__name__
+    return f"The database {where} cannot be used ({reason}): start it, create it or correct DATABASE_URL."
+
+
+def describe_pooler(settings: Settings) -> str:
+    """Returns a sentence for whoever can name the pooler, or go around it."""
+    return (
+        f"The database {public(settings.database_url)} is behind a connection pooler, such as PgBouncer: "
+        "set DATABASE_POOLER=true, or have DATABASE_URL lead to PostgreSQL itself."
     )

@@ -87,7 +87,7 @@ class ChunkReader:
 
     def _read_delta(self, delta: Chunk) -> Iterator[Chunk]:
         """Yields the parts of a delta one by one, so that they keep their order."""
-        content, calls = delta.get("content"), delta.get("tool_calls") or delta.get("function_call")
+        content, older = delta.get("content"), delta.get("function_call")
         thought = next(filter(None, (_flatten(delta.get(name)) for name in _THOUGHTS)), "") or _thoughts_in(content)
         rest = {name: value for name, value in delta.items() if name not in _REST}
         if thought:
@@ -95,9 +95,8 @@ class ChunkReader:
         if rest:
             yield rest
         yield from map(_to_delta, self._tags.read(_text_in(content)))
-        if calls:
-            calls = calls if delta.get("tool_calls") else {"index": 0, "function": calls}
-            yield from ({"tool_calls": [piece]} for piece in self._calls.read(calls))
+        calls = delta.get("tool_calls") or (older and {"index": 0, "function": older})
+        yield from ({"tool_calls": [piece]} for piece in self._calls.read(calls))
 
     def _add_usage(self, usage: Any, *, is_final: bool) -> None:
         if usage and (counted := _to_usage(to_object(usage))):

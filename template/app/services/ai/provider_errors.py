@@ -17,12 +17,10 @@ _FILTERED = {"invalid_prompt", "content_filter", "data_inspection_failed", "1301
 """Holds the codes with which content filters of providers refuse a request."""
 _TOO_LONG = re.compile(r"exceed_context_size_error|context_length_exceeded|context.{0,40}overflow")
 """Matches errors of servers that say in their own way that the context is too long."""
-_ADVICE = {
-    404: (
-        "the provider knows no such model or no such address: a base URL usually ends in /v1, and servers that have no "
-        "/v1/responses need openai-chat: in place of openai: before the model's name"
-    ),
-}
+_NOT_FOUND = (
+    "the provider knows no such model or no such address: a base URL usually ends in /v1, and servers that have no "
+    "/v1/responses need openai-chat: in place of openai: before the model's name"
+)
 
 
 def to_failure(error: Exception) -> ModelFailure:
@@ -85,8 +83,8 @@ def describe_error(error: Exception) -> dict[str, object]:
     """Returns what a log may say of a provider's error, whose text may quote a key or a person's words."""
     status = getattr(error, "status_code", None)
     facts: dict[str, object] = {"error": type(error).__name__, "status": status}
-    if status in _ADVICE:
-        facts["advice"] = _ADVICE[status]
+    if status == 404:
+        facts["advice"] = _NOT_FOUND
     if not isinstance(error, (exceptions.AgentRunError, ModelFailure)):
         frame = traceback.extract_tb(error.__traceback__)[-1]
         facts["where"] = f"{frame.filename}:{frame.lineno}"
