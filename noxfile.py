@@ -221,6 +221,17 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def queues(session: nox.Session) -> None:
+    """Compares queue engines for executions, also under faults; writes docs/queues.json: `-- [ENGINE …]`, `-- --help`.
+
+    Needs servers of PostgreSQL, NATS with JetStream and RabbitMQ on this machine; takes half an hour.
+    """
+    postgresql = ("asyncpg", "dbos", "pgqueuer", "procrastinate", "psycopg[binary,pool]")
+    session.install("packaging", *postgresql, "taskiq", "taskiq-aio-pika", "taskiq-nats")
+    session.run("python", "tests/queues/run.py", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Checks a default project's dependencies for known vulnerabilities. Needs the internet."""
     session.install("copier", "pip-audit")
