@@ -18,6 +18,7 @@ DISCOVERED = {
     "alembic/versions",
     "app/api/v1",
     "app/cli",
+    "app/jobs",
     "app/models",
     "app/services/speech/providers",
     "app/services/tools",

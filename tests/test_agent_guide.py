@@ -105,7 +105,8 @@ def test_a_skill_says_when_to_use_it(skill: str, default_project: Path) -> None:
 
 
 def test_skills_are_those_of_what_was_chosen(render: Render) -> None:
-    assert SKILLS == ["add-a-migration", "add-a-setting", "add-a-slice", "add-a-tool", "debug", "run-and-test"]
+    tasks = ["add-a-job", "add-a-migration", "add-a-setting", "add-a-slice", "add-a-tool"]
+    assert [*tasks, "debug", "run-and-test"] == SKILLS
     there = {path.name for path in (render(**SMALL) / ".agents" / "skills").iterdir()}
     assert there == set(SKILLS) - {OF_TOOLS}
 

@@ -91,7 +91,10 @@ def test_every_way_in_which_speech_fails_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("page", "section"),
-    [("speech", "Speech"), ("agents", "Agents"), ("agents", "Tools"), ("telemetry", "Telemetry")],
+    [
+        *(("speech", "Speech"), ("agents", "Agents"), ("agents", "Tools")),
+        *(("telemetry", "Telemetry"), ("jobs", "Background jobs")),
+    ],
 )
 def test_every_setting_of_a_feature_is_named(page: str, section: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from app.api.health import router as health_router
 from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
 from app.api.v1.router import include_routers, scopes
+from app.api.worker import router as worker_router
 from app.core.concurrency import open_concurrency_limit
 from app.core.config import Settings
 from app.core.database import open_database, open_reserved
@@ -33,11 +34,12 @@ from app.core.security import Passwords
 from app.core.shutdown import open_shutdown
 from app.core.streams.factory import open_streams
 from app.core.telemetry.setup import open_telemetry
+from app.jobs import jobs
 from app.models.base import Base
 from app.services.ai.registry import open_gateway
-from app.services.email.mailer import open_outbox
+from app.services.email.mailer import Outbox
 from app.services.email.messages import AccountEmails
-from app.services.processes.cleanup import open_cleanup
+from app.services.jobs.worker import JobWorker
 from app.services.processes.heartbeat import BEAT_TIMEOUT, SINGLE_SERVER_ADVICE, open_heartbeat
 from app.services.usage.budgets import open_budgets
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
     app.state.settings, app.state.scopes, app.state.is_server = settings, scopes, is_server
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
     include_routers(app, settings.api_v1_prefix, settings.max_body_bytes)
+    app.include_router(worker_router)
     complete_openapi(app, settings.root_path + settings.api_v1_prefix)
     add_error_handlers(app)
     _add_middleware(app, settings)
@@ -78,7 +81,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         open_gateway(settings, state.telemetry) as state.ai,
         open_redis(settings) as state.redis,
         nullcontext(RateLimiter(state.redis, settings.redis_prefix)) as state.rate_limiter,
-        open_outbox(settings, state.shutdown, state.rate_limiter) as state.outbox,
+        nullcontext(Outbox(settings, state.rate_limiter)) as state.outbox,
         open_streams(settings) as state.streams,
     ):
         if getattr(state, "is_developed", False):
@@ -95,6 +98,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if state.redis is not None:
             state.checks["redis"] = Check(partial(ping, state.redis))
         state.features, state.limits = [], {}
+        # Commands never run jobs, and workers always do.
+        state.runs_jobs = state.is_server and getattr(state, "is_worker", settings.worker_in_server)
         alone = getattr(state, "alone", "" if settings.redis_url else SINGLE_SERVER_ADVICE)
         async with (
             open_reserved(state.database, settings, BEAT_TIMEOUT) as reserved,
@@ -102,8 +107,9 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             open_concurrency_limit(
                 state.redis, f"{settings.redis_prefix}:sockets", settings.sockets_per_user
             ) as state.sockets,
-            open_cleanup(state.database),
         ):
+            state.worker = JobWorker(jobs, settings, state)
+            state.checks["worker"] = Check(state.heartbeat.check_worker, required=False)
             yield
 
 

@@ -155,7 +155,7 @@ class Thinking:
 def play(app: FastAPI, *plays: Play | Reply) -> Played:
     """Replaces the model of the application with these scripted answers from now on."""
     model = Played(*plays)
-    app.state.worker.dependencies.ai = model
+    app.state.runner.dependencies.ai = model
     return model
 
 

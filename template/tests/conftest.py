@@ -288,7 +288,7 @@ async def client(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
 async def alice(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
     async with client_for(app) as client:
         client.headers.update(await sign_in(client, "alice@example.com"))
-        await app.state.outbox.drain()  # the e-mail of her registration is no part of what a test counts
+        await app.state.worker.drain()  # the e-mail of her registration is no part of what a test counts
         yield client
 
 

@@ -22,9 +22,12 @@ class Mailbox:
         self.url = ""
         self.open = asyncio.Event()
         self.open.set()
+        self.reached = asyncio.Event()
+        """Tells that a first e-mail has arrived, which may not be accepted yet."""
         self._refusals = refusals
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
+        self.reached.set()
         await self.open.wait()
         if self._refusals:
             self._refusals -= 1

@@ -72,8 +72,10 @@ async def auth_service(connection: HTTPConnection) -> AuthService:
     return AuthService(state.settings, state.database, await passwords(connection), await rate_limits(connection))
 
 
-async def user_service(settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep) -> UserService:
-    return UserService(settings, database, passwords)
+async def user_service(
+    settings: SettingsDep, database: DatabaseDep, passwords: PasswordsDep, emails: EmailsDep
+) -> UserService:
+    return UserService(settings, database, passwords, emails)
 
 
 Auth = Annotated[AuthService, Depends(auth_service)]

@@ -54,7 +54,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 async def ready(request: Request, response: Response) -> Readiness:
     """Tells whether this server should get traffic: 503 while a required part is down."""
     checks: dict[str, Check] = request.app.state.checks
-    works = dict(zip(checks, await asyncio.gather(*map(_works, checks.values())), strict=True))
+    works = dict(zip(checks, await asyncio.gather(*map(_works, checks, checks.values())), strict=True))
     if all(works[name] for name, check in checks.items() if check.required):
         status = "ready"
     else:
@@ -62,11 +62,11 @@ async def ready(request: Request, response: Response) -> Readiness:
     return Readiness(status=status, checks={name: "ok" if fine else "down" for name, fine in works.items()})
 
 
-async def _works(check: Check) -> bool:
+async def _works(name: str, check: Check) -> bool:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check.probe()
     except Exception as error:
-        log.warning("readiness check failed", error=type(error).__name__)
+        log.warning("readiness check failed", part=name, error=type(error).__name__)
         return False
     return True

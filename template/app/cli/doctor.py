@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from app.core.config import Settings
+    from app.core.database import Database
     from app.core.telemetry.settings import TelemetrySettings
 
 _DIAGNOSTICS = re.compile(r"(?m)^async def (diagnostics|look)\(")
@@ -106,8 +107,23 @@ async def _check_database(report: Report, settings: "Settings") -> None:
             report.ok(f"The database {shown(settings.database_url)} answers", "DATABASE_URL")
             await check_migrations(database)
             report.ok("The database has every migration")
+            await _check_jobs(report, database, settings)
     except SetupError as error:
         report.problem(str(error))
+
+
+async def _check_jobs(report: Report, database: "Database", settings: "Settings") -> None:
+    from app.models.job import JobStatus
+    from app.repositories.job import JobRepository
+    from app.repositories.process import ProcessRepository
+
+    async with database.read() as session:
+        counts = await JobRepository(session).count_by_name()
+        has_worker = await ProcessRepository(session).has_worker()
+    if failed := sum(of.get(JobStatus.failed, 0) for of in counts.values()):
+        report.problem(f"Background jobs failed: {failed}; {full_command('jobs list')} tells why")
+    if not (has_worker or settings.worker_in_server):
+        report.problem(f"No process runs background jobs, such as e-mails: start {full_command('worker')}")
 
 
 def _is_not_made_yet(url: "URL") -> bool:

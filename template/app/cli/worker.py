@@ -1,4 +1,4 @@
-"""Defines the command of a process that runs executions and serves nothing."""
+"""Defines the command of a process that runs background jobs and serves nothing."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def worker() -> None:
-    """Run executions of agents, beside the servers, until Ctrl-C."""
+    """Run background jobs, beside the servers, until Ctrl-C."""
     from app.core.logging import configure_logging
     from app.main import create_app
 

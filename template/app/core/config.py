@@ -232,6 +232,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     shutdown_grace_seconds: float = Field(default=30, ge=0, le=86_400)
 
+    worker_in_server: bool = True
+    job_concurrency: int = Field(default=10, ge=1, le=10_000)
+
     sockets_per_user: int = Field(default=20, ge=0, le=100_000)
     socket_max_frame_bytes: int = Field(default=524_288, ge=1024, le=16_777_216)
     socket_ping_interval: float = Field(default=20, gt=0, le=3_600)

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from app.core.announcements import Listeners, notify_processes
 from app.core.config import Settings
 from app.core.database_errors import as_database_error, describe_pooler, describe_unreachable, driver_errors
 from app.core.errors import SetupError
@@ -32,6 +33,9 @@ SHARE_OF_A_USER = 4
 CANCEL_SECONDS = 2.0
 """Extends the wait for an answer beyond the statement timeout; after that the connection is given up."""
 
+AUTOCOMMIT = "autocommit"
+"""Marks the sessions of `read()` in their `info`: what one writes is not part of a transaction."""
+
 _closing: set[asyncio.Task[None]] = set()
 """Keeps the tasks from the garbage collector until they are done."""
 
@@ -42,9 +46,10 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database_url
         self.engine = _create_engine(settings)
+        self.listeners = Listeners()
         self._settings = settings
         self._autocommit = self.engine.execution_options(**_autocommit(self.url))
-        self._readers = async_sessionmaker(self._autocommit, expire_on_commit=False)
+        self._readers = async_sessionmaker(self._autocommit, expire_on_commit=False, info={AUTOCOMMIT: True})
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._file = Path(self.url.database) if _is_sqlite(self.url) and self.url.database else None
         # SQLite has one writer at a time: waiting here is fair and cheap, while SQLite itself would sleep and poll.
@@ -77,6 +82,8 @@ class Database:
         with self._translated():
             async with self._shares.hold(user_id), self._turn(), self._writers.begin() as session:
                 yield session
+                await notify_processes(session)
+        self.listeners.notify(session)
 
     async def check(self) -> None:
         """Raises SetupError when the database cannot be used."""

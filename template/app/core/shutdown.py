@@ -28,6 +28,11 @@ class Shutdown:
             self._deadline = monotonic() + self._seconds
             self.requested.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Tells whether the time of the shutdown has passed."""
+        return self.requested.is_set() and monotonic() >= self._deadline
+
     def remaining(self) -> float:
         """Returns the seconds that are left of the shutdown, which begins now if it has not begun."""
         self.request()

@@ -12,6 +12,6 @@ class Process(Base):
 
     is_server: Mapped[bool]
     is_worker: Mapped[bool] = mapped_column("works")
-    """Tells whether the process is a worker, which runs queued executions."""
+    """Tells whether the process runs background jobs."""
     last_heartbeat_at: Mapped[datetime] = mapped_column("beat_at")
     """Holds the time of its last heartbeat, by the database's clock."""

@@ -16,6 +16,7 @@ from app.models.execution import (
     ExecutionStatus,
 )
 from app.repositories.base import OwnedRepository, Page
+from app.repositories.job import JobRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,19 @@ async def expire_approvals(session: AsyncSession, execution: Execution) -> None:
     pending = select(Approval).where(Approval.execution_id == execution.id, Approval.status == ApprovalStatus.pending)
     for approval in await session.scalars(pending):
         approval.status = ApprovalStatus.expired
+
+
+async def enqueue_run(session: AsyncSession, execution: Execution) -> None:
+    """Adds the job that runs an execution, whose status is `queued`."""
+    await JobRepository(session).enqueue(
+        "run_execution", {"execution_id": execution.id}, user_id=execution.user_id, key=str(execution.id)
+    )
+
+
+async def resume(session: AsyncSession, execution: Execution) -> None:
+    """Queues an execution that waited, whose row the caller has locked."""
+    release_run(execution, ExecutionStatus.queued)
+    await enqueue_run(session, execution)
 
 
 def release_run(execution: Execution, status: ExecutionStatus) -> None:

@@ -1,4 +1,4 @@
-"""Reads and writes executions of all users, for the workers that run them."""
+"""Reads and writes executions of all users, for the runs of them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from app.models.base import now
 from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
 from app.repositories.base import delete_of_users
-from app.repositories.execution import NewEvent
+from app.repositories.execution import NewEvent, enqueue_run
+from app.repositories.job import JobRepository
 from app.repositories.process import of_dead_process
 from app.repositories.usage import ReservationRepository, UsageRecord
 
@@ -69,22 +70,36 @@ class RunRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
+    async def list_claimable(self, claimant: Claimant, limit: int) -> Sequence[UUID]:
         """Returns ids, oldest first, of executions that are queued, lost by the claimant or left by a dead process."""
         claimable = select(Execution.id).where(_claimable(claimant)).cte("claimable")
         found = claimable.prefix_with("MATERIALIZED").c.id  # else SQLite reads all executions, in the order of ids
         return (await self._session.scalars(select(found).order_by(found).limit(limit))).all()
 
-    async def claim(self, claimant: Claimant, ids: Collection[UUID]) -> Sequence[Claim]:
-        """Claims those that nobody else has claimed meanwhile, and releases the reservations of lost steps."""
-        of = and_(Execution.id.in_(ids), _claimable(claimant))
+    async def enqueue_missing(self, ids: Collection[UUID]) -> None:
+        """Adds jobs for those of these executions for which none waits."""
+        keys = await JobRepository(self._session).find_waiting_keys([str(id) for id in ids])
+        missing = [id for id in ids if str(id) not in keys]
+        of = select(Execution).join(User, User.id == Execution.user_id).where(Execution.id.in_(missing))
+        free = of.with_for_update(read=True, key_share=True, of=User, skip_locked=True)
+        for execution in await self._session.scalars(free):
+            await enqueue_run(self._session, execution)
+
+    async def claim(self, claimant: Claimant, id: UUID) -> Claim | None:
+        """Claims an execution unless it has ended, waits, or is run by a process that is alive.
+
+        Releases the reservation of a lost step.
+        """
+        of = and_(Execution.id == id, _claimable(claimant))
         found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
-        free = found.order_by(Execution.id).with_for_update(of=Execution, skip_locked=True)
-        claims = [await self._claim(claimant.process_id, *row) for row in (await self._session.execute(free)).all()]
+        row = (await self._session.execute(found.with_for_update(of=Execution, skip_locked=True))).one_or_none()
+        if row is None:
+            return None
+        claim = await self._claim(claimant.process_id, *row)
         await self._session.flush()
-        if known := [claim.execution.id for claim in claims if claim.execution.last_sequence]:
-            await ReservationRepository(self._session).release(known)
-        return claims
+        if claim.execution.last_sequence:
+            await ReservationRepository(self._session).release([id])
+        return claim
 
     async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
         run_id, history = uuid7(), await self._history(execution)

@@ -122,7 +122,7 @@ async def test_a_long_export_is_read_in_pieces(alice: httpx2.AsyncClient, monkey
 async def test_deletion_leaves_nothing_in_any_table_and_everything_of_others(
     app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, database: Database
 ) -> None:
-    await app.state.outbox.drain()  # the e-mails of their registrations have rows, too
+    await app.state.worker.drain()  # the e-mails of their registrations have rows, too
     async with database.write() as session:
         await fill(session, await user_id(alice))
         await fill(session, await user_id(bob))

@@ -6,13 +6,13 @@ from uuid import uuid4
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
 from app.core.config import Settings
 from app.core.database import Database
 from app.models.base import Base
 from app.models.execution import Execution, ExecutionEvent
-from app.services.agents.worker import delete_old_executions
+from app.services.agents.runner import delete_old_executions
 from tests.agents import (
     AGENTS,
     EXECUTIONS,
@@ -247,7 +247,9 @@ async def test_deleting_a_person_deletes_all_that_was_kept(
     async with database.read() as session:
         for table in Base.metadata.sorted_tables:
             if table.name not in {"tools", "processes", "alembic_version"}:
-                assert await session.scalar(select(func.count()).select_from(table)) == 0, table.name
+                of_people = table.c.user_id.is_not(None) if table.name == "background_jobs" else true()
+                counted = select(func.count()).select_from(table).where(of_people)
+                assert await session.scalar(counted) == 0, table.name
 
 
 async def test_old_executions_are_forgotten_where_a_setting_says_so(

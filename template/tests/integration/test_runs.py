@@ -193,7 +193,7 @@ async def test_a_model_that_is_asked_hears_no_more_once_it_is_cancelled(
         assert row
         row.status, row.run_id, row.process_id = ExecutionStatus.cancelled, None, None
     async with asyncio.timeout(2):
-        while app.state.worker.runs:  # noqa: ASYNC110
+        while app.state.runner.runs:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     thinking.go_on.set()
     assert len(model.prompts) == 1

@@ -9,6 +9,7 @@ from sqlalchemy import delete, event, func, select, update
 
 from app.core.database import Database
 from app.models.user import RefreshToken, User, UserSession
+from app.services.jobs import worker
 from app.services.processes import cleanup
 from tests.conftest import PASSWORD, MakeSettings, bearer, log_in, running, sign_in
 from tests.integration.test_errors import assert_problem
@@ -268,7 +269,7 @@ async def test_an_application_tidies_by_itself(make_settings: MakeSettings, monk
         await tidy(database)
         tidied.set()
 
-    monkeypatch.setattr(cleanup, "FIRST_SECONDS", 0)
-    monkeypatch.setattr(cleanup, "delete_expired", tidy_and_tell)
-    async with running(make_settings()), asyncio.timeout(10):
+    monkeypatch.setattr(worker, "FIRST_SECONDS", 0)
+    monkeypatch.setattr("app.jobs.cleanup.delete_expired", tidy_and_tell)
+    async with running(make_settings(), is_server=True), asyncio.timeout(10):
         await tidied.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from uuid import UUID
 
 import httpx2
@@ -11,9 +12,9 @@ from sqlalchemy import select, update
 
 from app.core.config import Settings
 from app.core.database import Database
+from app.core.jobs import jobs
 from app.models.execution import FINAL, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
 from app.models.user import User
-from app.services.agents import worker
 from tests.agents import Thinking, agent, asking, by_role, calls, delegates, ended, execute, play, reached, team
 from tests.conftest import running
 
@@ -22,7 +23,7 @@ SUM = calls(("calculate", {"expression": "2 + 3"}))
 
 @pytest.fixture
 async def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[FastAPI]:
-    monkeypatch.setattr(worker, "EXPIRE_SECONDS", 0.1)
+    monkeypatch.setitem(jobs, "expire_approvals", replace(jobs["expire_approvals"], every=0.1))
     monkeypatch.setenv("WORKER_CONCURRENCY", "2")
     async with running(settings, is_server=True) as app:
         yield app
@@ -89,7 +90,7 @@ async def test_others_go_on(app: FastAPI, alice: httpx2.AsyncClient, bob: httpx2
     await thinking.begun.wait()
     await deactivate(app.state.database)
     async with asyncio.timeout(20):
-        while len(app.state.worker.runs) > 1:  # noqa: ASYNC110
+        while len(app.state.runner.runs) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     thinking.go_on.set()
     assert (await ended(bob, bobs["id"]))["status"] == "completed"

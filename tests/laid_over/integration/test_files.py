@@ -175,7 +175,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(prepared: Project) -> None:
 async def test_an_email_is_in_the_folder_whole_or_not_at_all(make_settings: MakeSettings, tmp_path: Path) -> None:
     async with running(make_settings(environment="production")) as app, client_for(app) as client:
         await sign_in(client, "ada@example.com")
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
     [letter] = (tmp_path / "mailbox").iterdir()
     assert letter.suffix == ".eml"
     assert letter.stat().st_mode & 0o777 == 0o600

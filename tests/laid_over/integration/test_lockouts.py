@@ -94,7 +94,7 @@ async def test_who_is_logged_in_can_change_the_password(few: Any) -> None:
 async def test_a_mailed_link_lets_in(few: Any, tmp_path: Path) -> None:
     async with locked(few) as (app, client, _):
         assert (await client.post(f"{AUTH}/password/forgot", json={"email": ALICE})).status_code == 202
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
         token = token_in(kept(tmp_path / "mailbox")[-1])
         reset = await client.post(f"{AUTH}/password/reset", json={"token": token, "password": OTHER})
         assert reset.status_code == 204

@@ -7,8 +7,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
+from app.models.base import now
+from app.models.job import BackgroundJob, JobStatus
 from app.services.email import mailer
+from app.services.jobs import worker
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.integration.conftest import InProcess, Project
 from tests.letterbox import Mailbox, kept, mailbox, token_in
@@ -25,33 +29,36 @@ async def box() -> AsyncGenerator[Mailbox]:
 async def test_what_a_server_refuses_for_a_moment_is_sent_again(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailer, "PAUSES", (0, 0))
+    monkeypatch.setattr(worker, "PAUSES", (0.0,))
     async with mailbox(refusals=2) as box, running(make_settings(smtp_url=box.url)) as app:
         async with client_for(app) as client:
             await sign_in(client, ALICE)
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
         assert len(box.messages) == 1
 
 
-async def test_what_cannot_be_delivered_is_logged_without_its_token(
+async def test_what_cannot_be_delivered_is_kept_and_logged_without_its_token(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mailer, "PAUSES", (0,))
+    monkeypatch.setattr(worker, "PAUSES", (0.0,))
     async with running(make_settings(smtp_url="smtp://127.0.0.1:1")) as app, client_for(app) as client:
         await sign_in(client, ALICE)
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
+        async with app.state.database.read() as session:
+            kept = (await session.scalars(select(BackgroundJob))).one()
+    assert (kept.status, kept.attempts, kept.error) == (JobStatus.failed, 6, "SMTPConnectError")
+    asked = {"kind": "verify", "email": ALICE, "user_id": str(kept.user_id), "notice": "", "is_counted": False}
+    assert kept.arguments == {"request": asked}
     said = capfd.readouterr().err
-    assert "mail given up" in said
+    assert "job failed" in said
     assert "token=" not in said
 
 
-async def test_tls_that_is_asked_for_is_not_done_without(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, box: Mailbox
-) -> None:
-    monkeypatch.setattr(mailer, "PAUSES", ())
+async def test_tls_that_is_asked_for_is_not_done_without(make_settings: MakeSettings, box: Mailbox) -> None:
     for scheme in ("smtps", "smtp+starttls"):
         async with running(make_settings(smtp_url=box.url.replace("smtp", scheme))) as app, client_for(app) as client:
             await sign_in(client, f"{scheme.replace('+', '')}@example.com")
+            await app.state.worker.drain()
     assert box.messages == []
 
 
@@ -60,21 +67,29 @@ async def test_a_server_can_be_tried_without_a_letter(box: Mailbox) -> None:
     assert box.messages == []
 
 
-async def test_a_stopping_application_delivers_first(make_settings: MakeSettings, box: Mailbox) -> None:
+async def test_what_a_stopping_application_has_begun_to_deliver_is_delivered(
+    make_settings: MakeSettings, box: Mailbox
+) -> None:
     box.open.clear()
-    async with running(make_settings(smtp_url=box.url)) as app, client_for(app) as client:
+    async with running(make_settings(smtp_url=box.url), is_server=True) as app, client_for(app) as client:
         await sign_in(client, ALICE)
+        async with asyncio.timeout(20):
+            await box.reached.wait()
         asyncio.get_running_loop().call_later(0.2, box.open.set)  # when the application is already stopping
     assert len(box.messages) == 1
 
 
-async def test_a_stopping_application_does_not_wait_for_ever(
-    make_settings: MakeSettings, capfd: pytest.CaptureFixture[str]
+async def test_what_a_stopping_application_did_not_deliver_is_delivered_by_the_next(
+    make_settings: MakeSettings, box: Mailbox
 ) -> None:
-    settings = make_settings(smtp_url="smtp://127.0.0.1:1", shutdown_grace_seconds=0.1)
-    async with running(settings) as app, client_for(app) as client:
+    lost = make_settings(smtp_url="smtp://127.0.0.1:1", shutdown_grace_seconds=0.1)
+    async with running(lost, is_server=True) as app, client_for(app) as client:
         await sign_in(client, ALICE)
-    assert "mail given up" in capfd.readouterr().err
+    async with running(make_settings(smtp_url=box.url)) as app:
+        async with app.state.database.write() as session:
+            await session.execute(update(BackgroundJob).values(run_at=now()))
+        await app.state.worker.drain()
+    assert [message["To"] for message in box.messages] == [ALICE]
 
 
 @pytest.mark.parametrize(("environment", "shown"), [("local", True), ("production", False)])
@@ -83,7 +98,7 @@ async def test_without_a_server_mail_goes_to_a_folder(
 ) -> None:
     async with running(make_settings(environment=environment)) as app, client_for(app) as client:
         headers = await sign_in(client, ALICE)
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
         [message] = kept(tmp_path / "mailbox")
         assert message["To"] == ALICE
         client.headers.update(headers)
@@ -98,7 +113,7 @@ async def test_without_a_server_mail_goes_to_a_folder(
 async def test_any_address_can_be_written_to(make_settings: MakeSettings, tmp_path: Path, email: str) -> None:
     async with running(make_settings()) as app, client_for(app) as client:
         client.headers.update(await sign_in(client, email))
-        await app.state.outbox.drain()
+        await app.state.worker.drain()
         [message] = kept(tmp_path / "mailbox")
         assert (await client.post(VERIFY, json={"token": token_in(message)})).status_code == 204
 

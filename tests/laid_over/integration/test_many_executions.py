@@ -73,6 +73,6 @@ async def test_what_a_worker_looks_for_again_and_again_is_found_by_an_index(app:
             runs = RunRepository(session)
             await runs.of_process(uuid4())
             for also_of_dead in (False, True):
-                await runs.claimable(Claimant(uuid4(), (), also_of_dead=also_of_dead), 10)
+                await runs.list_claimable(Claimant(uuid4(), (), also_of_dead=also_of_dead), 10)
             await runs.states([uuid4()])
     await assert_little_is_read(database, found)

@@ -88,7 +88,7 @@ async def test_changes_and_resets_take_every_spelling(
     assert asked.status_code == 202, asked.text
     assert (await change(client, one, PASSWORD)).status_code == 204
     await client.post(FORGOT, json={"email": ALICE})
-    await app.state.outbox.drain()
+    await app.state.worker.drain()
     [letter] = [each for each in kept(tmp_path / "mailbox") if "asked for a new password" in text_of(each)]
     reset = await client.post(RESET, json={"token": token_in(letter), "password": other})
     assert reset.status_code == 204, reset.text

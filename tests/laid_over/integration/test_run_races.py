@@ -17,8 +17,10 @@ from app.core.database import Database
 from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
-from app.repositories.execution_queue import Claimant, RunRepository
+from app.repositories.execution_queue import RunRepository
+from app.repositories.job import JobRepository
 from app.services.agents.approvals import expire
+from app.services.agents.runner import QUEUE
 from app.services.agents.toolbox import Toolbox, ToolContext
 from app.services.processes import heartbeat
 from tests.agents import (
@@ -130,10 +132,13 @@ async def test_two_workers_that_claim_at_once_share(
         made = await agent(alice)
         queued = [UUID((await execute(alice, made["id"]))["id"]) for _ in range(TIMES)]
 
+        async with app.state.database.read() as session:
+            jobs = await JobRepository(session).list_queued(QUEUE, ["run_execution"], (), TIMES)
+
         async def claim() -> list[UUID]:
             async with app.state.database.write() as session:
-                claimed = await RunRepository(session).claim(Claimant(uuid4(), (), also_of_dead=False), queued)
-                return [claim.execution.id for claim in claimed]
+                claimed = await JobRepository(session).claim([job.id for job in jobs], uuid4())
+                return [UUID(job.arguments["execution_id"]) for job in claimed]
 
         claimed = await asyncio.gather(*(claim() for _ in range(4)))
     assert sorted(id for ids in claimed for id in ids) == sorted(queued)
@@ -268,7 +273,7 @@ async def test_a_person_is_deleted_while_a_run_writes(
     monkeypatch.setattr(RunRepository, "advance", while_deleted)
     await execute(alice, made["id"])
     async with asyncio.timeout(10):
-        while (not deleting and database.url.get_backend_name() == "postgresql") or app.state.worker.runs:  # noqa: ASYNC110
+        while (not deleting and database.url.get_backend_name() == "postgresql") or app.state.runner.runs:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     answers = await asyncio.gather(*deleting)
     assert [answer.status_code for answer in answers] in ([204], [])

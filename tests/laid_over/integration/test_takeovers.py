@@ -46,7 +46,7 @@ async def died(app: FastAPI, execution_id: str) -> None:
     async with app.state.database.write() as session:
         await session.execute(update(Execution).where(Execution.id == UUID(execution_id)).values(**dead))
     app.state.heartbeat._steady_since -= process.DEAD_SECONDS
-    app.state.notifier.work.set()
+    app.state.worker.wake()
 
 
 async def test_a_run_whose_claim_was_stored_and_not_answered_is_begun_again(
@@ -116,7 +116,7 @@ async def test_a_database_that_fails_for_a_while_loses_and_repeats_nothing(
     commit, failures = AsyncSession.commit, ["before", "after"] * 3
 
     async def commits(session: AsyncSession) -> None:
-        if not (failures and app.state.worker.runs):
+        if not (failures and app.state.runner.runs):
             return await commit(session)
         when = failures.pop()
         if when == "after":
@@ -139,18 +139,17 @@ async def test_what_is_claimed_while_a_process_stops_is_left_to_others(settings:
         alice.headers.update(await sign_in(alice, "alice@example.com"))
         play(app, Thinking())
         made = await agent(alice)
-        worker, claim = app.state.worker, app.state.worker._claim
+        runner, claim = app.state.runner, app.state.runner._claim
 
-        async def claim_and_stop(room: int) -> Any:
-            claimed = await claim(room)
-            if claimed:
-                app.state.notifier.stop()
+        async def claim_and_stop(id: UUID) -> Any:
+            claimed = await claim(id)
+            app.state.shutdown.request()
             return claimed
 
-        worker._claim = claim_and_stop
+        runner._claim = claim_and_stop
         queued = await execute(alice, made["id"])
     async with running(settings, is_server=True) as second, client_for(second, **dict(alice.headers)) as alice:
-        assert not worker.runs
+        assert not runner.runs
         play(second, "done")
         assert (await ended(alice, queued["id"]))["output"] == "done"
 

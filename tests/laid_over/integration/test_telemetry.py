@@ -108,7 +108,7 @@ async def test_who_asks_is_forgotten_when_a_request_ends(alice: httpx2.AsyncClie
 
 
 async def test_what_a_process_does_by_itself_is_no_trace(told: Told) -> None:
-    assert {span.name.split(" /")[0] for span in told.collector.spans if not span.parent_id} == {"GET", "POST"}
+    assert {span.name.split(" /")[0] for span in told.collector.spans if not span.parent_id} == {"GET", "POST", "job"}
     assert not [span for span in told.collector.spans if "health" in span.name or "processes" in span.text]
 
 

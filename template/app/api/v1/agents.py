@@ -6,7 +6,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, IdempotencyKey, Limit
-from app.api.health import Check
 from app.api.v1.executions import Executions
 from app.core.config import read_settings
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
@@ -15,12 +14,12 @@ from app.schemas.execution import ExecutionCreate, ExecutionRead
 from app.services.agents.dependencies import RunDependencies
 from app.services.agents.metrics import open_metrics
 from app.services.agents.notifier import open_notifier
+from app.services.agents.runner import QUEUE, open_runner
 from app.services.agents.service import AgentService
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.stream import open_execution_watch
 from app.services.agents.tool_catalog import publish
 from app.services.agents.toolbox import ToolSettings, open_tools
-from app.services.agents.worker import open_worker
 from app.services.processes.process_pool import open_process_pool
 
 TOOL_PROCESSES = 2
@@ -32,7 +31,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state.execution_settings = settings = read_settings(ExecutionSettings)
     state.features.append("agents")
     state.limits["execution_input_characters"] = settings.execution_input_max_characters
-    state.checks["worker"] = Check(state.heartbeat.check_worker, required=False)
     toolbox = open_tools(read_settings(ToolSettings))
     await publish(state.database, toolbox)
     async with AsyncExitStack() as stack:
@@ -41,7 +39,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
         watch = open_execution_watch(state.database, state.streams, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
-        if state.is_server and getattr(state, "is_worker", settings.worker_in_server):
+        state.worker.slots[QUEUE] = settings.worker_concurrency if state.runs_jobs else 0
+        if state.runs_jobs:
             workers = await stack.enter_async_context(open_process_pool(TOOL_PROCESSES))
             dependencies = RunDependencies(
                 settings,
@@ -51,11 +50,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 toolbox,
                 state.budgets,
                 state.notifier,
+                state.shutdown,
                 workers,
             )
-            state.worker = await stack.enter_async_context(
-                open_worker(dependencies, state.heartbeat, state.supervisor, state.shutdown)
-            )
+            runner = open_runner(dependencies, state.heartbeat, state.supervisor)
+            state.runner = await stack.enter_async_context(runner)
         yield
 
 

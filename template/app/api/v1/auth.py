@@ -64,11 +64,9 @@ Sessions = Annotated[SessionService, Depends(session_service)]
 
 
 @router.post("/register", status_code=201, response_model=UserRead)
-async def register(data: UserCreate, users: Users, emails: EmailsDep, rate_limits: RateLimitsDep) -> User:
+async def register(data: UserCreate, users: Users, rate_limits: RateLimitsDep) -> User:
     await rate_limits.register()
-    user = await users.register(data)
-    await emails.welcome(user.id, user.email)
-    return user
+    return await users.register(data)
 
 
 @router.post("/login", max_body_size=FORM_BYTES)

@@ -14,6 +14,8 @@ from app.services.accounts.passwords import WrongPassword
 from app.services.accounts.users import EmailTaken, check_reachable
 from app.services.email.messages import AccountEmails
 
+_CHANGED = "The e-mail address of your account was changed."
+
 log = structlog.stdlib.get_logger("app.security")
 
 
@@ -72,8 +74,7 @@ class EmailService:
                 await users.update(user, {"email": email, "email_verified": True})
                 if email != before:
                     await tokens.void()
+                    await self._emails.notify(session, user_id, before, _CHANGED)
         except IntegrityError:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("e-mail confirmed", user_id=str(user_id), changed=email != before)
-        if email != before:
-            await self._emails.notify(before, "The e-mail address of your account was changed.")

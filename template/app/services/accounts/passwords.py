@@ -57,12 +57,13 @@ class PasswordService:
             await users.update(current, {"hashed_password": hashed})
             await SessionRepository(session, user.id).end_all(but=user.credential_id)
             await EmailTokenRepository(session, user.id).void()
+            await self._emails.notify(session, user.id, user.email, _CHANGED)
         log.info("password changed", user_id=str(user.id))
-        await self._emails.notify(user.email, _CHANGED)
 
     async def forgot(self, email: str) -> None:
         """Mails a token, and behaves the same and takes as long without such an account. Raises TooManyRequests."""
         await self._rate_limits.mail()
+        log.info("password reset requested")
         await self._emails.reset(email)
 
     async def reset(self, data: PasswordReset) -> None:
@@ -80,6 +81,6 @@ class PasswordService:
             await SessionRepository(session, user_id).end_all()
             await ApiKeyRepository(session, user_id).delete_all()
             await tokens.void()
+            await self._emails.notify(session, user_id, user.email, _CHANGED)
         await self._rate_limits.clear_password_attempts(user.email)
         log.info("password reset", user_id=str(user_id))
-        await self._emails.notify(user.email, _CHANGED)

@@ -15,6 +15,7 @@ from app.repositories.principal import Principal
 from app.repositories.user import UserRepository, matches
 from app.schemas.base import changed
 from app.schemas.user import UserAdminUpdate, UserCreate
+from app.services.email.messages import AccountEmails
 
 log = structlog.stdlib.get_logger("app.security")
 
@@ -54,10 +55,14 @@ class RegistrationClosed(AppError):
 class UserService:
     """Manages accounts, for the application and its superusers."""
 
-    def __init__(self, settings: Settings, database: Database, passwords: Passwords) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, passwords: Passwords, emails: AccountEmails | None = None
+    ) -> None:
+        """Takes `emails` to ask the owners of new accounts to confirm their addresses."""
         self._settings = settings
         self._database = database
         self._passwords = passwords
+        self._emails = emails
 
     async def register(self, data: UserCreate) -> User:
         """Creates an account for anyone, unless registration is closed. Raises RegistrationClosed, and as `create`."""
@@ -80,6 +85,8 @@ class UserService:
                     is_superuser=is_superuser,
                     email_verified=email_verified,
                 )
+                if self._emails:
+                    await self._emails.welcome(session, user.id, user.email)
         except IntegrityError:
             raise EmailTaken("A user with this e-mail address exists.") from None
         log.info("account created", user_id=str(user.id), is_superuser=is_superuser)

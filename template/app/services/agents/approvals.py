@@ -10,7 +10,7 @@ from app.core.database import Database
 from app.core.errors import AccountGone, Conflict, NotFound
 from app.models.base import now
 from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
-from app.repositories.execution import ExecutionRepository, append, release_run
+from app.repositories.execution import ExecutionRepository, append, resume
 from app.repositories.execution_queue import RunRepository
 from app.schemas.execution import ApprovalAnswer
 from app.schemas.execution_event import ApprovalAnswered
@@ -38,20 +38,24 @@ class Approvals:
             raise ApprovalClosed("This tool call can no longer be answered: it expired, or its execution ended.")
         if approval.status is not ApprovalStatus.pending:
             raise ApprovalClosed(f"This tool call was answered before: it is {approval.status}.")
-        self._close(chain, approval, ApprovalStatus.approved if data.approved else ApprovalStatus.denied, data.note)
+        await self._close(
+            chain, approval, ApprovalStatus.approved if data.approved else ApprovalStatus.denied, data.note
+        )
         return chain
 
     async def expire(self, execution_id: UUID, tool_call_id: str) -> Sequence[Execution]:
         chain, approval = await self._find(execution_id, tool_call_id)
         if approval.status is ApprovalStatus.pending:
-            self._close(chain, approval, ApprovalStatus.expired, None)
+            await self._close(chain, approval, ApprovalStatus.expired, None)
         return chain
 
     async def _find(self, execution_id: UUID, tool_call_id: str) -> tuple[Sequence[Execution], Approval]:
         chain = await self._executions.lock_with_ancestors(execution_id)
         return chain, await self._executions.get_approval(chain[-1], tool_call_id)
 
-    def _close(self, chain: Sequence[Execution], approval: Approval, status: ApprovalStatus, note: str | None) -> None:
+    async def _close(
+        self, chain: Sequence[Execution], approval: Approval, status: ApprovalStatus, note: str | None
+    ) -> None:
         approval.status, approval.note, approval.answered_at = status, note, now()
         execution = chain[-1]
         answered = ApprovalAnswered(
@@ -64,7 +68,7 @@ class Approvals:
         for follower in chain:
             append(self._session, follower, to_new_event(answered))
         if execution.status is ExecutionStatus.waiting:
-            release_run(execution, ExecutionStatus.queued)
+            await resume(self._session, execution)
 
 
 async def expire(database: Database, notifier: ExecutionNotifier) -> None:

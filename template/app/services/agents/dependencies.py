@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 
 from app.core.database import Database
+from app.core.shutdown import Shutdown
 from app.core.streams.base import TextStreams
 from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
@@ -21,4 +22,5 @@ class RunDependencies:
     toolbox: Toolbox
     budgets: Budgets
     notifier: ExecutionNotifier
+    shutdown: Shutdown
     workers: ProcessPool

@@ -12,7 +12,7 @@ from app.core.telemetry.spans import note
 from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.base import Page
-from app.repositories.execution import ExecutionRepository, append, expire_approvals, release_run
+from app.repositories.execution import ExecutionRepository, append, enqueue_run, expire_approvals, release_run
 from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.execution import (
     ApprovalAnswer,
@@ -65,7 +65,6 @@ class ExecutionService:
         )
         async with self._database.write(self._user_id) as session:
             execution = await self._begin(session, agent_id, data, key)
-        self._notifier.notify()
         note(execution_id=str(execution.id))
         return to_execution_read(execution)
 
@@ -95,7 +94,7 @@ class ExecutionService:
             *above, execution = await executions.lock_with_ancestors(id)
             changed = await self._cancel(session, executions, execution)
             if changed and above:
-                report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
+                await report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
         self._notifier.notify(*changed, *(ancestor.id for ancestor in above))
         return to_execution_read(execution)
 
@@ -123,6 +122,7 @@ class ExecutionService:
             configuration=runs_with.model_dump(mode="json"),
         )
         await self._check_room(executions)
+        await enqueue_run(session, execution)
         return execution
 
     async def _check_room(self, executions: ExecutionRepository) -> None:
@@ -143,7 +143,7 @@ class ExecutionService:
         ended = [execution.id]
         for child in await executions.open_children(execution):
             ended += await self._cancel(session, executions, child)
-            report_end(session, child, {"status": ExecutionStatus.cancelled}, execution)
+            await report_end(session, child, {"status": ExecutionStatus.cancelled}, execution)
         return ended
 
 

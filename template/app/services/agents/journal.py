@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database
 from app.core.retries import retry
+from app.core.shutdown import Shutdown
 from app.core.streams.base import TextStreams
 from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.base import lock_user
-from app.repositories.execution import NewEvent, append, lock_ancestors
+from app.repositories.execution import NewEvent, append, enqueue_run, lock_ancestors
 from app.repositories.execution_queue import ExecutionState, RunRepository
 from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
@@ -45,13 +46,16 @@ class LeaseLost(Exception):
 
 
 class Journal:
-    def __init__(self, database: Database, streams: TextStreams, execution: Execution, run_id: UUID) -> None:
+    def __init__(
+        self, database: Database, streams: TextStreams, shutdown: Shutdown, execution: Execution, run_id: UUID
+    ) -> None:
         self.is_open = True
         """Turns false when the execution ends or waits."""
         self.is_patient = True
-        """Decides whether failed writes are retried for ever, or only a few times, as when the process stops."""
+        """Decides whether failed writes are retried until the process stops, or only a few times."""
         self._database = database
         self._streams = streams
+        self._shutdown = shutdown
         self._execution = execution
         self._run_id = run_id
         self._noted: list[NewEvent] = []
@@ -151,11 +155,19 @@ class Journal:
             return
         await runs.add_events(execution.id, execution.last_sequence, self._noted)
         await self._record_usage(session)
-        session.add_all(rows())
+        await self._add(session, rows())
         for ancestor in ancestors:
             append(session, ancestor, *self._noted_above)
         if ancestors and "finished_at" in values:
-            report_end(session, execution, values, ancestors[-1])
+            await report_end(session, execution, values, ancestors[-1])
+
+    async def _add(self, session: AsyncSession, rows: Sequence[Base]) -> None:
+        """Adds rows, and the jobs of those that are executions."""
+        session.add_all(rows)
+        for row in rows:
+            if isinstance(row, Execution):
+                await session.flush()
+                await enqueue_run(session, row)
 
     async def _check_stored(self, runs: RunRepository, sequence: int, values: dict[str, Any]) -> None:
         """Accepts that an earlier try, whose answer was lost, has stored all of it. Raises LeaseLost."""
@@ -190,10 +202,13 @@ class Journal:
                 await write(session)
 
         try:
-            await retry(transact, "write of an execution", is_patient=lambda: self.is_patient, **subject)
+            await retry(transact, "write of an execution", is_patient=self._may_retry, **subject)
         except SQLAlchemyError:
             log.exception("execution write failed", **subject)
             raise LeaseLost from None
+
+    def _may_retry(self) -> bool:
+        return self.is_patient and not self._shutdown.is_over
 
     def _publish(self, news: dict[str, Any]) -> None:
         self._streams.append(self._run_id, json.dumps(news) + "\n")

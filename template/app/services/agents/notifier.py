@@ -12,24 +12,16 @@ from app.core.waiters import Waiters
 
 class ExecutionNotifier:
     def __init__(self) -> None:
-        self.work = asyncio.Event()
-        """Wakes the worker when an execution may be waiting for it."""
         self.stopping = False
         """Stays true once the process is told to stop: nothing new is begun, and nobody is kept waiting."""
         self.at_stop: list[Callable[[], None]] = []
         self._waiting = defaultdict[UUID, Waiters](Waiters)
 
     def notify(self, *execution_ids: UUID | None) -> None:
-        """Wakes the worker, and those who wait for these executions, after a change that no run streams."""
-        self.work.set()
+        """Wakes those who wait for changes of these executions, after one that no run streams."""
         for id in execution_ids:
-            if id:
-                self.wake(id)
-
-    def wake(self, execution_id: UUID) -> None:
-        """Wakes those who wait for a change of the execution."""
-        if waiters := self._waiting.get(execution_id):
-            waiters.wake()
+            if id and (waiters := self._waiting.get(id)):
+                waiters.wake()
 
     def stop(self) -> None:
         self.stopping = True

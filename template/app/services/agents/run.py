@@ -46,14 +46,18 @@ class Run:
         self._execution = claim.execution
         self._history = claim.history
         self._user_is_active = claim.user_is_active
-        self._journal = Journal(dependencies.database, dependencies.streams, claim.execution, claim.run_id)
+        self._journal = Journal(
+            dependencies.database, dependencies.streams, dependencies.shutdown, claim.execution, claim.run_id
+        )
         self._scope = CancelScope()
 
-    async def __call__(self) -> None:
+    async def __call__(self) -> bool:
+        """Returns whether the execution has ended or waits."""
         execution = self._execution
         who = {"user_id": str(execution.user_id), "execution_id": str(execution.id)}
         with bound_contextvars(**who), traced("execution", agent_id=str(execution.agent_id), **who):
             await self._run()
+        return not self._journal.is_open
 
     async def _run(self) -> None:
         try:

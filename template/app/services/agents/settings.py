@@ -20,7 +20,6 @@ class ExecutionSettings(BaseSettings):
     execution_retention_days: int = Field(default=0, ge=0, le=36_500)
     approval_expire_hours: float = Field(default=168, gt=0, le=87_600)
     max_subagent_depth: int = Field(default=3, ge=0, le=100)
-    worker_in_server: bool = True
     worker_concurrency: int = Field(default=20, ge=1, le=10_000)
 
     @property

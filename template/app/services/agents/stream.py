@@ -170,7 +170,7 @@ async def open_execution_watch(
     """Opens the watch of the executions that are followed in this process, which wakes their followers."""
 
     def notify(id: UUID, before: ExecutionState | None) -> None:
-        notifier.wake(id)
+        notifier.notify(id)
         if before and before.run_id:
             streams.nudge(before.run_id)
 

@@ -7,15 +7,15 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.execution import Execution, ExecutionStatus
-from app.repositories.execution import append, release_run
+from app.repositories.execution import append, resume
 from app.schemas.execution_event import SubagentCompleted
 from app.services.agents.events import to_new_event
 from app.services.agents.transcript import to_entry
 from app.services.ai import ToolResult
 
 
-def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
-    """Adds a child's usage and `end` (`status`, and `output` or `detail`) to its locked parent, and requeues that."""
+async def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], parent: Execution) -> None:
+    """Adds a child's usage and `end` (`status`, and `output` or `detail`) to its locked parent, and queues that."""
     _add_usage(parent, child)
     if parent.status is not ExecutionStatus.waiting or child.parent_call_id is None:
         return
@@ -28,7 +28,7 @@ def report_end(session: AsyncSession, child: Execution, end: Mapping[str, Any], 
         content=content,
     )
     append(session, parent, to_new_event(completed, to_entry(ToolResult("", completed.name, content))))
-    release_run(parent, ExecutionStatus.queued)
+    await resume(session, parent)
 
 
 def _content(end: Mapping[str, Any]) -> str:

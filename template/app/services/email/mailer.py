@@ -1,8 +1,5 @@
 """Delivers e-mails by SMTP, or into a folder of this machine if no server is configured."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.parser import HeaderParser
@@ -18,22 +15,16 @@ from uuid_utils.compat import uuid7
 
 from app.core.config import ROOT, Settings
 from app.core.files import replacing
+from app.core.jobs import JobFailed
 from app.core.rate_limits import HOUR, RateLimiter, Rule, TooManyRequests, mailbox_key
-from app.core.shutdown import Shutdown
 from app.services.email.templates import EmailContent
 
 SMTP_SECONDS = 15.0
-PAUSES = (1.0, 10.0, 60.0)
-"""Sets the seconds to wait before each further attempt to deliver."""
 
 log = structlog.stdlib.get_logger("app.mail")
 
 
-ComposeEmail = Callable[[], Awaitable[EmailContent | None]]
-"""Makes an e-mail's content, or None when there is nothing to say after all."""
-
-
-class MailFailure(Exception):
+class MailFailure(JobFailed):
     """Reports that an e-mail was not delivered. The message names what went wrong, but no address."""
 
 
@@ -102,61 +93,29 @@ class FolderMailer:
 
 
 class Outbox:
-    """Sends all e-mails: limits them by recipient, and delivers them after the response but before a shutdown ends."""
+    """Limits and sends all e-mails. The recipient is one address, whatever the headers say."""
 
-    def __init__(self, mailer: Mailer, settings: Settings, rate_limiter: RateLimiter) -> None:
-        self._mailer = mailer
+    def __init__(self, settings: Settings, rate_limiter: RateLimiter) -> None:
+        self._mailer = _mailer(settings)
         self._rate_limiter = rate_limiter
         self._rule = Rule("mails-to", settings.mails_per_hour, HOUR)
         self._app_name, self._sender = settings.app_name, settings.mail_from
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def post(self, recipient: str, compose: ComposeEmail) -> None:
-        """Writes and sends an e-mail in the background. Raises TooManyRequests when the address has got enough."""
+    async def count(self, recipient: str) -> None:
+        """Counts an e-mail that is to be sent. Raises TooManyRequests when the address has got enough."""
         try:
             await self._rate_limiter.hit(self._rule, mailbox_key(recipient))
         except TooManyRequests:
             log.warning("mail dropped", error="too many to one address")
             raise
-        task = asyncio.create_task(self._compose(recipient, compose))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
 
-    async def _compose(self, recipient: str, compose: ComposeEmail) -> None:
-        if content := await compose():
-            await self._send(recipient, content)
-
-    async def _send(self, recipient: str, content: EmailContent) -> None:
-        """Sends an e-mail, with several attempts; one that cannot be delivered is logged and given up."""
+    async def send(self, recipient: str, content: EmailContent) -> None:
+        """Sends an e-mail. Raises MailFailure."""
         message = self._message(recipient, content)
         if _addresses(message, "To") != [recipient] or _addresses(message, "From") != [self._sender]:
             log.error("mail refused", subject=content.subject, error="its headers would name other addresses")
             return
-        for pause in (*PAUSES, None):
-            try:
-                await self._mailer.deliver(message, self._sender, recipient)
-                return
-            except MailFailure as error:
-                log.warning("mail delivery failed", subject=content.subject, error=str(error), again_in=pause)
-                if pause is not None:
-                    await asyncio.sleep(pause)
-        log.error("mail given up", subject=content.subject)
-
-    async def drain(self, grace_seconds: float | None = None) -> None:
-        """Waits until all e-mails are sent; those that take longer than the grace period are logged and given up."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_seconds):
-                while self._tasks:  # including tasks that are added meanwhile
-                    await asyncio.wait(self._tasks)
-        for task in self._tasks:
-            log.error("mail given up", error="shutdown")
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("mail task failed", exc_info=error)
+        await self._mailer.deliver(message, self._sender, recipient)
 
     def _message(self, recipient: str, content: EmailContent) -> EmailMessage:
         message = EmailMessage(POLICY.clone(utf8=not recipient.isascii()))
@@ -189,16 +148,6 @@ def _addresses(message: EmailMessage, header: str) -> list[str]:
     """Returns the addresses in a header as the program of the recipient reads them."""
     read = HeaderParser(policy=POLICY).parsestr(bytes(message).decode())
     return [address.addr_spec for address in read[header].addresses]
-
-
-@asynccontextmanager
-async def open_outbox(settings: Settings, shutdown: Shutdown, rate_limiter: RateLimiter) -> AsyncGenerator[Outbox]:
-    """Opens the outbox; closing it first waits for e-mails that are not delivered yet."""
-    outbox = Outbox(_mailer(settings), settings, rate_limiter)
-    try:
-        yield outbox
-    finally:
-        await outbox.drain(shutdown.remaining())
 
 
 def _mailer(settings: Settings) -> Mailer:

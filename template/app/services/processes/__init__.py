@@ -1,1 +1,1 @@
-"""Tracks which processes are alive, cleans up in each of them, and runs in pools of processes what may crash."""
+"""Tracks which processes are alive, deletes what has expired, and runs in pools of processes what may crash."""

@@ -30,7 +30,7 @@ class Heartbeat:
     def __init__(self, database: Database, is_server: bool) -> None:
         self.id: UUID = uuid7()
         self.is_worker = False
-        """Tells whether this process is a worker, which runs queued executions."""
+        """Tells whether this process runs background jobs."""
         self._database = database
         self._is_server = is_server
         self._last = self._steady_since = monotonic()
@@ -53,7 +53,7 @@ class Heartbeat:
         self._last = now
 
     async def check_worker(self) -> None:
-        """Raises LookupError when no process is alive that runs queued executions."""
+        """Raises LookupError when no process is alive that runs background jobs."""
         async with self._database.read() as session:
             if not await ProcessRepository(session).has_worker():
                 raise LookupError("no worker is alive")
