@@ -30,7 +30,12 @@ class Proxy:
     port: int = field(default_factory=free_port)
     phase: str | None = None
     cuts: int = 0
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Tells that data gets through; while it is not set, the network swallows all, and closes no connection."""
     _open: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
+
+    def __post_init__(self) -> None:
+        self.flowing.set()
 
     @property
     def url(self) -> str:
@@ -73,6 +78,7 @@ class _Line:
 
     async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await _read(reader):
+            await self.proxy.flowing.wait()
             self.said += 1
             self.last = data
             if self._is_cut({1: "greeting", 2: "startup"}.get(self.said)) or (
@@ -83,6 +89,7 @@ class _Line:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await _read(reader):
+            await self.proxy.flowing.wait()
             if self.is_ready and (self._is_cut("answer") or (b"COMMIT" in self.last and self._is_cut("commit"))):
                 return
             if self.is_ready and self._is_cut("half an answer"):
