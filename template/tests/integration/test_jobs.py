@@ -10,56 +10,29 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select, update
 
 from app.core.config import Settings
 from app.core.database import Database
 from app.core.errors import SetupError
-from app.core.jobs import JobContext, JobFailed, job, jobs
+from app.core.jobs import JobContext, JobFailed, job
 from app.models.base import now
-from app.models.job import BackgroundJob, JobStatus
+from app.models.job import JobStatus
 from app.repositories.job import JobRepository
 from app.services.jobs import worker
 from tests.conftest import MakeSettings, client_for, running, sign_in
+from tests.jobs import change, enqueue, new_user, own_jobs, rows
 
 
 @pytest.fixture(autouse=True)
 def _jobs_of_the_test_alone() -> Generator[None]:
-    before = dict(jobs)
-    for name in ("report", "think", "tidy"):  # a project may have jobs of these names
-        jobs.pop(name, None)
-    yield
-    jobs.clear()
-    jobs.update(before)
+    with own_jobs("report", "think", "tidy"):
+        yield
 
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
     async with running(settings, is_server=True) as app:
         yield app
-
-
-async def enqueue(database: Database, name: str, **options: Any) -> None:
-    arguments = options.pop("arguments", {})
-    async with database.write() as session:
-        await JobRepository(session).enqueue(name, arguments, **options)
-
-
-async def rows(database: Database, name: str) -> list[BackgroundJob]:
-    async with database.read() as session:
-        found = select(BackgroundJob).where(BackgroundJob.name == name).order_by(BackgroundJob.id)
-        return list(await session.scalars(found))
-
-
-async def change(database: Database, name: str, **values: Any) -> None:
-    async with database.write() as session:
-        await session.execute(update(BackgroundJob).where(BackgroundJob.name == name).values(**values))
-
-
-async def new_user(app: FastAPI, email: str) -> UUID:
-    async with client_for(app) as client:
-        client.headers.update(await sign_in(client, email))
-        return UUID((await client.get("/api/v1/users/me")).json()["id"])
 
 
 async def test_a_job_gets_its_arguments_as_it_declares_them(app: FastAPI) -> None:

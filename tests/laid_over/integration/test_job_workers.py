@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import event, insert, select
 
 from app.core.config import Settings
 from app.core.database import Database
@@ -18,7 +17,8 @@ from app.models.job import BackgroundJob, JobStatus
 from app.repositories import process
 from app.repositories.job import JobRepository
 from app.services.jobs import worker
-from tests.conftest import BACKENDS, MakeSettings, client_for, end_other_connections, running, sign_in
+from tests.conftest import BACKENDS, MakeSettings, end_other_connections, running
+from tests.jobs import change, enqueue, new_user, own_jobs, rows
 
 MANY = 10_000
 ON_POSTGRESQL = pytest.mark.parametrize(
@@ -28,41 +28,14 @@ ON_POSTGRESQL = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _jobs_of_the_test_alone() -> Generator[None]:
-    before = dict(jobs)
-    for name in ("report", "think", "tidy"):  # a project may have jobs of these names
-        jobs.pop(name, None)
-    yield
-    jobs.clear()
-    jobs.update(before)
+    with own_jobs("report", "think", "tidy"):
+        yield
 
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
     async with running(settings, is_server=True) as app:
         yield app
-
-
-async def enqueue(database: Database, name: str, **options: Any) -> None:
-    arguments = options.pop("arguments", {})
-    async with database.write() as session:
-        await JobRepository(session).enqueue(name, arguments, **options)
-
-
-async def rows(database: Database, name: str) -> list[BackgroundJob]:
-    async with database.read() as session:
-        found = select(BackgroundJob).where(BackgroundJob.name == name).order_by(BackgroundJob.id)
-        return list(await session.scalars(found))
-
-
-async def change(database: Database, name: str, **values: Any) -> None:
-    async with database.write() as session:
-        await session.execute(update(BackgroundJob).where(BackgroundJob.name == name).values(**values))
-
-
-async def new_user(app: FastAPI, email: str) -> UUID:
-    async with client_for(app) as client:
-        client.headers.update(await sign_in(client, email))
-        return UUID((await client.get("/api/v1/users/me")).json()["id"])
 
 
 async def test_a_job_repeats_in_one_process_at_a_time(make_settings: MakeSettings) -> None:

@@ -206,12 +206,12 @@ class JobWorker:
             return lambda stored: stored.fail(claimed, process_id, "ProcessDied")
         try:
             await self._run_in_time(job, JobContext(self._state, attempt), claimed)
-        except JobInterrupted:
-            return self._release(claimed)
         # Broad, since a job of the project's own may raise anything; all of it is logged and tried again.
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if scope.cancel_called:
                 raise
+            if isinstance(error, JobInterrupted) and self._shutdown.requested.is_set():
+                return self._release(claimed)
             return self._failed(job, claimed, error)
         if job.every:
             every = job.every
