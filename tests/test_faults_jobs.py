@@ -136,7 +136,7 @@ def test_a_job_that_kills_its_workers_is_given_up(cluster: Project, tmp_path: Pa
             server = await stack.enter_async_context(project.serve(**APART))
             ada = await stack.enter_async_context(person(server.url))
             succeed(*(COMMAND[0], "-c", ADD), cwd=project.folder, **project.settings)
-            deaths = 0
+            deaths, ids = 0, list[str]()
             while await failure(url) is None:
                 worker: Server = await stack.enter_async_context(project.work(**APART))
                 ids = await ada.execute(await ada.agent("calculate"), 1)
