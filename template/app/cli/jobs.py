@@ -35,7 +35,7 @@ def retry(
 
 
 @app.command()
-def delete(name: Annotated[str, typer.Argument(help="The name of the jobs, as `jobs list` shows it.")]) -> None:
+def delete(name: Annotated[str, typer.Argument(help="The name of the jobs.")]) -> None:
     """Delete the jobs of a name that wait or failed, such as those of a function that is gone."""
     typer.echo(f"Deleted {_jobs(asyncio.run(_delete(name)))}.")
 
