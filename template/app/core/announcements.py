@@ -1,11 +1,12 @@
 """Announces changes, once the transaction that makes them is committed, to what listens in this process and in others.
 
-An announcement carries nothing and may be lost, as with a connection: whoever listens also looks now and then.
+An announcement says only who makes it and may be lost, as with a connection: whoever listens also looks now and then.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from uuid import uuid4
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,18 +19,20 @@ def announce(session: AsyncSession, channel: str) -> None:
     session.info.setdefault(_ANNOUNCED, set()).add(channel)
 
 
-async def notify_processes(session: AsyncSession) -> None:
-    """Tells other processes what was announced; PostgreSQL does so when the transaction is committed."""
+async def notify_processes(session: AsyncSession, sender: str) -> None:
+    """Tells other processes what was announced, and by whom; PostgreSQL does so when the transaction is committed."""
     channels = session.info.get(_ANNOUNCED)
     if channels and session.get_bind().dialect.name == "postgresql":
         for channel in channels:
-            await session.execute(select(func.pg_notify(channel, "")))
+            await session.execute(select(func.pg_notify(channel, sender)))
 
 
 class Listeners:
     """Calls what listens in this process."""
 
     def __init__(self) -> None:
+        self.id = uuid4().hex
+        """Tells announcements of this process from those of others."""
         self._calls = defaultdict[str, set[Callable[[], object]]](set)
 
     @contextmanager

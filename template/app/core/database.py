@@ -82,7 +82,7 @@ class Database:
         with self._translated():
             async with self._shares.hold(user_id), self._turn(), self._writers.begin() as session:
                 yield session
-                await notify_processes(session)
+                await notify_processes(session, self.listeners.id)
         self.listeners.notify(session)
 
     async def check(self) -> None:

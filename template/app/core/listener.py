@@ -28,7 +28,8 @@ async def open_listener(
             yield
             return
         async with open_reserved(database, settings, CONNECT_SECONDS) as reserved:
-            listening = asyncio.create_task(keep_running("listener", partial(_listen, reserved, channel, call)))
+            listen = partial(_listen, reserved, channel, database.listeners.id, call)
+            listening = asyncio.create_task(keep_running("listener", listen))
             try:
                 yield
             finally:
@@ -36,15 +37,16 @@ async def open_listener(
                 await asyncio.wait({listening})
 
 
-async def _listen(database: Database, channel: str, call: Callable[[], object]) -> None:
-    """Listens until the connection is lost. Raises SQLAlchemyError then, so that it is called again."""
+async def _listen(database: Database, channel: str, own_id: str, call: Callable[[], object]) -> None:
+    """Listens to others until the connection is lost. Raises SQLAlchemyError then, so that it is called again."""
     lost = asyncio.Event()
 
     def notice_loss(_connection: object) -> None:
         lost.set()
 
-    def hear(_connection: object, _pid: int, _channel: str, _payload: object) -> None:
-        call()
+    def hear(_connection: object, _pid: int, _channel: str, sender: object) -> None:
+        if sender != own_id:  # those of this process were heard already
+            call()
 
     async with database.rows() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection

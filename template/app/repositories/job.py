@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.announcements import announce
@@ -24,13 +24,25 @@ CHANNEL = "background_jobs"
 AT_ONCE = 1_000
 MAX_PRIORITY, MAX_KEY_CHARACTERS, MAX_ERROR_CHARACTERS = 1_000, 200, 500
 
+_NEXT_FIRST = ("priority", "turn", "id")
 _TO_QUEUED: dict[str, Any] = {"status": JobStatus.queued, "run_at": None, "process_id": None}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSlice:
+    """Says which jobs of a queue are wanted: at most `limit`, of known names, without those of some people."""
+
+    queue: str
+    names: Collection[str]
+    without_users: Collection[UUID]
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
     id: UUID
     user_id: UUID | None
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +153,11 @@ class JobRepository:
             job.status, job.run_at, job.process_id = JobStatus.queued, None, None
         return lost
 
-    async def list_queued(
-        self, queue: str, names: Collection[str], without_users: Collection[UUID], limit: int
-    ) -> Sequence[QueuedJob]:
-        """Lists the jobs of a queue that are to run next and whose names are known, without those of some people."""
-        of = (QUEUED, BackgroundJob.queue == queue, BackgroundJob.name.in_(names))
-        by = (BackgroundJob.priority, BackgroundJob.turn, BackgroundJob.id)
-        found = select(BackgroundJob.id, BackgroundJob.user_id).where(*of).order_by(*by).limit(limit)
-        if without_users:
-            others = or_(BackgroundJob.user_id.is_(None), BackgroundJob.user_id.not_in(without_users))
-            found = found.where(others)
-        return [QueuedJob(*row) for row in await self._session.execute(found)]
+    async def list_queued(self, slices: Iterable[QueueSlice]) -> Sequence[QueuedJob]:
+        """Lists the jobs that are to run next of each of these slices of queues."""
+        found = union_all(*(_next_of(wanted).subquery().select() for wanted in slices)).subquery()
+        ordered = select(found.c.id, found.c.user_id, found.c.queue).order_by(*(found.c[by] for by in _NEXT_FIRST))
+        return [QueuedJob(*row) for row in await self._session.execute(ordered)]
 
     async def claim(self, ids: Collection[UUID], process_id: UUID) -> Sequence[ClaimedJob]:
         """Claims those of these jobs that nobody else has claimed meanwhile."""
@@ -261,6 +267,16 @@ def _next_turn(queue: str, priority: int, user_id: UUID | None) -> ColumnElement
     own_last = select(func.max(BackgroundJob.turn)).where(*of, BackgroundJob.user_id == user_id)
     both = (union_all(next_one, own_last) if user_id else next_one).subquery()
     return select(func.coalesce(func.max(both.c.turn), 0) + 1).scalar_subquery()
+
+
+def _next_of(wanted: QueueSlice) -> Select[*tuple[Any, ...]]:
+    of = (QUEUED, BackgroundJob.queue == wanted.queue, BackgroundJob.name.in_(wanted.names))
+    by = [getattr(BackgroundJob, name) for name in _NEXT_FIRST]
+    found = select(BackgroundJob.user_id, BackgroundJob.queue, *by).where(*of)
+    if wanted.without_users:
+        others = or_(BackgroundJob.user_id.is_(None), BackgroundJob.user_id.not_in(wanted.without_users))
+        found = found.where(others)
+    return found.order_by(*by).limit(wanted.limit)
 
 
 def _claimed(job: ClaimedJob, process_id: UUID) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from app.models.base import now
 from app.models.execution import Approval, Execution, ExecutionStatus
 from app.repositories import process
 from app.repositories.execution_queue import RunRepository
-from app.repositories.job import JobRepository
+from app.repositories.job import JobRepository, QueueSlice
 from app.services.agents.approvals import expire
 from app.services.agents.runner import QUEUE
 from app.services.agents.toolbox import Toolbox, ToolContext
@@ -133,7 +133,7 @@ async def test_two_workers_that_claim_at_once_share(
         queued = [UUID((await execute(alice, made["id"]))["id"]) for _ in range(TIMES)]
 
         async with app.state.database.read() as session:
-            jobs = await JobRepository(session).list_queued(QUEUE, ["run_execution"], (), TIMES)
+            jobs = await JobRepository(session).list_queued([QueueSlice(QUEUE, ["run_execution"], (), TIMES)])
 
         async def claim() -> list[UUID]:
             async with app.state.database.write() as session:

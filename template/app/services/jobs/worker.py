@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from app.core.periodic import Loop, Supervisor
 from app.core.retries import retry
 from app.core.shutdown import Shutdown
 from app.core.telemetry.spans import note_failure, traced
-from app.repositories.job import CHANNEL, ClaimedJob, JobRepository, QueuedJob
+from app.repositories.job import CHANNEL, ClaimedJob, JobRepository, QueuedJob, QueueSlice
+from app.services.jobs.free_slots import find_free_slots
 from app.services.processes.heartbeat import Heartbeat
 
 LOOK_SECONDS = 1.0
@@ -65,6 +65,8 @@ class JobWorker:
         self._state = state
         self._running: dict[UUID, _RunningJob] = {}
         self._wake = asyncio.Event()
+        self._left: set[str] = set()
+        """Holds the queues in which jobs may wait that had no slot at the last look."""
         self._next_look = 0.0
         self._next_schedule = math.inf
         self._starting = asyncio.Lock()
@@ -124,7 +126,7 @@ class JobWorker:
             await self._start_all(look=monotonic() >= self._next_look)
 
     async def _start_all(self, *, look: bool) -> bool:
-        """Starts what can run; with `look`, also what is due or lost. Returns whether anything was started."""
+        """Starts what can run; with `look`, also what is due or lost. Returns whether any job ran."""
         began = False
         async with self._starting:  # what is being claimed must not look as if it were lost
             if look:
@@ -132,9 +134,10 @@ class JobWorker:
                     await self._schedule_recurring()  # in case somebody deleted the rows
                 await self._return_to_queue()
                 self._next_look = monotonic() + LOOK_SECONDS
-            for queue in self.slots:
-                while not self._shutdown.requested.is_set() and await self._start_some(queue):
-                    began = True
+            queues: Collection[str] = self.slots
+            while queues and not self._shutdown.requested.is_set():
+                queues = await self._start_some(queues)
+                began = began or self.is_busy
         return began
 
     async def _return_to_queue(self) -> None:
@@ -148,41 +151,45 @@ class JobWorker:
             for id, name in lost:
                 log.warning("job taken over", job=name, job_id=str(id))
 
-    async def _start_some(self, queue: str) -> bool:
-        """Claims jobs for the free slots of a queue and starts them. Returns whether there were any."""
-        room, held = self._room(queue)
-        if room <= 0:
-            return False
-        names = [job.name for job in self._jobs.values() if job.queue == queue]
-        most = self.slots[queue] - self.slots[queue] // 4
-        full = [user_id for user_id, number in held.items() if number >= most]
-        async with self.database.read() as session:
-            queued = await JobRepository(session).list_queued(queue, names, full, room)
-        if not (ids := _within_share(queued, held, most)):
-            return False
-        async with self.database.write() as session:
-            claimed = await JobRepository(session).claim(ids, self._heartbeat.id)
+    async def _start_some(self, queues: Collection[str]) -> Collection[str]:
+        """Claims jobs for the free slots of queues and starts them. Returns the queues in which others may wait."""
+        self._left.update(queues)  # until this look is over, for jobs that end during it
+        running = [job.claimed for job in self._running.values()]
+        slots = find_free_slots({queue: self.slots[queue] for queue in queues}, self._jobs, running)
+        slices = [free.to_slice(self._jobs.values()) for free in slots if free.number > 0]
+        queued = await self._list_queued(slices)
+        ids = [id for free in slots for id in free.choose(queued)]
+        claimed = await self._claim(ids)
         for job in claimed:
             self._start(job)
-        return bool(claimed)  # none while another transaction has locked them: the next look tries again
+        self._left.difference_update(free.queue for free in slots if not free.may_leave(queued))
+        # Without any, another transaction has locked them: the next look tries again.
+        return {self._jobs[job.name].queue for job in claimed} & self._left
 
-    def _room(self, queue: str) -> tuple[int, Counter[UUID]]:
-        """Returns how many slots of a queue are free, and how many each person holds."""
-        claimed = [running.claimed for running in self._running.values()]
-        of = [job.user_id for job in claimed if self._jobs[job.name].queue == queue]
-        return self.slots[queue] - len(of), Counter(user_id for user_id in of if user_id)
+    async def _list_queued(self, slices: Sequence[QueueSlice]) -> Sequence[QueuedJob]:
+        if not slices:
+            return []
+        async with self.database.read() as session:
+            return await JobRepository(session).list_queued(slices)
+
+    async def _claim(self, ids: Collection[UUID]) -> Sequence[ClaimedJob]:
+        if not ids:
+            return []
+        async with self.database.write() as session:
+            return await JobRepository(session).claim(ids, self._heartbeat.id)
 
     def _start(self, claimed: ClaimedJob) -> None:
         scope = CancelScope()
         task = asyncio.create_task(self._run(claimed, scope))
         self._running[claimed.id] = _RunningJob(claimed, task, scope)
-        task.add_done_callback(partial(self._ended, claimed.id))
+        task.add_done_callback(partial(self._ended, claimed))
 
-    def _ended(self, id: UUID, task: asyncio.Task[None]) -> None:
-        del self._running[id]
-        self._wake.set()
+    def _ended(self, claimed: ClaimedJob, task: asyncio.Task[None]) -> None:
+        del self._running[claimed.id]
+        if self._jobs[claimed.name].queue in self._left or self._shutdown.requested.is_set():
+            self.wake()
         if not task.cancelled() and (error := task.exception()):
-            log.error("job end not stored", job_id=str(id), exc_info=error)
+            log.error("job end not stored", job_id=str(claimed.id), exc_info=error)
 
     async def _run(self, claimed: ClaimedJob, scope: CancelScope) -> None:
         job, who = self._jobs[claimed.name], {"user_id": str(claimed.user_id)} if claimed.user_id else {}
@@ -245,18 +252,6 @@ class JobWorker:
 
         if not await retry(write, "end of a job", is_patient=lambda: not self._shutdown.is_over):
             log.warning("job end ignored", error="another process has taken the job over, or it was deleted")
-
-
-def _within_share(queued: Sequence[QueuedJob], held: Counter[UUID], most: int) -> Collection[UUID]:
-    """Returns the ids of the jobs that people may start, who hold as many slots already."""
-    held, ids = held.copy(), list[UUID]()
-    for job in queued:
-        if job.user_id is not None:
-            held[job.user_id] += 1
-            if held[job.user_id] > most:
-                continue
-        ids.append(job.id)
-    return ids
 
 
 @asynccontextmanager
