@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketState
 
 from app.api.deps import Auth, RateLimitsDep, SettingsDep, verified
 from app.api.json_limit import TooManyValues
+from app.api.query import refuse_unknown_parameters
 from app.api.scopes import within_scopes
 from app.api.websocket_frames import (
     Close,
@@ -232,7 +233,9 @@ class WebSocketEndpoint:
 
     async def _serve(self, tag: str, known: TypeAdapter[Any], on_connect: OnConnect) -> Close:
         try:
-            caller = SocketIdentity(self, tag, await self._token())
+            token = await self._token()
+            refuse_unknown_parameters(self._websocket)
+            caller = SocketIdentity(self, tag, token)
             user = await caller.identify()
             note_user(user.id)
             await self.rate_limits.request(user.id)

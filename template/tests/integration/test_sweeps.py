@@ -260,6 +260,16 @@ def test_every_body_refuses_unknown_fields(described: FastAPI) -> None:
             assert schemas[name]["additionalProperties"] is False, (path, name)
 
 
+async def test_every_path_refuses_unknown_query_parameters(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    for method, path, _ in operations(app):
+        if path.startswith("/api/"):
+            answer = await alice.request(method, filled(path), params={"limitt": 1}, json={})
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "query.limitt"), (method, path)
+    for path in sockets(app):
+        async with connected(app, filled(path), alice, query="limitt=1") as socket:
+            assert await socket.closed() == (4422, "validation_error"), path
+
+
 def test_every_list_is_bounded(described: FastAPI) -> None:
     schemas, lists = described.openapi()["components"]["schemas"], 0
     for method, path, operation in operations(described):
