@@ -166,7 +166,7 @@ def change_more(template: Path, questions: Path) -> None:
     change(template / "app/models/notice.py", r"\n\Z", column)
     revision(template, "chat", "pinned", *new_column("conversations", PINNED, "sa.Boolean()"))
     column = f"\\g<0>    {PINNED}: Mapped[bool | None]\n"
-    begins = r'    __tablename__ = "conversations"\n(?:    __table_args__ = .*\n)?\n'
+    begins = r'    __tablename__ = "conversations"\n(?:    __table_args__ = .*\n(?:        .*\n|    \)\n)*)?\n'
     change(template / "app/models/conversation.py", begins, column)
     add_polls(template, questions)
 

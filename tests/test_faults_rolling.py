@@ -1,10 +1,11 @@
-"""Tests a rolling deployment from the last release: old and new processes share a database, and executions in any state
-go on with either."""
+"""Tests a rolling deployment from the last release: old and new processes share a database, and conversations and
+executions in any state go on with either."""
 
 import asyncio
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -76,3 +77,52 @@ async def _chief(ada: Person) -> str:
 async def _assert_done(ada: Person, ids: list[str]) -> None:
     assert await ada.reached(ids, *FINAL) == {"completed": len(ids)}
     await assert_done_once(ada, ids)
+
+
+def test_old_and_new_servers_share_conversations(released: Path, tmp_path: Path) -> None:
+    """Continues one conversation by turns, edits it in the new version, and goes on with it in the old one."""
+    old, new = (render(released, tmp_path / version, version, {}) for version in (real()[-1], HERE))
+    with database("postgresql") as url:
+        shared = {"DATABASE_URL": url, "REDIS_URL": REDIS, "REDIS_PREFIX": f"rolling-{uuid4().hex}"}
+        asyncio.run(_talk(old, new, SECRET_KEY=uuid4().hex, DEMO_MODEL_DELAY="0", **shared))
+
+
+async def _talk(old_folder: Path, new_folder: Path, **settings: str) -> None:
+    async with AsyncExitStack() as stack:
+        old = Project(old_folder, **settings)
+        old_server = await stack.enter_async_context(old.serve())
+        before = await stack.enter_async_context(person(old_server.url))
+        id = (await _send(before, "one"))["conversation_id"]
+        new = Project(new_folder, **settings)  # applies the migrations, while the old server goes on
+        new_server = await stack.enter_async_context(new.serve())
+        after = Person(before.client, new_server.url)
+        await _send(before, "two", conversation_id=id)
+        await _send(after, "three", conversation_id=id)
+        other = (await _send(before, "another conversation"))["conversation_id"]
+        assert await _asked(after, id) == ["one", "two", "three"]
+        listed = await after.ask("GET", "chat/conversations")
+        assert [conversation["id"] for conversation in listed["items"]] == [other, id]
+
+        shown = await after.ask("GET", f"chat/conversations/{id}/messages")
+        await _send(after, "zwei", replaces=shown["items"][2]["id"])
+        assert await _asked(after, id) == ["one", "zwei"]
+        await _send(before, "four", conversation_id=id)
+        await _send(after, "five", conversation_id=id)
+        assert await _asked(after, id) == ["one", "zwei", "four", "five"]
+        assert await _asked(before, id) == ["one", "two", "three", "zwei", "four", "five"]
+        left = f"chat/conversations/{id}/messages?leaf={shown['items'][-1]['id']}"
+        assert [message["content"] for message in (await after.ask("GET", left))["items"]][::2] == [
+            "one",
+            "two",
+            "three",
+        ]
+
+
+async def _send(person: Person, content: str, **more: str) -> dict[str, Any]:
+    return await person.ask("POST", "chat/messages", json={"content": content, **more})
+
+
+async def _asked(person: Person, id: str) -> list[str]:
+    """Returns what was asked in the branch of a conversation that is shown."""
+    shown = await person.ask("GET", f"chat/conversations/{id}/messages")
+    return [message["content"] for message in shown["items"] if message["role"] == "user"]

@@ -28,4 +28,4 @@ def refuse_unknown_parameters(connection: HTTPConnection) -> None:
 
 def _parameters(route: Any) -> Collection[str]:
     fields = get_flat_params(route.dependant)
-    return {field.alias for field in fields if getattr(field.field_info, "in_", None) is ParamTypes.query}
+    return {field.alias for field in fields if getattr(field.field_info, "in_", ParamTypes.query) is ParamTypes.query}

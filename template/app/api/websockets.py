@@ -233,10 +233,9 @@ class WebSocketEndpoint:
 
     async def _serve(self, tag: str, known: TypeAdapter[Any], on_connect: OnConnect) -> Close:
         try:
-            token = await self._token()
-            refuse_unknown_parameters(self._websocket)
-            caller = SocketIdentity(self, tag, token)
+            caller = SocketIdentity(self, tag, await self._token())
             user = await caller.identify()
+            refuse_unknown_parameters(self._websocket)
             note_user(user.id)
             await self.rate_limits.request(user.id)
             async with self._slots.acquire(str(user.id)):

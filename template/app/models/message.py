@@ -43,7 +43,10 @@ class Message(Base):
 
     conversation_id: Mapped[UUID] = mapped_column(sa.ForeignKey("conversations.id", ondelete="CASCADE"))
     position: Mapped[int]
-    """Counts 1, 2, 3 … within the conversation."""
+    """Counts 1, 2, 3 … within the conversation, in the order in which messages were stored."""
+    parent_id: Mapped[UUID | None] = mapped_column(index=True)
+    """Identifies the message that it follows; the conversation itself, if it is a first message. None in what versions
+    before 0.2 stored: the message at the position before. No foreign key, since they are deleted together."""
     role: Mapped[Role]
     status: Mapped[MessageStatus]
     content: Mapped[str] = mapped_column(sa.Text)

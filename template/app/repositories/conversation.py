@@ -5,12 +5,14 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, ScalarSelect, and_, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased
+from uuid_utils.compat import uuid7
 
 from app.core.errors import NotFound
 from app.models.base import now
-from app.models.conversation import Conversation
+from app.models.conversation import ARCHIVED, CURRENT, PINNED, Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository, lock_user
+from app.repositories.base import OwnedRepository, Page, lock_user
+from app.repositories.branch import go_down, go_up, parent_of
 from app.repositories.reply import Outcome
 
 
@@ -23,39 +25,145 @@ class HistoryMessage:
     status: MessageStatus
 
 
+_HISTORY = tuple(HistoryMessage.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Limits how much of a branch is read: no message before those that have over `characters` in all."""
+
+    messages: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Represents the branch of a locked conversation that goes on."""
+
+    conversation: Conversation
+    newest: Sequence[HistoryMessage]
+    """Holds its messages within reach, newest first."""
+    last_position: int = 0
+    """Holds the position of the last message of all branches."""
+    siblings: int = 0
+    """Counts the messages that have gone on from here before."""
+
+    @property
+    def parent_id(self) -> UUID:
+        """Identifies what the next message follows."""
+        return self.newest[0].id if self.newest else self.conversation.id
+
+
 class ConversationRepository(OwnedRepository[Conversation]):
     """Reads and writes one user's conversations and, only through them, their messages."""
 
     model = Conversation
 
-    async def append(self, conversation: Conversation, last_position: int, *messages: Message) -> None:
-        for position, message in enumerate(messages, start=last_position + 1):
-            message.conversation_id, message.position = conversation.id, position
-        conversation.updated_at = now()
+    async def begin(self, title: str) -> Conversation:
+        id = uuid7()
+        return await self.create(id=id, title=title, last_message_id=id)
+
+    async def filter(
+        self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None
+    ) -> Page[Conversation]:
+        """Returns a page, those with the newest messages first; the cursor is the `last_message_id` of the last one."""
+        newest_first = Conversation.last_message_id.desc()
+        rows = self._rows().where(ARCHIVED if archived else CURRENT).order_by(newest_first).limit(limit + 1)
+        if pinned is not None:
+            rows = rows.where(PINNED if pinned else ~Conversation.pinned)
+        if cursor is not None:
+            rows = rows.where(Conversation.last_message_id < cursor)
+        found = (await self._session.scalars(rows)).all()
+        items = found[:limit]
+        return Page(items, items[-1].last_message_id or items[-1].id if len(found) > limit else None)
+
+    async def append(self, branch: Branch, *messages: Message) -> None:
+        """Stores messages, each of which follows the one before."""
+        parent_id, conversation = branch.parent_id, branch.conversation
+        for position, message in enumerate(messages, start=branch.last_position + 1):
+            message.conversation_id, message.position, message.parent_id = conversation.id, position, parent_id
+            parent_id = message.id
+        conversation.updated_at, conversation.last_message_id = now(), parent_id
+        if conversation.active_message_id is not None:
+            conversation.active_message_id = parent_id
         self._session.add_all(messages)
         await self._session.flush()
 
-    async def newest(
-        self, conversation_id: UUID, limit: int, characters: int, before: UUID | None = None
-    ) -> Sequence[HistoryMessage]:
-        """Returns messages newest first, those before `before` if given, until they have over `characters` in all."""
+    async def read_branch(self, conversation: Conversation, reach: Reach) -> Branch:
+        """Returns the branch of a locked conversation that is shown."""
+        if conversation.active_message_id is None:
+            newest = await self.newest(conversation.id, reach)
+            return Branch(conversation, newest, newest[0].position if newest else 0)
+        last_position = await self._connect(conversation)
+        return Branch(conversation, await self.up_from(conversation.active_message_id, reach), last_position)
+
+    async def fork(self, message: Message, reach: Reach) -> Branch:
+        """Locks the conversation of a message, and returns the branch before that message."""
+        conversation = await self.get(message.conversation_id, lock=True)
+        last_position = await self._connect(conversation)
+        parent_id = select(Message.parent_id).where(Message.id == message.id).scalar_subquery()
+        siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == parent_id))
+        newest = await self.up_from(parent_id, reach)
+        conversation.active_message_id = message.id  # until that of the message which is appended
+        return Branch(conversation, newest, last_position, siblings or 0)
+
+    async def activate(self, conversation: Conversation, message_id: UUID) -> None:
+        """Makes a locked conversation show the branch of a message, to its newest end. Raises NotFound."""
+        leaf_id = await self._session.scalar(go_down(conversation.id, message_id))
+        if leaf_id is None:
+            raise NotFound("Message", message_id)
+        if conversation.active_message_id is not None:
+            conversation.active_message_id = leaf_id
+
+    async def newest(self, conversation_id: UUID, reach: Reach) -> Sequence[HistoryMessage]:
+        """Returns messages of a conversation that has one branch, newest first."""
         rows = (
-            select(Message.position, Message.role, Message.content, Message.id, Message.status)
+            select(*(getattr(Message, name) for name in _HISTORY))
             .where(Message.conversation_id == self._mine(conversation_id))
             .order_by(Message.position.desc())
-            .limit(limit)
+            .limit(reach.messages)
         )
-        if before is not None:
-            rows = rows.where(Message.position < _position(conversation_id, before))
         last = rows.subquery()
         length, newest_first = func.length(last.c.content), last.c.position.desc()
         later = (func.sum(length).over(order_by=newest_first) - length).label("later")
         measured = select(last, later).subquery()
-        within = select(measured).where(measured.c.later <= characters).order_by(measured.c.position.desc())
+        within = select(measured).where(measured.c.later <= reach.characters).order_by(measured.c.position.desc())
         return [HistoryMessage(*row) for *row, _later in await self._session.execute(within)]
 
+    async def up_from(self, id: UUID | ScalarSelect[Any], reach: Reach) -> Sequence[HistoryMessage]:
+        """Returns a message and those before it in its branch, newest first."""
+
+        def starts(message: type[Message]) -> ColumnElement[bool]:
+            return and_(message.id == id, message.conversation_id == self._mine(message.conversation_id))
+
+        rows = go_up(_HISTORY, starts, reach.messages, reach.characters)
+        return [HistoryMessage(*row) for *row, _parent_id in await self._session.execute(rows)]
+
+    async def _connect(self, conversation: Conversation) -> int:
+        """Stores the parents that versions before 0.2 did not; returns the position of the last message.
+
+        Such a version may have appended to a conversation with branches while both versions ran.
+        """
+        last_first = select(Message.position, Message.parent_id, Message.id).order_by(Message.position.desc()).limit(1)
+        last = (await self._session.execute(last_first.where(Message.conversation_id == conversation.id))).one()
+        if last.parent_id is None or conversation.active_message_id is None:
+            of = (Message.conversation_id == conversation.id, Message.parent_id.is_(None))
+            connected = update(Message).where(*of).values(parent_id=parent_of(Message))
+            await self._session.execute(connected, execution_options={"synchronize_session": False})
+        if last.parent_id is None and conversation.active_message_id is not None:
+            conversation.active_message_id = last.id
+        return last.position
+
+    async def get_question(self, id: UUID, conversation_id: UUID | None) -> Message:
+        """Returns a message of the user, in this conversation if one is given. Raises NotFound."""
+        of = [] if conversation_id is None else [Message.conversation_id == conversation_id]
+        found = await self._session.scalar(select(Message).where(self._is(id, Role.user), *of))
+        if found is None:
+            raise NotFound("Message", id)
+        return found
+
     async def find_reply(self, id: UUID) -> Message | None:
-        return await self._session.scalar(select(Message).where(self._is_reply(id)))
+        return await self._session.scalar(select(Message).where(self._is(id, Role.assistant)))
 
     async def get_reply(self, id: UUID) -> Message:
         """Returns a reply. Raises NotFound."""
@@ -67,14 +175,8 @@ class ConversationRepository(OwnedRepository[Conversation]):
     async def exchange(self, reply_id: UUID) -> tuple[Message, Message]:
         """Returns a user's message and the reply to it. Raises NotFound."""
         question = aliased(Message)
-        both = (
-            select(question, Message)
-            .join(
-                question,
-                and_(question.conversation_id == Message.conversation_id, question.position == Message.position - 1),
-            )
-            .where(self._is_reply(reply_id))
-        )
+        both = select(question, Message).join(question, question.id == parent_of(Message))
+        both = both.where(self._is(reply_id, Role.assistant))
         found = (await self._session.execute(both)).one_or_none()
         if found is None:
             raise NotFound("Reply", reply_id)
@@ -82,7 +184,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
 
     async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
         """Updates a reply and returns it; None when there is none that meets all conditions."""
-        changed = update(Message).where(self._is_reply(id), *where).values(**values).returning(Message)
+        changed = update(Message).where(self._is(id, Role.assistant), *where).values(**values).returning(Message)
         return await self._session.scalar(changed)
 
     async def request_stop(self, reply_id: UUID) -> Message:
@@ -95,15 +197,10 @@ class ConversationRepository(OwnedRepository[Conversation]):
         await lock_user(self._session, self._user_id)
         return await self.update_reply(reply_id, Message.status == MessageStatus.pending, **outcome.values())
 
-    def _is_reply(self, id: UUID) -> ColumnElement[bool]:
+    def _is(self, id: UUID, role: Role) -> ColumnElement[bool]:
         mine = Message.conversation_id == self._mine(Message.conversation_id)
-        return and_(Message.id == id, Message.role == Role.assistant, mine)
+        return and_(Message.id == id, Message.role == role, mine)
 
     def _mine(self, id: UUID | InstrumentedAttribute[UUID]) -> ScalarSelect[UUID]:
         """Selects this one conversation if it is the user's; a list of them all would grow with the user's history."""
         return self._rows().where(Conversation.id == id).with_only_columns(Conversation.id).scalar_subquery()
-
-
-def _position(conversation_id: UUID, message_id: UUID) -> ScalarSelect[int]:
-    position = select(Message.position).where(Message.conversation_id == conversation_id, Message.id == message_id)
-    return position.scalar_subquery()

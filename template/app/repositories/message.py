@@ -1,19 +1,21 @@
 """Reads messages page by page: as columns instead of ORM objects and by statements built once, which is faster."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, select
+from sqlalchemy import ColumnElement, Integer, Select, Uuid, and_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import NotFound
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Rating, Role
 from app.repositories.base import Page
+from app.repositories.branch import go_up, parent_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ class MessageRow:
     cost: Decimal | None
     rating: Rating | None
     comment: str | None
+    parent_id: UUID | None = None
+    siblings: Sequence[UUID] = ()
+    """Lists the messages that follow the same one, itself included, in the order in which they were stored."""
+
+    @property
+    def parts(self) -> Sequence[Mapping[str, str]]:
+        return [{"type": "text", "text": self.content}] if self.content else []
 
     @property
     def usage(self) -> "MessageRow | None":
@@ -50,38 +59,105 @@ class MessageRepository:
         self._connection = connection
         self._user_id = user_id
 
-    async def list(self, conversation_id: UUID, limit: int, cursor: UUID | None) -> Page[MessageRow]:
-        """Returns a page, oldest first; the first page is the newest, the cursor leads to older. Raises NotFound."""
-        more = {"limit": limit + 1} if cursor is None else {"limit": limit + 1, "cursor": cursor}
-        found = await self._execute(_NEWEST if cursor is None else _OLDER, conversation_id, **more)
-        if not found and not await self._execute(_CONVERSATION, conversation_id):
+    async def list(
+        self, conversation_id: UUID, limit: int, cursor: UUID | None, leaf_id: UUID | None
+    ) -> Page[MessageRow]:
+        """Returns a page of the branch that is shown, or of the one that ends with `leaf_id`, oldest message first.
+
+        The first page is the newest, the cursor leads to older. Raises NotFound.
+        """
+        place = {"id": conversation_id, "limit": limit + 1}
+        if leaf_id is None:
+            found = await self._execute(_OLDER if cursor else _NEWEST, cursor=cursor, **place)
+            if found:
+                parents = [row.id for row in found[1:]] + [None]
+                return _to_page(
+                    conversation_id, limit, [(*row, parent) for row, parent in zip(found, parents, strict=True)]
+                )
+            leaf_id = await self._active(conversation_id)
+            if leaf_id is None:
+                return Page([], None)
+        found = await self._execute(
+            _OLDER_OF_BRANCH if cursor else _NEWEST_OF_BRANCH, cursor=cursor, leaf=leaf_id, **place
+        )
+        if not found and not cursor:
+            await self._active(conversation_id)
+            raise NotFound("Message", leaf_id)
+        siblings = await self._siblings([row.parent for row in found])
+        return _to_page(conversation_id, limit, found, siblings)
+
+    async def _active(self, conversation_id: UUID) -> UUID | None:
+        """Returns the last message of the branch that is shown; None if there is only one branch. Raises NotFound."""
+        found = await self._execute(_CONVERSATION, id=conversation_id)
+        if not found:
             raise NotFound("Conversation", conversation_id)
-        items = [MessageRow(*row) for row in reversed(found[:limit])]
-        return Page(items, items[0].id if len(found) > limit else None)
+        return found[0].active_message_id
 
-    async def _execute(self, query: Select[*tuple[Any, ...]], id: UUID, **more: Any) -> Sequence[Any]:
-        return (await self._connection.execute(query, {"id": id, "user_id": self._user_id, **more})).all()
+    async def _siblings(self, parents: Sequence[UUID]) -> Mapping[UUID, Sequence[UUID]]:
+        """Returns the ids of the messages that follow each of these."""
+        ids = defaultdict[UUID, list[UUID]](list)
+        for row in await self._execute(_SIBLINGS, parents=parents):
+            ids[row.parent_id].append(row.id)
+        return ids
+
+    async def _execute(self, query: Select[*tuple[Any, ...]], **parameters: Any) -> Sequence[Any]:
+        return (await self._connection.execute(query, {"user_id": self._user_id, **parameters})).all()
 
 
-_CONVERSATION = select(Conversation.id).where(
-    Conversation.id == bindparam("id"), Conversation.user_id == bindparam("user_id")
+def _to_page(
+    conversation_id: UUID, limit: int, found: Sequence[Any], siblings: Mapping[UUID, Sequence[UUID]] | None = None
+) -> Page[MessageRow]:
+    """Returns rows, of which the last column is the parent, as a page; one more row shows that there are more."""
+    items: list[MessageRow] = []
+    for *row, parent_id in reversed(found[:limit]):
+        others = (siblings or {}).get(parent_id, ())
+        is_first = parent_id == conversation_id
+        items.append(MessageRow(*row, parent_id=None if is_first else parent_id, siblings=others or [row[0]]))
+    return Page(items, items[0].id if len(found) > limit else None)
+
+
+_COLUMNS = [field.name for field in fields(MessageRow) if field.name not in ("parent_id", "siblings")]
+_MINE = and_(
+    Conversation.id == bindparam("id", type_=Uuid()), Conversation.user_id == bindparam("user_id", type_=Uuid())
 )
 """Selects the conversation through which messages are reached, so that other users' are invisible."""
+_CONVERSATION = select(Conversation.active_message_id).where(_MINE)
+_ID = select(Conversation.id).where(_MINE).scalar_subquery()
+_ID_OF_ONE_BRANCH = select(Conversation.id).where(_MINE, Conversation.active_message_id.is_(None)).scalar_subquery()
+_LIMIT = bindparam("limit", type_=Integer)
+_CURSOR, _LEAF = bindparam("cursor", type_=Uuid()), bindparam("leaf", type_=Uuid())
 
 
 def _page(*older: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Selects messages of a conversation with one branch, which is faster than following the branch."""
     columns = Message.__table__.c
     return (
-        select(*(columns[name] for name in MessageRow.__slots__))
-        .where(Message.conversation_id == _CONVERSATION.scalar_subquery(), *older)
+        select(*(columns[name] for name in _COLUMNS))
+        .where(Message.conversation_id == _ID_OF_ONE_BRANCH, *older)
         .order_by(Message.position.desc())
-        .limit(bindparam("limit", type_=Integer))
+        .limit(_LIMIT)
     )
 
 
 def _position() -> ColumnElement[int]:
-    of_it = (Message.conversation_id == bindparam("id"), Message.id == bindparam("cursor"))
+    of_it = (Message.conversation_id == bindparam("id"), Message.id == _CURSOR)
     return select(Message.position).where(*of_it).scalar_subquery()
 
 
+def _is_leaf(message: type[Message]) -> ColumnElement[bool]:
+    return and_(message.conversation_id == _ID, message.id == _LEAF)
+
+
+def _is_before_cursor(message: type[Message]) -> ColumnElement[bool]:
+    parent = select(parent_of(Message)).where(Message.conversation_id == _ID, Message.id == _CURSOR)
+    return and_(message.conversation_id == _ID, message.id == parent.scalar_subquery())
+
+
 _NEWEST, _OLDER = _page(), _page(Message.position < _position())
+_NEWEST_OF_BRANCH, _OLDER_OF_BRANCH = (go_up(_COLUMNS, start, _LIMIT) for start in (_is_leaf, _is_before_cursor))
+_SIBLINGS = (
+    select(Message.parent_id, Message.id)
+    .where(Message.parent_id.in_(bindparam("parents", expanding=True)))
+    .order_by(Message.position)
+)
+"""Selects what follows messages that were reached through the conversation; with its id, a database reads it all."""

@@ -7,13 +7,21 @@ from pydantic import Field
 
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.schemas.base import Text
-from app.schemas.message import MessageCreate
+from app.schemas.message import MessageCreate, RegenerateCreate
 from app.schemas.websocket import Auth, Frame, Ping
+
+Key = Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)]
 
 
 class Send(Frame, MessageCreate):
     type: Literal["send"]
-    idempotency_key: Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)] | None = None
+    idempotency_key: Key | None = None
+
+
+class Regenerate(Frame, RegenerateCreate):
+    type: Literal["regenerate"]
+    reply_id: UUID
+    idempotency_key: Key | None = None
 
 
 class Stop(Frame):
@@ -28,4 +36,4 @@ class Resume(Frame):
     """Gives the offset of the last event that arrived; without it all events are sent again."""
 
 
-ClientFrame = Annotated[Send | Stop | Resume | Auth | Ping, Field(discriminator="type")]
+ClientFrame = Annotated[Send | Regenerate | Stop | Resume | Auth | Ping, Field(discriminator="type")]

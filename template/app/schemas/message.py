@@ -7,12 +7,21 @@ from pydantic import Field
 from app.models.message import MessageStatus, Rating, Role
 from app.schemas.base import Body, Money, Read, Text, Words
 
+ModelName = Annotated[Text, Field(max_length=200)]
+
 
 class MessageCreate(Body):
     content: Annotated[Words, Field(min_length=1)]
     conversation_id: UUID | None = None
     """Continues this conversation; without it a new one begins."""
-    model: Annotated[Text, Field(max_length=200)] | None = None
+    model: ModelName | None = None
+    """Names one of the models that `/info` lists. The first of them is the default."""
+    replaces: UUID | None = None
+    """Begins another branch in place of this message of the user, which is kept in its own branch."""
+
+
+class RegenerateCreate(Body):
+    model: ModelName | None = None
     """Names one of the models that `/info` lists. The first of them is the default."""
 
 
@@ -34,6 +43,11 @@ class FeedbackRead(Read):
     comment: str | None
 
 
+class TextPart(Read):
+    type: Literal["text"] = "text"
+    text: str
+
+
 class MessageRead(Read):
     id: UUID
     conversation_id: UUID
@@ -45,6 +59,17 @@ class MessageRead(Read):
     """Names the reason why a reply failed or was cut short."""
     usage: UsageRead | None = None
     feedback: FeedbackRead | None = None
+
+
+class BranchMessageRead(MessageRead):
+    """Represents a message in its branch of the conversation."""
+
+    parts: list[TextPart]
+    """Holds what the message consists of; `content` is the text of all parts that are text."""
+    parent_id: UUID | None
+    """Identifies the message that it follows; null for a first message."""
+    siblings: list[UUID]
+    """Lists all messages that follow the same one, itself included, oldest first: its alternatives."""
 
 
 class MessageCreated(Read):

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.repositories.conversation import ConversationRepository
+from app.repositories.conversation import ConversationRepository, Reach
 from app.services.ai import AssistantMessage, UserMessage
 from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages, stream
 from tests.conftest import MakeSettings
@@ -25,7 +25,8 @@ async def test_a_message_is_answered(alice: httpx2.AsyncClient) -> None:
     assert "What is up?" in reply["content"]
     stored = await messages(alice, reply["conversation_id"])
     assert [(m["role"], m["status"]) for m in stored["items"]] == [("user", "completed"), ("assistant", "completed")]
-    assert stored["items"][1] == reply
+    of_branch = {"parent_id": stored["items"][0]["id"], "siblings": [reply["id"]]}
+    assert stored["items"][1] == reply | of_branch | {"parts": [{"type": "text", "text": reply["content"]}]}
 
 
 async def test_a_streamed_reply_is_what_is_stored(alice: httpx2.AsyncClient) -> None:
@@ -85,7 +86,7 @@ async def test_history_that_cannot_fit_is_not_even_read(
             (35, [8, 7, 6, 5]),
             (1_000, [*range(8, 0, -1)]),
         ):
-            newest = await conversations.newest(UUID(id), 200, characters)
+            newest = await conversations.newest(UUID(id), Reach(200, characters))
             assert [said.position for said in newest] == positions
 
 

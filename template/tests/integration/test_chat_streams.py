@@ -122,7 +122,7 @@ async def test_feedback_replaces_what_was_said_before(alice: httpx2.AsyncClient)
     assert rated.json() == {**reply, "feedback": {"rating": "down", "comment": "Too long."}}
     rated = await alice.put(path, json={"rating": "up"})
     assert rated.json()["feedback"] == {"rating": "up", "comment": None}
-    assert (await messages(alice, reply["conversation_id"]))["items"][1] == rated.json()
+    assert (await messages(alice, reply["conversation_id"]))["items"][1].items() >= rated.json().items()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.repositories.message import MessageRow
-from app.schemas.message import FeedbackRead, MessageRead, UsageRead
+from app.schemas.message import BranchMessageRead, FeedbackRead, UsageRead
 from app.services.chat.conversations import TITLE_CHARACTERS
 from tests.chats import CONVERSATIONS, SEND, STREAM, Scripted, messages
 
@@ -19,7 +19,7 @@ def model(app: FastAPI) -> Scripted:
 
 def test_rows_of_a_page_have_every_field_of_a_message() -> None:
     """Finds fields with a default that `MessageRow` lacks, which lists would silently answer as null."""
-    for schema in (MessageRead, UsageRead, FeedbackRead):
+    for schema in (BranchMessageRead, UsageRead, FeedbackRead):
         assert schema.model_fields.keys() <= set(dir(MessageRow)), "add the column to MessageRow"
 
 
@@ -47,6 +47,50 @@ async def test_a_title_is_the_beginning_of_the_first_message(alice: httpx2.Async
     await alice.post(SEND, json={"content": "word \n" * 30})
     [conversation] = (await alice.get(CONVERSATIONS)).json()["items"]
     assert conversation["title"] == ("word " * 30)[:TITLE_CHARACTERS].strip()
+
+
+async def test_a_conversation_that_was_made_first_gets_its_title_from_the_first_message(
+    alice: httpx2.AsyncClient,
+) -> None:
+    unnamed, named = [(await alice.post(CONVERSATIONS, json=body)).json() for body in ({}, {"title": "Plans"})]
+    for conversation in (unnamed, named):
+        for content in ("Which train?", "And back?"):
+            await alice.post(SEND, json={"content": content, "conversation_id": conversation["id"]})
+    titles = [(await alice.get(f"{CONVERSATIONS}/{one['id']}")).json()["title"] for one in (unnamed, named)]
+    assert titles == ["Which train?", "Plans"]
+
+
+async def test_the_conversation_that_was_just_used_comes_first(alice: httpx2.AsyncClient) -> None:
+    ids = [(await alice.post(CONVERSATIONS, json={"title": str(n)})).json()["id"] for n in range(3)]
+    for n in (1, 0):
+        await alice.post(SEND, json={"content": "hello", "conversation_id": ids[n]})
+    await alice.patch(f"{CONVERSATIONS}/{ids[2]}", json={"title": "renamed"})
+    assert await listed(alice) == [ids[0], ids[1], ids[2]]
+    first = (await alice.get(CONVERSATIONS, params={"limit": 2})).json()
+    assert await listed(alice, cursor=first["next_cursor"]) == [ids[2]]
+
+
+async def test_conversations_are_pinned_and_archived(alice: httpx2.AsyncClient) -> None:
+    ids = [(await alice.post(CONVERSATIONS, json={"title": str(n)})).json()["id"] for n in range(3)]
+    await alice.patch(f"{CONVERSATIONS}/{ids[0]}", json={"pinned": True})
+    archived = await alice.patch(f"{CONVERSATIONS}/{ids[1]}", json={"archived": True})
+    assert (archived.json()["archived"], archived.json()["pinned"]) == (True, False)
+    assert await listed(alice) == [ids[2], ids[0]]
+    assert await listed(alice, archived=True) == [ids[1]]
+    assert (await listed(alice, pinned=True), await listed(alice, pinned=False)) == ([ids[0]], [ids[2]])
+    await alice.post(SEND, json={"content": "hello", "conversation_id": ids[1]})
+    await alice.patch(f"{CONVERSATIONS}/{ids[1]}", json={"archived": False})
+    assert await listed(alice) == [ids[1], ids[2], ids[0]]
+
+
+async def listed(client: httpx2.AsyncClient, **query: Any) -> list[str]:
+    return [item["id"] for item in (await client.get(CONVERSATIONS, params=query)).json()["items"]]
+
+
+@pytest.mark.parametrize("body", [{"pinned": None}, {"archived": "perhaps"}, {"active_message_id": None}])
+async def test_a_change_that_is_refused(alice: httpx2.AsyncClient, body: dict[str, object]) -> None:
+    made = await alice.post(CONVERSATIONS, json={})
+    assert (await alice.patch(f"{CONVERSATIONS}/{made.json()['id']}", json=body)).status_code == 422
 
 
 @pytest.mark.parametrize("body", [{"title": ""}, {"title": " "}, {"title": "x" * 201}, {"title": None}, {"name": "x"}])

@@ -30,6 +30,14 @@ async def stopped(client: httpx2.AsyncClient) -> str:
     return f"{await reply(client)}/stop"
 
 
+async def regenerated(client: httpx2.AsyncClient) -> str:
+    return f"{await reply(client)}/regenerate"
+
+
+async def streamed_again(client: httpx2.AsyncClient) -> str:
+    return f"{await regenerated(client)}/stream"
+
+
 async def rated(client: httpx2.AsyncClient) -> str:
     return f"{await reply(client)}/feedback"
 
@@ -40,6 +48,7 @@ async def frames(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, An
         {"type": "send", "content": "hello", "conversation_id": reply["conversation_id"]},
         {"type": "resume", "reply_id": reply["id"]},
         {"type": "stop", "reply_id": reply["id"]},
+        {"type": "regenerate", "reply_id": reply["id"]},
     ]
 
 
@@ -52,6 +61,8 @@ SOCKETS = {SOCKET: frames}
 CASES = {
     "/api/v1/chat/messages/{message_id}/stream": Case(resumed),
     "/api/v1/chat/messages/{message_id}/stop": Case(stopped),
+    "/api/v1/chat/messages/{message_id}/regenerate": Case(regenerated, {"post": {}}),
+    "/api/v1/chat/messages/{message_id}/regenerate/stream": Case(streamed_again, {"post": {}}),
     "/api/v1/chat/messages/{message_id}/feedback": Case(rated, {"put": {"rating": "up"}}),
     "/api/v1/chat/conversations/{conversation_id}": Case(conversation, {"patch": {"title": "Mine now"}}),
     "/api/v1/chat/conversations/{conversation_id}/messages": Case(messages),

@@ -69,7 +69,8 @@ async def visit(client: httpx2.AsyncClient) -> tuple[str, list[str]]:
     user = await client.post(f"{API}/auth/register", json={"email": "ada@example.com", "password": PASSWORD})
     tokens = (await log_in(client)).json()
     client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
-    await client.get(f"{API}/users/me", params={"q": ASKED}, headers={"X-Request-ID": REQUEST_ID})
+    await client.get(f"{API}/users/me", headers={"X-Request-ID": REQUEST_ID})
+    assert (await client.get(f"{API}/info", params={"q": ASKED})).status_code == 422
     key = (await client.post(f"{API}/auth/api-keys", json={"name": "mine", "scopes": ["read"]})).json()["key"]
     await client.get(f"{API}/users/me", headers={"Authorization": f"Bearer {key}"})
     for path in ("/health", "/health/ready"):

@@ -11,7 +11,7 @@ from app.api.deps import CurrentUser, IdempotencyKey
 from app.api.errors import problem_responses
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.core.config import read_settings
-from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead
+from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead, RegenerateCreate
 from app.services.chat.limits import ChatLimits
 from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
@@ -80,6 +80,29 @@ async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = No
 async def stream_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
     """Sends a message and streams the reply. Disconnecting does not stop the reply."""
     exchange = await chat.send(data, key)
+    return event_stream(_frames(chat.follow(exchange)))
+
+
+@router.post("/{message_id}/regenerate", status_code=201, responses=problem_responses(402))
+async def regenerate_message(
+    message_id: UUID, data: RegenerateCreate, chat: Chat, key: IdempotencyKey = None
+) -> MessageRead:
+    """Generates another reply to the same message, waits for it and returns it. The first reply stays in its branch."""
+    exchange = await chat.regenerate(message_id, data, key)
+    return (await chat.wait(exchange.reply)).message
+
+
+@router.post(
+    "/{message_id}/regenerate/stream",
+    response_class=StreamingResponse,
+    responses=STREAM | problem_responses(402),
+    dependencies=[STREAM_SLOT],
+)
+async def stream_regenerated_message(
+    message_id: UUID, data: RegenerateCreate, chat: Chat, key: IdempotencyKey = None
+) -> StreamingResponse:
+    """Generates another reply to the same message and streams it. Disconnecting does not stop the reply."""
+    exchange = await chat.regenerate(message_id, data, key)
     return event_stream(_frames(chat.follow(exchange)))
 
 

@@ -8,10 +8,11 @@ from pydantic import TypeAdapter
 
 from app.api.v1.chat import chat_of
 from app.api.websockets import Socket, WebSocketEndpointDep
-from app.schemas.chat_websocket import ClientFrame, Resume, Send, Stop
-from app.schemas.message import MessageCreate
-from app.services.chat.messages import ChatService, Exchange
+from app.schemas.chat_websocket import ClientFrame, Regenerate, Resume, Send, Stop
+from app.schemas.message import MessageCreate, RegenerateCreate
+from app.services.chat.messages import ChatService
 from app.services.chat.stream import Progress, Reply
+from app.services.chat.turns import Exchange
 
 FRAMES = TypeAdapter[ClientFrame](ClientFrame)
 
@@ -39,6 +40,11 @@ class ChatSession:
         match frame:
             case Send():
                 await self._send(frame)
+            case Regenerate():
+                self._socket.check_room()
+                data = RegenerateCreate(model=frame.model)
+                exchange = await self._chat.regenerate(frame.reply_id, data, frame.idempotency_key)
+                self._follow(exchange, None, frame.ref)
             case Resume():
                 exchange = await self._chat.find(frame.reply_id)
                 self._follow(exchange, frame.offset, frame.ref)

@@ -1,7 +1,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, Limit
 from app.models.conversation import Conversation
@@ -9,7 +9,7 @@ from app.repositories.base import Page
 from app.repositories.message import MessageRow
 from app.schemas.base import PageRead
 from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
-from app.schemas.message import MessageRead
+from app.schemas.message import BranchMessageRead
 from app.services.chat.conversations import ConversationService
 
 router = APIRouter(prefix="/chat/conversations", tags=["chat"])
@@ -20,6 +20,9 @@ async def conversation_service(database: DatabaseDep, user: CurrentUser) -> Conv
 
 
 Conversations = Annotated[ConversationService, Depends(conversation_service)]
+Leaf = Annotated[
+    UUID | None, Query(description="Lists the branch that ends with this message, in place of the active one")
+]
 
 
 @router.post("", status_code=201, response_model=ConversationRead)
@@ -29,9 +32,14 @@ async def create_conversation(data: ConversationCreate, conversations: Conversat
 
 @router.get("", response_model=PageRead[ConversationRead])
 async def list_conversations(
-    conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
+    conversations: Conversations,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    archived: bool = False,
+    pinned: bool | None = None,
 ) -> Page[Conversation]:
-    return await conversations.list(limit, cursor)
+    """Lists conversations, those with the newest messages first: those that are archived, or those that are not."""
+    return await conversations.list(limit, cursor, archived=archived, pinned=pinned)
 
 
 @router.get("/{conversation_id}", response_model=ConversationRead)
@@ -51,9 +59,9 @@ async def delete_conversation(conversation_id: UUID, conversations: Conversation
     await conversations.delete(conversation_id)
 
 
-@router.get("/{conversation_id}/messages", response_model=PageRead[MessageRead])
+@router.get("/{conversation_id}/messages", response_model=PageRead[BranchMessageRead])
 async def list_messages(
-    conversation_id: UUID, conversations: Conversations, limit: Limit = 50, cursor: Cursor = None
+    conversation_id: UUID, conversations: Conversations, limit: Limit = 50, cursor: Cursor = None, leaf: Leaf = None
 ) -> Page[MessageRow]:
     """Lists messages, oldest first within a page. The first page has the newest; `next_cursor` leads to older ones."""
-    return await conversations.messages(conversation_id, limit, cursor)
+    return await conversations.messages(conversation_id, limit, cursor, leaf)

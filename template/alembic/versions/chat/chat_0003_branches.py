@@ -1,0 +1,38 @@
+"""branches of conversations, and the order of conversations by their last message"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "chat_0003"
+down_revision = "chat_0002"
+branch_labels = None
+depends_on = None
+
+LISTS = {"current": "archived_at IS NULL", "archived": "archived_at IS NOT NULL", "pinned": "pinned"}
+
+
+def upgrade() -> None:
+    op.add_column("messages", sa.Column("parent_id", sa.Uuid(), nullable=True))
+    op.create_index("ix_messages_parent_id", "messages", ["parent_id"])
+    for name in ("last_message_id", "active_message_id"):
+        op.add_column("conversations", sa.Column(name, sa.Uuid(), nullable=True))
+    op.add_column("conversations", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("conversations", sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True))
+    op.execute(
+        "UPDATE conversations SET last_message_id = COALESCE((SELECT messages.id FROM messages"
+        " WHERE messages.conversation_id = conversations.id ORDER BY messages.position DESC LIMIT 1), id)"
+    )
+    for name, which in LISTS.items():
+        columns, of = ["user_id", "last_message_id"], sa.text(which)
+        op.create_index(f"ix_conversations_{name}", "conversations", columns, sqlite_where=of, postgresql_where=of)
+    op.drop_index("ix_conversations_user_id_id", "conversations")
+
+
+def downgrade() -> None:
+    op.create_index("ix_conversations_user_id_id", "conversations", ["user_id", "id"])
+    for name in LISTS:
+        op.drop_index(f"ix_conversations_{name}", "conversations")
+    for name in ("archived_at", "pinned", "active_message_id", "last_message_id"):
+        op.drop_column("conversations", name)
+    op.drop_index("ix_messages_parent_id", "messages")
+    op.drop_column("messages", "parent_id")

@@ -1,0 +1,58 @@
+"""Builds the queries that follow the branches of a conversation, from message to message."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select, true
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+
+from app.models.message import Message
+
+Id = UUID | ColumnElement[Any] | ScalarSelect[Any]
+
+
+def parent_of(message: type[Message]) -> ColumnElement[UUID]:
+    """Returns the id of the message that one follows; that of the conversation, if it follows none."""
+    last = aliased(Message)
+    by_position = (last.conversation_id == message.conversation_id, last.position == message.position - 1)
+    previous = select(last.id).where(*by_position).correlate(message).scalar_subquery()
+    return func.coalesce(message.parent_id, previous, message.conversation_id)
+
+
+def go_up(
+    names: Sequence[str],
+    start: Callable[[type[Message]], ColumnElement[bool]],
+    limit: ColumnElement[int] | int,
+    characters: int | None = None,
+) -> Select[*tuple[Any, ...]]:
+    """Selects columns of the message at which it starts and of those before it, newest first, and last their parents.
+
+    At most `limit` messages are read, and none before those that have over `characters` in all.
+    """
+    first, older = aliased(Message), aliased(Message)
+    read = func.length(first.content).label("read")
+    begin = select(*_named(first, names), parent_of(first).label("parent"), literal(1).label("count"), read)
+    branch = begin.where(start(first)).cte(recursive=True)
+    goes_on = true() if characters is None else branch.c.read <= characters
+    step = select(
+        *_named(older, names), parent_of(older), branch.c.count + 1, branch.c.read + func.length(older.content)
+    )
+    before = step.join_from(branch, older, older.id == branch.c.parent).where(branch.c.count < limit, goes_on)
+    branch = branch.union_all(before)
+    return select(*(branch.c[name] for name in (*names, "parent"))).order_by(branch.c.count)
+
+
+def go_down(conversation_id: UUID, id: UUID) -> Select[UUID]:
+    """Selects the newest end of the branch of a message: follows the newest message that follows each."""
+    child = aliased(Message)
+    begin = select(Message.id, literal(1).label("count"))
+    branch = begin.where(Message.conversation_id == conversation_id, Message.id == id).cte(recursive=True)
+    newest = select(child.id).where(child.parent_id == branch.c.id).order_by(child.position.desc()).limit(1)
+    step = select(newest.correlate(branch).scalar_subquery(), branch.c.count + 1).where(branch.c.id.is_not(None))
+    branch = branch.union_all(step)
+    return select(branch.c.id).where(branch.c.id.is_not(None)).order_by(branch.c.count.desc()).limit(1)
+
+
+def _named(message: type[Message], names: Sequence[str]) -> list[InstrumentedAttribute[Any]]:
+    return [getattr(message, name) for name in names]
