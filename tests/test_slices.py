@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render
+from overlay import lay_over
 from processes import parley, run, succeed
 
 from parley.fields import KINDS
@@ -75,7 +76,7 @@ def test_the_tests_pass_with_a_model_of_ones_own_and_a_changed_one(render: Rende
     migrate(project, "shorter titles")
     succeed("pyright", cwd=project)
     succeed("lint-imports", cwd=project)
-    run_tests(project, *AFFECTED)
+    run_tests(lay_over(project), *AFFECTED)
 
 
 def run_tests(project: Path, *names: str) -> None:
