@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import pytest
 from pydantic import SecretStr
@@ -19,7 +19,8 @@ WORKERS = ProcessPool(2)
 
 
 def context(database: Database = NO_DATABASE, user_id: UUID | None = None, *, key: str = "key") -> ToolContext:
-    return ToolContext(user_id or uuid4(), UUID(int=1), key, database, WORKERS)
+    row_id = uuid5(NAMESPACE_OID, key)
+    return ToolContext(user_id or uuid4(), UUID(int=1), key, database, WORKERS, row_id)
 
 
 async def call(tool: Tool, to: ToolContext | None = None, /, **arguments: Any) -> str:

@@ -5,7 +5,7 @@ from app.models.base import Owned
 
 
 class AgentNote(Owned):
-    """Stores a note of a user's agents. Its id derives from the tool call that saved it, so ids give no order."""
+    """Stores a note of a user's agents. Its id is that of the tool call that saved it."""
 
     __tablename__ = "agent_notes"
 

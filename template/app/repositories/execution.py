@@ -1,10 +1,11 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.core.errors import NotFound
 from app.models.execution import (
@@ -24,6 +25,7 @@ class NewEvent:
     type: str
     data: dict[str, Any]
     entry: dict[str, Any] | None = None
+    id: UUID = field(default_factory=uuid7)
 
 
 class ExecutionRepository(OwnedRepository[Execution]):

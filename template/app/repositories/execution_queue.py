@@ -25,8 +25,8 @@ class History:
     """Holds what a run resumes from."""
 
     entries: Sequence[Mapping[str, Any]]
-    called: Collection[str]
-    """Holds the ids of the tool calls that have begun."""
+    called: Mapping[str, UUID]
+    """Maps the ids of the tool calls that have begun to those of the events that say so."""
     approvals: Mapping[str, Approval]
     """Maps the ids of tool calls to their approvals."""
 
@@ -111,9 +111,9 @@ class RunRepository:
 
     async def _history(self, execution: Execution) -> History:
         if not execution.last_sequence:
-            return History([], [], {})
+            return History([], {}, {})
         events = (
-            select(ExecutionEvent.type, ExecutionEvent.data, ExecutionEvent.entry)
+            select(ExecutionEvent.id, ExecutionEvent.type, ExecutionEvent.data, ExecutionEvent.entry)
             .where(ExecutionEvent.execution_id == execution.id)
             .order_by(ExecutionEvent.sequence)
         )
@@ -121,7 +121,7 @@ class RunRepository:
         approvals = await self._session.scalars(select(Approval).where(Approval.execution_id == execution.id))
         return History(
             [row.entry for row in happened if row.entry is not None],
-            {row.data["tool_call_id"] for row in happened if row.type == "tool.called"},
+            {row.data["tool_call_id"]: row.id for row in happened if row.type == "tool.called"},
             {approval.tool_call_id: approval for approval in approvals},
         )
 
@@ -134,6 +134,7 @@ class RunRepository:
     async def add_events(self, execution_id: UUID, after: int, events: Sequence[NewEvent]) -> None:
         rows = [
             {
+                "id": event.id,
                 "execution_id": execution_id,
                 "sequence": sequence,
                 "type": event.type,

@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.core.config import Settings
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories import process
 from app.services.agents.run import MAX_CONSECUTIVE_CRASHES
+from app.services.agents.toolbox import Toolbox, ToolContext
 from tests.agents import (
     Thinking,
     agent,
@@ -78,6 +80,31 @@ async def test_a_run_goes_on_where_a_dead_one_stopped(app: FastAPI, alice: httpx
     assert told.count("tool.called") == told.count("tool.returned") == 1
     assert told.count("model.completed") == 2
     assert [returned(prompt) for prompt in model.prompts] == [[], ["5"], ["5"]]
+
+
+async def test_a_call_that_is_made_again_has_the_same_key_and_row_id(
+    app: FastAPI, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts, began = list[ToolContext](), asyncio.Event()
+
+    async def call(_toolbox: Toolbox, _name: str, context: ToolContext, _arguments: str) -> str:
+        contexts.append(context)
+        if len(contexts) == 1:
+            began.set()
+            await asyncio.Event().wait()
+        return "5"
+
+    monkeypatch.setattr(Toolbox, "call", call)
+    play(app, SUM, SUM, "It is 5.")
+    before = uuid7()
+    queued = await execute(alice, (await agent(alice, "calculate"))["id"])
+    await began.wait()
+    await died(app, queued["id"])
+    await ended(alice, queued["id"])
+    first, again, second = contexts
+    assert (first.row_id, first.idempotency_key) == (again.row_id, again.idempotency_key)
+    assert before < again.row_id < second.row_id < uuid7()
+    assert second.idempotency_key != again.idempotency_key
 
 
 async def test_what_kills_process_after_process_is_given_up(app: FastAPI, alice: httpx2.AsyncClient) -> None:

@@ -88,11 +88,16 @@ class Journal:
 
     def note(
         self, event: StoredEvent, entry: AssistantMessage | ToolResult | None = None, *, also_to_ancestors: bool = False
-    ) -> None:
-        """Notes an event for the next commit; with `also_to_ancestors` for the ancestors of the execution, too."""
-        self._noted.append(to_new_event(event, None if entry is None else to_entry(entry)))
+    ) -> UUID:
+        """Notes an event for the next commit, and returns the id that its row will have.
+
+        With `also_to_ancestors`, the ancestors of the execution get the event, too.
+        """
+        noted = to_new_event(event, None if entry is None else to_entry(entry))
+        self._noted.append(noted)
         if also_to_ancestors:
             self._noted_above.append(to_new_event(event))
+        return noted.id
 
     def add_usage(self, used: ModelUsage) -> None:
         """Adds the usage of one request to a model, which may have failed."""

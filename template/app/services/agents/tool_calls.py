@@ -94,12 +94,16 @@ class ToolCallHandler:
 
     async def _call(self, pending: PendingToolCall) -> None:
         execution = self._execution
-        if pending.id not in self._history.called:
-            self._journal.note(events.ToolCalled(**to_event_call(pending).model_dump()))
+        called_before = self._history.called.get(pending.id)
+        id = called_before or self._journal.note(events.ToolCalled(**to_event_call(pending).model_dump()))
         await self._journal.commit()
-        key = f"{execution.id}:{pending.id}"
         context = ToolContext(
-            execution.user_id, execution.id, key, self._dependencies.database, self._dependencies.workers
+            execution.user_id,
+            execution.id,
+            idempotency_key=f"{execution.id}:{pending.id}",
+            database=self._dependencies.database,
+            workers=self._dependencies.workers,
+            row_id=id,
         )
         name = pending.call.name
         try:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from uuid_utils.compat import uuid7
 
 from app.core.database import Database
 from app.core.errors import AppError, SetupError
@@ -55,6 +56,8 @@ class ToolContext:
     database: Database
     workers: ProcessPool
     """Runs work in other processes that is heavy, or reads what strangers wrote."""
+    row_id: UUID = field(default_factory=uuid7)
+    """Gives the row that this call stores its id, which stays the same, too, and sorts like those of all other rows."""
 
 
 @dataclass(frozen=True, slots=True)

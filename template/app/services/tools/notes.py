@@ -1,7 +1,6 @@
 """Saves and finds notes, also as an example: the owner comes from the context, and a repeated call has one effect."""
 
 from typing import Annotated
-from uuid import uuid5
 
 from pydantic import Field
 
@@ -17,9 +16,8 @@ async def save_note(
     context: ToolContext, text: Annotated[Words, Field(max_length=4_000, description="What to remember.")]
 ) -> str:
     """Save a note for this person, which can be found again at any later time."""
-    id = uuid5(context.execution_id, context.idempotency_key)
     async with context.database.write(context.user_id) as session:
-        await AgentNoteRepository(session, context.user_id).save(id, text)
+        await AgentNoteRepository(session, context.user_id).save(context.row_id, text)
     return "The note is saved."
 
 
