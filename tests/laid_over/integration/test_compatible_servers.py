@@ -29,6 +29,8 @@ THOUGHTS: Sequence[tuple[Sequence[str], str]] = [
     ([*"<think>secret</think>Hi"], "Hi"),
     (["\n<think>\nsecret\n</think>\n\nHi"], "Hi"),
     (["<think></think>Hi"], "Hi"),
+    (["<think>", "hi so</th", "ink>Hi"], "Hi"),
+    (["Hi. ", "i.<thi", "nk>secret</think> Bye."], "Hi. i. Bye."),
     (["<think>a < b, </thin and <think></think>Hi"], "Hi"),
     (["<think>one</think>\n<think>two</think>\nHi"], "Hi"),
     (["Hi.<think>secret</think> Bye."], "Hi. Bye."),

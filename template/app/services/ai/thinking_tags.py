@@ -64,7 +64,7 @@ class ThinkingTags:
 
     def _count_waiting(self) -> int:
         """Returns how many characters at the end may begin a tag, with the blanks before the first one."""
-        end = self._unread[max(map(self._unread.rfind, ("<", "[", "◁", self._unread[:1]))) :].lower()
+        end = self._unread[max(0, *map(self._unread.rfind, ("<", "[", "◁"))) :].lower()
         tags = [self._closing_tag] if self._closing_tag else _CLOSING
         waiting = len(end) if any(tag.startswith(end) for tag in tags) else 0
         is_start = not (self._text or self._closing_tag)
