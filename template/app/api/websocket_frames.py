@@ -46,7 +46,7 @@ def parse_frame(known: TypeAdapter[Any], text: str | None) -> Any:
     try:
         return known.validate_json(check_json(text))
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = error.errors(include_url=False, include_context=False)
         raise RequestValidationError(errors) from None
 
 

@@ -43,15 +43,12 @@ def go_up(
     return select(*(branch.c[name] for name in (*names, "parent"))).order_by(branch.c.count)
 
 
-def go_down(conversation_id: UUID, id: UUID) -> Select[UUID]:
-    """Selects the newest end of the branch of a message: follows the newest message that follows each."""
-    child = aliased(Message)
-    begin = select(Message.id, literal(1).label("count"))
-    branch = begin.where(Message.conversation_id == conversation_id, Message.id == id).cte(recursive=True)
-    newest = select(child.id).where(child.parent_id == branch.c.id).order_by(child.position.desc()).limit(1)
-    step = select(newest.correlate(branch).scalar_subquery(), branch.c.count + 1).where(branch.c.id.is_not(None))
-    branch = branch.union_all(step)
-    return select(branch.c.id).where(branch.c.id.is_not(None)).order_by(branch.c.count.desc()).limit(1)
+def go_down(of: ColumnElement[bool], id: UUID | ColumnElement[UUID]) -> Select[UUID]:
+    """Selects the newest of a message and all that follow it, which is the end of a branch."""
+    after = aliased(Message)
+    branch = select(Message.id, Message.position).where(of, Message.id == id).cte(recursive=True)
+    branch = branch.union_all(select(after.id, after.position).join_from(branch, after, after.parent_id == branch.c.id))
+    return select(branch.c.id).order_by(branch.c.position.desc()).limit(1)
 
 
 def _named(message: type[Message], names: Sequence[str]) -> list[InstrumentedAttribute[Any]]:

@@ -102,14 +102,27 @@ class ConversationRepository(OwnedRepository[Conversation]):
         conversation = await self.get(message.conversation_id, lock=True)
         last_position = await self._connect(conversation)
         parent_id = select(Message.parent_id).where(Message.id == message.id).scalar_subquery()
-        siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == parent_id))
-        newest = await self.up_from(parent_id, reach)
-        conversation.active_message_id = message.id  # until that of the message which is appended
+        return await self._branch(conversation, parent_id, last_position, reach)
+
+    async def go_on_after(self, message: Message, reach: Reach) -> Branch:
+        """Locks the conversation of a message, and returns the branch that ends with that message."""
+        conversation = await self.get(message.conversation_id, lock=True)
+        shown = await self.read_branch(conversation, reach)
+        if shown.parent_id == message.id:
+            return shown
+        return await self._branch(conversation, message.id, await self._connect(conversation), reach)
+
+    async def _branch(
+        self, conversation: Conversation, end: UUID | ScalarSelect[Any], last_position: int, reach: Reach
+    ) -> Branch:
+        siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == end))
+        newest = await self.up_from(end, reach)
+        conversation.active_message_id = conversation.id  # until the message that is appended
         return Branch(conversation, newest, last_position, siblings or 0)
 
     async def activate(self, conversation: Conversation, message_id: UUID) -> None:
-        """Makes a locked conversation show the branch of a message, to its newest end. Raises NotFound."""
-        leaf_id = await self._session.scalar(go_down(conversation.id, message_id))
+        """Makes a locked conversation show the branch of a message, to the newest one after it. Raises NotFound."""
+        leaf_id = await self._session.scalar(go_down(Message.conversation_id == conversation.id, message_id))
         if leaf_id is None:
             raise NotFound("Message", message_id)
         if conversation.active_message_id is not None:
@@ -154,10 +167,10 @@ class ConversationRepository(OwnedRepository[Conversation]):
             conversation.active_message_id = last.id
         return last.position
 
-    async def get_question(self, id: UUID, conversation_id: UUID | None) -> Message:
-        """Returns a message of the user, in this conversation if one is given. Raises NotFound."""
+    async def get_message(self, id: UUID, role: Role, conversation_id: UUID | None) -> Message:
+        """Returns a message with this role, in this conversation if one is given. Raises NotFound."""
         of = [] if conversation_id is None else [Message.conversation_id == conversation_id]
-        found = await self._session.scalar(select(Message).where(self._is(id, Role.user), *of))
+        found = await self._session.scalar(select(Message).where(self._is(id, role), *of))
         if found is None:
             raise NotFound("Message", id)
         return found

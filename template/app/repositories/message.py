@@ -15,7 +15,7 @@ from app.core.errors import NotFound
 from app.models.conversation import Conversation
 from app.models.message import Message, MessageStatus, Rating, Role
 from app.repositories.base import Page
-from app.repositories.branch import go_up, parent_of
+from app.repositories.branch import go_down, go_up, parent_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +62,33 @@ class MessageRepository:
     async def list(
         self, conversation_id: UUID, limit: int, cursor: UUID | None, leaf_id: UUID | None
     ) -> Page[MessageRow]:
-        """Returns a page of the branch that is shown, or of the one that ends with `leaf_id`, oldest message first.
+        """Returns a page of the branch that is shown, or of that of the message `leaf_id`, oldest message first.
 
-        The first page is the newest, the cursor leads to older. Raises NotFound.
+        The first page is the newest, the cursor leads to older messages of its branch. Raises NotFound.
         """
         place = {"id": conversation_id, "limit": limit + 1}
-        if leaf_id is None:
+        if leaf_id is None or await self._is_unbranched(conversation_id, leaf_id):
             found = await self._execute(_OLDER if cursor else _NEWEST, cursor=cursor, **place)
             if found:
-                parents = [row.id for row in found[1:]] + [None]
-                return _to_page(
-                    conversation_id, limit, [(*row, parent) for row, parent in zip(found, parents, strict=True)]
-                )
+                parents = [*(row.id for row in found[1:]), None]
+                return _to_page(conversation_id, limit, [(*row, id) for row, id in zip(found, parents, strict=True)])
             leaf_id = await self._active(conversation_id)
             if leaf_id is None:
                 return Page([], None)
-        found = await self._execute(
-            _OLDER_OF_BRANCH if cursor else _NEWEST_OF_BRANCH, cursor=cursor, leaf=leaf_id, **place
-        )
+        branch = _OLDER_OF_BRANCH if cursor else _NEWEST_OF_BRANCH
+        found = await self._execute(branch, cursor=cursor, leaf=leaf_id, **place)
         if not found and not cursor:
-            await self._active(conversation_id)
             raise NotFound("Message", leaf_id)
         siblings = await self._siblings([row.parent for row in found])
         return _to_page(conversation_id, limit, found, siblings)
+
+    async def _is_unbranched(self, conversation_id: UUID, message_id: UUID) -> bool:
+        """Tells whether a conversation has one branch, to which this message belongs. Raises NotFound."""
+        if await self._active(conversation_id) is not None:
+            return False
+        if not await self._execute(_MESSAGE, id=conversation_id, leaf=message_id):
+            raise NotFound("Message", message_id)
+        return True
 
     async def _active(self, conversation_id: UUID) -> UUID | None:
         """Returns the last message of the branch that is shown; None if there is only one branch. Raises NotFound."""
@@ -126,6 +130,7 @@ _ID = select(Conversation.id).where(_MINE).scalar_subquery()
 _ID_OF_ONE_BRANCH = select(Conversation.id).where(_MINE, Conversation.active_message_id.is_(None)).scalar_subquery()
 _LIMIT = bindparam("limit", type_=Integer)
 _CURSOR, _LEAF = bindparam("cursor", type_=Uuid()), bindparam("leaf", type_=Uuid())
+_MESSAGE = select(Message.id).where(Message.conversation_id == _ID, Message.id == _LEAF)
 
 
 def _page(*older: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
@@ -144,8 +149,9 @@ def _position() -> ColumnElement[int]:
     return select(Message.position).where(*of_it).scalar_subquery()
 
 
-def _is_leaf(message: type[Message]) -> ColumnElement[bool]:
-    return and_(message.conversation_id == _ID, message.id == _LEAF)
+def _is_end(message: type[Message]) -> ColumnElement[bool]:
+    end = go_down(Message.conversation_id == _ID, _LEAF).scalar_subquery()
+    return and_(message.conversation_id == _ID, message.id == end)
 
 
 def _is_before_cursor(message: type[Message]) -> ColumnElement[bool]:
@@ -154,7 +160,7 @@ def _is_before_cursor(message: type[Message]) -> ColumnElement[bool]:
 
 
 _NEWEST, _OLDER = _page(), _page(Message.position < _position())
-_NEWEST_OF_BRANCH, _OLDER_OF_BRANCH = (go_up(_COLUMNS, start, _LIMIT) for start in (_is_leaf, _is_before_cursor))
+_NEWEST_OF_BRANCH, _OLDER_OF_BRANCH = (go_up(_COLUMNS, start, _LIMIT) for start in (_is_end, _is_before_cursor))
 _SIBLINGS = (
     select(Message.parent_id, Message.id)
     .where(Message.parent_id.in_(bindparam("parents", expanding=True)))

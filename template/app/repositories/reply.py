@@ -78,15 +78,15 @@ class ReplyRepository:
         found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
         return {row[0]: ReplyState(row[1], row[2]) for row in found}
 
-    async def to_stop(self, process_id: UUID) -> Sequence[UUID]:
-        """Returns the pending replies of a process that were asked to stop, or whose users were deactivated."""
-        asked = (
+    async def list_wanted(self, process_id: UUID) -> Sequence[UUID]:
+        """Returns the pending replies of a process that nobody asked to stop, and whose users are active."""
+        wanted = (
             select(Message.id)
             .join(Conversation, Conversation.id == Message.conversation_id)
             .join(User, User.id == Conversation.user_id)
-            .where(PENDING, Message.process_id == process_id, Message.stop_requested | ~User.is_active)
+            .where(PENDING, Message.process_id == process_id, ~Message.stop_requested, User.is_active)
         )
-        return (await self._session.scalars(asked)).all()
+        return (await self._session.scalars(wanted)).all()
 
     async def abandoned(self, process_id: UUID) -> Sequence[UUID]:
         """Returns the pending replies of dead processes, and of the calling process unless they have just begun."""

@@ -1,13 +1,13 @@
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.models.message import MessageStatus, Rating, Role
 from app.schemas.base import Body, Money, Read, Text, Words
 
-ModelName = Annotated[Text, Field(max_length=200)]
+ModelName = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 class MessageCreate(Body):
@@ -16,8 +16,16 @@ class MessageCreate(Body):
     """Continues this conversation; without it a new one begins."""
     model: ModelName | None = None
     """Names one of the models that `/info` lists. The first of them is the default."""
+    parent_id: UUID | None = None
+    """Follows this reply; without it the last one of the branch that is shown."""
     replaces: UUID | None = None
     """Begins another branch in place of this message of the user, which is kept in its own branch."""
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if self.parent_id is not None and self.replaces is not None:
+            raise ValueError("name the message to follow, or the one to replace, not both")
+        return self
 
 
 class RegenerateCreate(Body):

@@ -99,6 +99,22 @@ async def test_a_branch_is_shown_again_to_its_newest_end(alice: httpx2.AsyncClie
     assert [message.text for message in model.heard[-1]] == ["one", "reply 1", "two", "reply 2", "three"]
 
 
+async def test_a_message_follows_the_reply_that_it_names(alice: httpx2.AsyncClient, model: Counting) -> None:
+    """Sends to a branch that another client has left, and to one that no client shows."""
+    first = await send(alice, "one")
+    id = first["conversation_id"]
+    follow = await send(alice, "two", conversation_id=id, parent_id=first["id"])
+    assert (await alice.get(f"{CONVERSATIONS}/{id}")).json()["active_message_id"] is None
+    other = await regenerate(alice, first["id"])
+    await send(alice, "three", parent_id=follow["id"])
+    assert await branch(alice, id) == ["one", "reply 1", "two", "reply 2", "three", "reply 4"]
+    await send(alice, "four", parent_id=first["id"])
+    assert [message.text for message in model.heard[-1]] == ["one", "reply 1", "four"]
+    assert await branch(alice, id, leaf=follow["id"]) == ["one", "reply 1", "two", "reply 2", "three", "reply 4"]
+    assert await branch(alice, id, leaf=other["id"]) == ["one", "reply 3"]
+    assert await branch(alice, id, leaf=first["id"]) == ["one", "reply 1", "four", "reply 5"]
+
+
 async def test_pages_follow_the_branch(alice: httpx2.AsyncClient, model: Counting) -> None:
     first = await send(alice, "0")
     id = first["conversation_id"]
@@ -107,26 +123,39 @@ async def test_pages_follow_the_branch(alice: httpx2.AsyncClient, model: Countin
     await regenerate(alice, first["id"])
     for number in range(4, 6):
         await send(alice, str(number), conversation_id=id)
-    pages, cursor = list[str](), None
-    while page := await messages(alice, id, limit=4, **({"cursor": cursor} if cursor else {})):
-        pages = [message["content"] for message in page["items"]] + pages
-        if (cursor := page["next_cursor"]) is None:
-            break
-    assert pages == ["0", "reply 5", "4", "reply 6", "5", "reply 7"]
+    newest = await messages(alice, id, limit=4)
+    await show(alice, id, first["id"])
+    older = await messages(alice, id, limit=4, cursor=newest["next_cursor"])
+    shown = [message["content"] for message in (*older["items"], *newest["items"])]
+    assert shown == [
+        "0",
+        "reply 5",
+        "4",
+        "reply 6",
+        "5",
+        "reply 7",
+    ]
+    assert older["next_cursor"] is None
 
 
-@pytest.mark.parametrize("kind", ["reply", "unknown", "anothers", "of another conversation"])
-async def test_what_cannot_be_edited(
-    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, model: Counting, kind: str
+@pytest.mark.parametrize("kind", ["of the wrong role", "unknown", "anothers", "of another conversation"])
+@pytest.mark.parametrize("field", ["replaces", "parent_id"])
+async def test_what_cannot_be_edited_or_followed(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, model: Counting, kind: str, field: str
 ) -> None:
-    reply = await send(alice, "one")
-    theirs = (await messages(bob, (await send(bob, "two"))["conversation_id"]))["items"][0]["id"]
-    other = (await messages(alice, (await send(alice, "three"))["conversation_id"]))["items"][0]["id"]
-    ids = {"reply": reply["id"], "unknown": str(uuid4()), "anothers": theirs, "of another conversation": other}
-    body = {"content": "edited", "conversation_id": reply["conversation_id"], "replaces": ids[kind]}
-    answer = await alice.post(SEND, json=body)
+    id, own = (await send(alice, "one"))["conversation_id"], 0 if field == "replaces" else 1
+    ids = {"of the wrong role": (await messages(alice, id))["items"][1 - own]["id"], "unknown": str(uuid4())}
+    for whose, client in (("anothers", bob), ("of another conversation", alice)):
+        ids[whose] = (await messages(client, (await send(client, "two"))["conversation_id"]))["items"][own]["id"]
+    answer = await alice.post(SEND, json={"content": "edited", "conversation_id": id, field: ids[kind]})
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert len((await messages(alice, reply["conversation_id"]))["items"]) == 2
+    assert len((await messages(alice, id))["items"]) == 2
+
+
+async def test_a_message_has_one_place(alice: httpx2.AsyncClient, model: Counting) -> None:
+    reply = await send(alice, "one")
+    answer = await alice.post(SEND, json={"content": "two", "replaces": reply["id"], "parent_id": reply["id"]})
+    assert answer.status_code == 422
 
 
 async def test_only_own_replies_are_regenerated_and_only_own_messages_shown(

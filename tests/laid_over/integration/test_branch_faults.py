@@ -17,7 +17,7 @@ from app.models.conversation import Conversation
 from app.models.idempotency_key import IdempotencyKey
 from app.models.message import Message, MessageStatus, Role
 from app.services.chat import turns
-from tests.chats import CONVERSATIONS, SEND, Endless, messages
+from tests.chats import CONVERSATIONS, SEND, Endless, messages, stored
 from tests.counting import assert_little_is_read, cost_of_reading, executed, statements
 from tests.integration.test_branches import Counting, branch, model, regenerate, send, show
 
@@ -209,7 +209,7 @@ async def test_a_message_after_an_edited_one_waits_for_its_reply(alice: httpx2.A
     assert await branch(alice, id, leaf=reply["id"]) == ["endless", "so far, the end"]
 
 
-@pytest.mark.parametrize(("ask", "status"), [(edit, 201), (again, 409), (after, 409)])
+@pytest.mark.parametrize(("ask", "status"), [(edit, 201), (again, 201), (after, 409)])
 async def test_where_messages_do_not_wait_a_reply_under_way_is_a_conflict(
     alice: httpx2.AsyncClient, app: FastAPI, ask: Ask, status: int
 ) -> None:
@@ -222,6 +222,22 @@ async def test_where_messages_do_not_wait_a_reply_under_way_is_a_conflict(
         assert (await asking).json()["code"] == "conversation_busy"
     endless.go_on.set()
     assert ((await asking).status_code, (await sending).status_code) == (status, 201)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users/me", CONVERSATIONS])
+async def test_replies_that_are_deleted_end_and_those_that_wait_ask_no_model(
+    alice: httpx2.AsyncClient, app: FastAPI, path: str
+) -> None:
+    app.state.replies._ai = endless = Endless("so far")
+    sending, [question, _] = await begin_endless(alice, endless)
+    waiting = asyncio.create_task(after(alice, {}, question["conversation_id"]))
+    await stored(alice, 4)
+    subject = f"{path}/{question['conversation_id']}" if path == CONVERSATIONS else path
+    assert (await alice.delete(subject)).status_code == 204
+    async with asyncio.timeout(20):
+        answers = [(await asked).json() for asked in (sending, waiting)]
+    assert [(answer["status"], answer["code"]) for answer in answers] == [("failed", "conversation_deleted")] * 2
+    assert len(endless.heard) == 1
 
 
 async def test_a_key_of_a_version_before_still_counts(alice: httpx2.AsyncClient, app: FastAPI) -> None:

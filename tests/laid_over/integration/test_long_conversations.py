@@ -107,7 +107,7 @@ async def test_what_a_process_looks_for_again_and_again_is_found_by_an_index(app
     with executed(app, "FROM messages") as found:
         async with app.state.database.read() as session:
             replies = ReplyRepository(session)
-            await replies.to_stop(uuid7())
+            await replies.list_wanted(uuid7())
             await replies.abandoned(uuid7())
             await replies.states([uuid7()])
     assert len(found) >= 3

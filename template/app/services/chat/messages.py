@@ -115,8 +115,8 @@ _Store = Callable[[AsyncSession, Message], Awaitable[tuple[Exchange, PromptLoade
 
 
 def _fingerprint(data: MessageCreate) -> str:
-    """Returns what versions before 0.2 do for a message without `replaces`, so that its key holds across updates."""
-    left_out = {"replaces"} if data.replaces is None else None
+    """Returns what versions before 0.2 do for a message of their kind, so that its key holds across updates."""
+    left_out = {name for name in ("parent_id", "replaces") if getattr(data, name) is None}
     return fingerprint(f"message {data.model_dump_json(exclude=left_out)}")
 
 

@@ -106,18 +106,22 @@ class Replies:
             active.scope.cancel()
 
     async def flush(self) -> None:
-        """Stores texts that have grown, so that they survive this process, and stops the replies that are to stop."""
+        """Stores texts that have grown, so that they survive this process, and stops the replies that nobody wants.
+
+        Those are replies that a user has asked to stop, those of deactivated accounts, and those that were deleted.
+        """
         if not self._active:
             return
+        known = set(self._active)  # copied before the query: a reply that starts meanwhile is wanted
         grown = {id: active.log.text for id, active in self._active.items() if len(active.log.text) > active.flushed}
         if grown:
             async with self._database.write() as session:
                 await ReplyRepository(session).store_texts(grown)
         async with self._database.read() as session:
-            asked = await ReplyRepository(session).to_stop(self.process_id)
+            wanted = await ReplyRepository(session).list_wanted(self.process_id)
         for id in grown.keys() & self._active.keys():
             self._active[id].flushed = len(grown[id])
-        for reply_id in asked:
+        for reply_id in known.difference(wanted):
             self.stop(reply_id)
 
     async def finish(self, grace_seconds: float) -> None:

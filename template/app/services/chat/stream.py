@@ -151,8 +151,9 @@ def to_reply(row: Message) -> Reply:
 
 
 def to_deleted_reply(message: MessageRead) -> Reply:
-    lost = message.model_copy(update={"status": MessageStatus.failed})
-    return Reply(lost, MessageFailed(message=lost, code="conversation_deleted", detail="The conversation was deleted."))
+    code = "conversation_deleted"
+    lost = message.model_copy(update={"status": MessageStatus.failed, "code": code})
+    return Reply(lost, MessageFailed(message=lost, code=code, detail="The conversation was deleted."))
 
 
 def _ended(end: str) -> Progress:

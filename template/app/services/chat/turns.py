@@ -75,9 +75,9 @@ class TurnWriter:
         """Stores a pending reply beside another one; returns it with the message, and what loads the prompt."""
         conversations = ConversationRepository(session, self._user_id)
         message, first = await conversations.exchange(reply_id)
-        branch = await self._fork(conversations, first)
-        self._check_free(first.status)
+        branch = _check_siblings(await conversations.fork(first, self._reach))
         before = branch.newest[1:]
+        self._check_free(before)
         prompt = await self._reserve(session, before, message, reply, model)
         await conversations.append(branch, reply)
         return to_exchange(message, reply), self._loader(before, message, prompt)
@@ -85,28 +85,24 @@ class TurnWriter:
     async def _open(self, conversations: ConversationRepository, data: MessageCreate) -> Branch:
         """Creates or locks the conversation; returns where it goes on. Raises NotFound, Conflict."""
         if data.replaces is not None:
-            replaced = await conversations.get_question(data.replaces, data.conversation_id)
-            branch = await self._fork(conversations, replaced)
+            replaced = await conversations.get_message(data.replaces, Role.user, data.conversation_id)
+            branch = _check_siblings(await conversations.fork(replaced, self._reach))
+        elif data.parent_id is not None:
+            parent = await conversations.get_message(data.parent_id, Role.assistant, data.conversation_id)
+            branch = _check_siblings(await conversations.go_on_after(parent, self._reach))
         elif data.conversation_id is not None:
             conversation = await conversations.get(data.conversation_id, lock=True)
             branch = await conversations.read_branch(conversation, self._reach)
         else:
             return Branch(await conversations.begin(title_from(data.content)), [])
-        if branch.newest:
-            self._check_free(branch.newest[0].status)
-        elif branch.conversation.title == NEW_TITLE:
+        self._check_free(branch.newest)
+        if not branch.last_position and branch.conversation.title == NEW_TITLE:
             branch.conversation.title = title_from(data.content)
         return branch
 
-    async def _fork(self, conversations: ConversationRepository, message: Message) -> Branch:
-        branch = await conversations.fork(message, self._reach)
-        if branch.siblings >= MAX_SIBLINGS:
-            raise TooManyAlternatives(f"A message has at most {MAX_SIBLINGS} alternatives; continue one of them.")
-        return branch
-
-    def _check_free(self, status: MessageStatus) -> None:
-        """Raises ConversationBusy when a message must not wait for a reply."""
-        if status is MessageStatus.pending and self._settings.concurrent_messages == "reject":
+    def _check_free(self, before: Sequence[HistoryMessage]) -> None:
+        """Raises ConversationBusy when a message would wait for a reply, and must not."""
+        if _is_busy(before) and self._settings.concurrent_messages == "reject":
             raise ConversationBusy("The last message of this conversation is still being answered; wait or stop it.")
 
     async def _reserve(
@@ -130,7 +126,7 @@ class TurnWriter:
         """Returns a function that loads the prompt: at once, or after the previous reply has ended, to include it."""
 
         async def load() -> Prompt:
-            if not before or before[0].status is not MessageStatus.pending:
+            if not _is_busy(before):
                 return prompt
             return self._prompt(await self._wait_for(before[0].id), message, prompt.model)
 
@@ -152,3 +148,14 @@ class TurnWriter:
 
 def to_exchange(message: Message, reply: Message) -> Exchange:
     return Exchange(MessageRead.model_validate(message), to_reply(reply))
+
+
+def _is_busy(before: Sequence[HistoryMessage]) -> bool:
+    return bool(before) and before[0].status is MessageStatus.pending
+
+
+def _check_siblings(branch: Branch) -> Branch:
+    """Returns the branch. Raises TooManyAlternatives."""
+    if branch.siblings >= MAX_SIBLINGS:
+        raise TooManyAlternatives(f"A message has at most {MAX_SIBLINGS} alternatives; continue one of them.")
+    return branch
