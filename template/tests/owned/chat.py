@@ -44,8 +44,11 @@ async def rated(client: httpx2.AsyncClient) -> str:
 
 async def frames(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, Any]]]:
     reply = (await client.post("/api/v1/chat/messages", json={"content": "hello"})).json()
+    listed = await client.get(f"/api/v1/chat/conversations/{reply['conversation_id']}/messages")
     return SOCKET, [
         {"type": "send", "content": "hello", "conversation_id": reply["conversation_id"]},
+        {"type": "send", "content": "hello", "parent_id": reply["id"]},
+        {"type": "send", "content": "hello", "replaces": listed.json()["items"][0]["id"]},
         {"type": "resume", "reply_id": reply["id"]},
         {"type": "stop", "reply_id": reply["id"]},
         {"type": "regenerate", "reply_id": reply["id"]},
