@@ -96,10 +96,9 @@ async def test_an_execution_keeps_what_it_began_with(app: FastAPI, alice: httpx2
     done = await ended(alice, queued["id"])
     assert (done["status"], done["configuration"]["name"]) == ("completed", "Before")
     assert [tool["name"] for tool in done["configuration"]["tools"]] == ["calculate"]
-    assert (model.prompts[0].instructions, [tool.name for tool in model.prompts[0].tools]) == (
-        "Be brief.",
-        ["calculate"],
-    )
+    [prompt] = model.prompts
+    assert prompt.instructions == "You are a helpful assistant.\n\nBe brief."  # AI_SYSTEM_PROMPT comes first
+    assert [tool.name for tool in prompt.tools] == ["calculate"]
 
 
 async def test_the_same_key_queues_once(alice: httpx2.AsyncClient) -> None:

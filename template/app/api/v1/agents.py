@@ -20,6 +20,7 @@ from app.services.agents.settings import ExecutionSettings
 from app.services.agents.stream import open_execution_watch
 from app.services.agents.tool_catalog import publish
 from app.services.agents.toolbox import ToolSettings, open_tools
+from app.services.chat.settings import ChatSettings
 from app.services.processes.process_pool import open_process_pool
 
 TOOL_PROCESSES = 2
@@ -44,6 +45,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             workers = await stack.enter_async_context(open_process_pool(TOOL_PROCESSES))
             dependencies = RunDependencies(
                 settings,
+                read_settings(ChatSettings).ai_system_prompt,
                 state.database,
                 state.streams,
                 state.ai,

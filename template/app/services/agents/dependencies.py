@@ -16,6 +16,8 @@ class RunDependencies:
     """Holds the services that every run uses."""
 
     settings: ExecutionSettings
+    system_prompt: str
+    """Is told to every model first, before the instructions of its agent."""
     database: Database
     streams: TextStreams
     ai: ModelGateway

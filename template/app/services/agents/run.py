@@ -162,7 +162,8 @@ class Run:
 
     def _prompt(self) -> Prompt:
         agent, messages = self._configuration, tuple(self._transcript.messages)
-        return Prompt(messages, agent.instructions, agent.model_name, tool_specs(agent), agent.temperature)
+        instructions = "\n\n".join(filter(None, (self._dependencies.system_prompt, agent.instructions)))
+        return Prompt(messages, instructions, agent.model_name, tool_specs(agent), agent.temperature)
 
     def _check_limits(self) -> None:
         """Raises LimitReached when the steps, tokens or dollars are used up."""
