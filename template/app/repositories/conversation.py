@@ -41,17 +41,14 @@ class Branch:
     """Represents the branch of a locked conversation that goes on."""
 
     conversation: Conversation
-    newest: Sequence[HistoryMessage]
+    parent_id: UUID
+    """Identifies what the next message follows: the conversation, if that is the first one."""
+    newest: Sequence[HistoryMessage] = ()
     """Holds its messages within reach, newest first."""
     last_position: int = 0
     """Holds the position of the last message of all branches."""
     siblings: int = 0
     """Counts the messages that have gone on from here before."""
-
-    @property
-    def parent_id(self) -> UUID:
-        """Identifies what the next message follows."""
-        return self.newest[0].id if self.newest else self.conversation.id
 
 
 class ConversationRepository(OwnedRepository[Conversation]):
@@ -93,16 +90,24 @@ class ConversationRepository(OwnedRepository[Conversation]):
         """Returns the branch of a locked conversation that is shown."""
         if conversation.active_message_id is None:
             newest = await self.newest(conversation.id, reach)
-            return Branch(conversation, newest, newest[0].position if newest else 0)
-        last_position = await self._connect(conversation)
-        return Branch(conversation, await self.up_from(conversation.active_message_id, reach), last_position)
+            parent_id, last_position = (newest[0].id, newest[0].position) if newest else (conversation.id, 0)
+            return Branch(conversation, parent_id, newest, last_position)
+        last_position, parent_id = await self._connect(conversation), conversation.active_message_id
+        return Branch(conversation, parent_id, await self.up_from(parent_id, reach), last_position)
 
     async def fork(self, message: Message, reach: Reach) -> Branch:
         """Locks the conversation of a message, and returns the branch before that message."""
         conversation = await self.get(message.conversation_id, lock=True)
         last_position = await self._connect(conversation)
-        parent_id = select(Message.parent_id).where(Message.id == message.id).scalar_subquery()
-        return await self._branch(conversation, parent_id, last_position, reach)
+        parent_id = await self._get_parent_id(message.id)
+        return await self._branch(conversation, parent_id, parent_id, last_position, reach)
+
+    async def answer_again(self, message: Message, reach: Reach) -> Branch:
+        """Locks the conversation of a message, and returns the branch that it ends, read only before the message."""
+        conversation = await self.get(message.conversation_id, lock=True)
+        last_position = await self._connect(conversation)
+        before = await self._get_parent_id(message.id)
+        return await self._branch(conversation, message.id, before, last_position, reach)
 
     async def go_on_after(self, message: Message, reach: Reach) -> Branch:
         """Locks the conversation of a message, and returns the branch that ends with that message."""
@@ -110,15 +115,19 @@ class ConversationRepository(OwnedRepository[Conversation]):
         shown = await self.read_branch(conversation, reach)
         if shown.parent_id == message.id:
             return shown
-        return await self._branch(conversation, message.id, await self._connect(conversation), reach)
+        last_position = await self._connect(conversation)
+        return await self._branch(conversation, message.id, message.id, last_position, reach)
 
     async def _branch(
-        self, conversation: Conversation, end: UUID | ScalarSelect[Any], last_position: int, reach: Reach
+        self, conversation: Conversation, parent_id: UUID, newest_id: UUID, last_position: int, reach: Reach
     ) -> Branch:
-        siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == end))
-        newest = await self.up_from(end, reach)
-        conversation.active_message_id = conversation.id  # until the message that is appended
-        return Branch(conversation, newest, last_position, siblings or 0)
+        siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == parent_id))
+        newest = await self.up_from(newest_id, reach)
+        conversation.active_message_id = parent_id  # until the message that is appended
+        return Branch(conversation, parent_id, newest, last_position, siblings or 0)
+
+    async def _get_parent_id(self, id: UUID) -> UUID:
+        return (await self._session.scalars(select(parent_of(Message)).where(Message.id == id))).one()
 
     async def activate(self, conversation: Conversation, message_id: UUID) -> None:
         """Makes a locked conversation show the branch of a message, to the newest one after it. Raises NotFound."""
@@ -143,7 +152,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
         within = select(measured).where(measured.c.later <= reach.characters).order_by(measured.c.position.desc())
         return [HistoryMessage(*row) for *row, _later in await self._session.execute(within)]
 
-    async def up_from(self, id: UUID | ScalarSelect[Any], reach: Reach) -> Sequence[HistoryMessage]:
+    async def up_from(self, id: UUID, reach: Reach) -> Sequence[HistoryMessage]:
         """Returns a message and those before it in its branch, newest first."""
 
         def starts(message: type[Message]) -> ColumnElement[bool]:

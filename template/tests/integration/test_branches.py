@@ -86,6 +86,17 @@ async def test_a_regenerated_reply_stands_beside_the_first(alice: httpx2.AsyncCl
     assert created.data["reply_id"] == completed.data["message"]["id"]
 
 
+@pytest.mark.parametrize("characters", [3, 32_000])
+async def test_a_regenerated_reply_knows_what_the_first_knew(
+    alice: httpx2.AsyncClient, model: Counting, characters: int
+) -> None:
+    first = await send(alice, "y" * 1_000)
+    second = await send(alice, "x" * characters, conversation_id=first["conversation_id"])
+    await regenerate(alice, second["id"])
+    assert model.heard[2] == model.heard[1]
+    assert len(model.heard[1]) == 3
+
+
 async def test_a_branch_is_shown_again_to_its_newest_end(alice: httpx2.AsyncClient, model: Counting) -> None:
     first = await send(alice, "one")
     id = first["conversation_id"]

@@ -1,7 +1,7 @@
 """Tests background jobs of several workers: what they share, take over, and hear of each other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -18,7 +18,6 @@ from app.repositories import process
 from app.repositories.job import JobRepository
 from app.services.jobs import worker
 from tests.conftest import BACKENDS, MakeSettings, end_other_connections, running
-from tests.counting import statements
 from tests.jobs import change, enqueue, new_user, own_jobs, rows
 
 MANY = 10_000
@@ -171,82 +170,6 @@ async def test_people_take_turns_once_their_jobs_are_due(make_settings: MakeSett
         await app.state.worker.drain()
     assert len(ran) == 21
     assert ran.index("carol") <= 4
-
-
-async def test_nobody_takes_all_the_slots(make_settings: MakeSettings) -> None:
-    go_on, ran = asyncio.Event(), asyncio.Event()
-
-    @job()
-    async def think(_: JobContext) -> None:
-        await go_on.wait()
-
-    @job()
-    async def report(_: JobContext) -> None:
-        ran.set()
-
-    async with running(make_settings(job_concurrency=4), is_server=True) as app:
-        alice, bob = [await new_user(app, f"{name}@example.com") for name in ("alice", "bob")]
-        for _ in range(10):
-            await enqueue(app.state.database, "think", user_id=alice)
-        await enqueue(app.state.database, "report", user_id=bob)
-        async with asyncio.timeout(20):
-            await ran.wait()
-        go_on.set()
-        await app.state.worker.drain()
-
-
-@pytest.mark.parametrize("slots", [1, 4])
-async def test_a_slot_that_gets_free_is_filled_at_once(
-    slots: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Runs many jobs of one person, while the worker would not look by itself for an hour."""
-    monkeypatch.setattr(worker, "LOOK_SECONDS", 3_600.0)
-    done, left = asyncio.Event(), list(range(20))
-
-    @job()
-    async def report(_: JobContext) -> None:
-        left.pop()
-        if not left:
-            done.set()
-
-    async with running(make_settings(job_concurrency=slots), is_server=True) as app, asyncio.timeout(20):
-        alice = await new_user(app, "alice@example.com")
-        async with app.state.database.write() as session:
-            for _ in left:
-                await JobRepository(session).enqueue("report", {}, user_id=alice)
-        await done.wait()
-
-
-async def test_a_job_costs_one_look_however_many_queues_there_are(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "LOOK_SECONDS", 3_600.0)
-    ran: asyncio.Queue[None] = asyncio.Queue()
-
-    @job()
-    async def report(_: JobContext) -> None:
-        ran.put_nowait(None)
-
-    for number in range(5):
-        job(queue=f"others-{number}")(_named(f"think_{number}"))
-    async with running(settings, is_server=True) as app, asyncio.timeout(20):
-        await enqueue(app.state.database, "report")
-        await ran.get()
-        await asyncio.wait([one.task for one in app.state.worker._running.values()])
-        with statements(app) as sent:
-            await enqueue(app.state.database, "report")
-            await ran.get()
-            await asyncio.wait([one.task for one in app.state.worker._running.values()])
-            await app.state.database.ping()  # during which a look that is not needed would begin
-    of_jobs = [statement.split()[0] for statement in sent if "background_jobs" in statement]
-    assert of_jobs == ["INSERT", "SELECT", "UPDATE", "DELETE"]
-
-
-def _named(name: str) -> Callable[[JobContext], Awaitable[None]]:
-    async def function(_: JobContext) -> None: ...
-
-    function.__name__ = name
-    return function
 
 
 async def test_ten_thousand_jobs_of_one_person_delay_nobody_else(make_settings: MakeSettings) -> None:

@@ -74,13 +74,12 @@ class TurnWriter:
     ) -> tuple[Exchange, PromptLoader]:
         """Stores a pending reply beside another one; returns it with the message, and what loads the prompt."""
         conversations = ConversationRepository(session, self._user_id)
-        message, first = await conversations.exchange(reply_id)
-        branch = _check_siblings(await conversations.fork(first, self._reach))
-        before = branch.newest[1:]
-        self._check_free(before)
-        prompt = await self._reserve(session, before, message, reply, model)
+        message, _first = await conversations.exchange(reply_id)
+        branch = _check_siblings(await conversations.answer_again(message, self._reach))
+        self._check_free(branch.newest)
+        prompt = await self._reserve(session, branch.newest, message, reply, model)
         await conversations.append(branch, reply)
-        return to_exchange(message, reply), self._loader(before, message, prompt)
+        return to_exchange(message, reply), self._loader(branch.newest, message, prompt)
 
     async def _open(self, conversations: ConversationRepository, data: MessageCreate) -> Branch:
         """Creates or locks the conversation; returns where it goes on. Raises NotFound, Conflict."""
@@ -94,7 +93,8 @@ class TurnWriter:
             conversation = await conversations.get(data.conversation_id, lock=True)
             branch = await conversations.read_branch(conversation, self._reach)
         else:
-            return Branch(await conversations.begin(title_from(data.content)), [])
+            conversation = await conversations.begin(title_from(data.content))
+            return Branch(conversation, conversation.id)
         self._check_free(branch.newest)
         if not branch.last_position and branch.conversation.title == NEW_TITLE:
             branch.conversation.title = title_from(data.content)
