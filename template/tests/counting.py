@@ -45,7 +45,10 @@ def statements(app: FastAPI) -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not re.search(r"^BEGIN|\bprocesses\b|messages\.stop_requested( = 1)? OR|SET content", statement):
+        if not re.search(
+            r"^BEGIN|\bprocesses\b|(NOT messages\.stop_requested|messages\.stop_requested = 0) AND|SET content",
+            statement,
+        ):
             found.append(statement)
 
     with listening(app, before_cursor_execute=note):
