@@ -1,6 +1,7 @@
 """Tests how the slots of a worker are shared, and what it costs to fill them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 
 import pytest
@@ -77,16 +78,22 @@ async def test_a_job_costs_one_look_however_many_queues_there_are(
     for number in range(5):
         job(queue=f"others-{number}")(_named(f"think_{number}"))
     async with running(settings, is_server=True) as app, asyncio.timeout(20):
-        await enqueue(app.state.database, "report")
-        await ran.get()
-        await asyncio.wait([one.task for one in app.state.worker._running.values()])
-        with statements(app) as sent:
+
+        async def run_one() -> None:
             await enqueue(app.state.database, "report")
             await ran.get()
             await asyncio.wait([one.task for one in app.state.worker._running.values()])
+
+        await run_one()  # after the looks of a worker that starts
+        with statements(app) as sent:
+            for _ in range(10):
+                await run_one()
             await app.state.database.ping()  # during which a look that is not needed would begin
-    of_jobs = [statement.split()[0] for statement in sent if "background_jobs" in statement]
-    assert of_jobs == ["INSERT", "SELECT", "UPDATE", "DELETE"]
+    counts = Counter(statement.split()[0] for statement in sent if "background_jobs" in statement)
+    assert (
+        counts.pop("SELECT") <= 12
+    )  # a worker that has just started may look again, and once its listener is connected
+    assert counts == {"INSERT": 10, "UPDATE": 10, "DELETE": 10}
 
 
 def _named(name: str) -> Callable[[JobContext], Awaitable[None]]:

@@ -17,7 +17,7 @@ class RunDependencies:
 
     settings: ExecutionSettings
     system_prompt: str
-    """Is told to every model first, before the instructions of its agent."""
+    """Tells every model how to behave, before the instructions of its agent."""
     database: Database
     streams: TextStreams
     ai: ModelGateway
