@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select, true
+from sqlalchemy import ColumnElement, Select, func, literal, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.models.message import Message
-
-Id = UUID | ColumnElement[Any] | ScalarSelect[Any]
 
 
 def parent_of(message: type[Message]) -> ColumnElement[UUID]:

@@ -98,29 +98,25 @@ class ConversationRepository(OwnedRepository[Conversation]):
     async def fork(self, message: Message, reach: Reach) -> Branch:
         """Locks the conversation of a message, and returns the branch before that message."""
         conversation = await self.get(message.conversation_id, lock=True)
-        last_position = await self._connect(conversation)
         parent_id = await self._get_parent_id(message.id)
-        return await self._branch(conversation, parent_id, parent_id, last_position, reach)
+        return await self._branch(conversation, parent_id, parent_id, reach)
 
     async def answer_again(self, message: Message, reach: Reach) -> Branch:
         """Locks the conversation of a message, and returns the branch that it ends, read only before the message."""
         conversation = await self.get(message.conversation_id, lock=True)
-        last_position = await self._connect(conversation)
-        before = await self._get_parent_id(message.id)
-        return await self._branch(conversation, message.id, before, last_position, reach)
+        return await self._branch(conversation, message.id, await self._get_parent_id(message.id), reach)
 
     async def go_on_after(self, message: Message, reach: Reach) -> Branch:
         """Locks the conversation of a message, and returns the branch that ends with that message."""
         conversation = await self.get(message.conversation_id, lock=True)
-        shown = await self.read_branch(conversation, reach)
-        if shown.parent_id == message.id:
-            return shown
-        last_position = await self._connect(conversation)
-        return await self._branch(conversation, message.id, message.id, last_position, reach)
+        if conversation.active_message_id is None:
+            shown = await self.read_branch(conversation, reach)
+            if shown.parent_id == message.id:  # it still has one branch
+                return shown
+        return await self._branch(conversation, message.id, message.id, reach)
 
-    async def _branch(
-        self, conversation: Conversation, parent_id: UUID, newest_id: UUID, last_position: int, reach: Reach
-    ) -> Branch:
+    async def _branch(self, conversation: Conversation, parent_id: UUID, newest_id: UUID, reach: Reach) -> Branch:
+        last_position = await self._connect(conversation)
         siblings = await self._session.scalar(select(func.count()).where(Message.parent_id == parent_id))
         newest = await self.up_from(newest_id, reach)
         conversation.active_message_id = parent_id  # until the message that is appended
