@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, REQUEST_ID, SO_FAR, Call, Dialect, Failure, Sent
+from tests.protocols.dialect import (
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REQUEST_ID,
+    SIGNATURE,
+    SO_FAR,
+    Call,
+    Dialect,
+    Failure,
+    Sent,
+)
 from tests.protocols.server import Answer, Request, event, problem
 
 
@@ -66,6 +76,18 @@ class Messages(Dialect):
         [start, *_], [stop_text, *end] = self.opening(), self.closing(text, "tool_use")
         said = [*self.begin(text)[1:], stop_text] if text else []
         return [start, *said, *(frame for number, call in enumerate(calls, 1) for frame in _call(number, call)), *end]
+
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        """Ends with a block of reasoning that is encrypted, and so not shown."""
+        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
+        return [
+            *_start(0, type="thinking", thinking="", signature=""),
+            *(_event("content_block_delta", index=0, delta=delta) for delta in deltas),
+            _event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": SIGNATURE}),
+            _stop(0),
+            *_start(7, type="redacted_thinking", data=SIGNATURE),
+            _stop(7),
+        ]
 
     def error(self, kind: str) -> bytes:
         return event(_error(kind, "Something went wrong."), "error")

@@ -9,7 +9,18 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.protocols.dialect import INPUT_TOKENS, KEY, OUTPUT_TOKENS, REQUEST_ID, SECRET, Call, Dialect, Failure, Sent
+from tests.protocols.dialect import (
+    INPUT_TOKENS,
+    KEY,
+    OUTPUT_TOKENS,
+    REQUEST_ID,
+    SECRET,
+    SIGNATURE,
+    Call,
+    Dialect,
+    Failure,
+    Sent,
+)
 from tests.protocols.server import Answer, End, Request, problem
 
 _STREAM = {"content-type": "application/vnd.amazon.eventstream"}
@@ -97,6 +108,13 @@ class Converse(Dialect):
         said = [self.delta(text), stop_text] if text else []
         called = [frame for number, call in enumerate(calls, 1) for frame in _call(number, call)]
         return [*self.opening(), *said, *called, *end]
+
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        deltas = [*({"text": piece} for piece in pieces), {"signature": SIGNATURE}]
+        return [
+            *(_event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"reasoningContent": d}}) for d in deltas),
+            _event("contentBlockStop", {"contentBlockIndex": 0}),
+        ]
 
     def answer(self, frames: Sequence[Any], end: End = End.whole) -> Answer:
         return Answer(frames, headers=_STREAM, end=end)

@@ -78,6 +78,7 @@ class Completions(OpenAIDialect):
 
     url_path = "/v1"
     path = "/v1/chat/completions"
+    reasoning_field = "reasoning"
     done = b"data: [DONE]\n\n"
 
     def sent(self, request: Request) -> Sent:
@@ -99,6 +100,9 @@ class Completions(OpenAIDialect):
         said = [self.delta(text)] if text else []
         called = [self.chunk({"tool_calls": [part]}) for n, call in enumerate(calls) for part in _parts(n, call)]
         return [*self.opening(), *said, *called, *self.closing(text, "tool_calls")]
+
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        return [self.chunk({self.reasoning_field: piece}) for piece in pieces]
 
     def error(self, kind: str) -> bytes:
         message = f"Something went wrong ({REQUEST_ID})."

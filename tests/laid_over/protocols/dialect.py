@@ -16,6 +16,8 @@ SECRET = "hunter2"
 KEY = f"sk-{SECRET}-0123456789"
 REQUEST_ID = f"req_{SECRET}"
 SO_FAR = f"{SECRET} is"
+SIGNATURE = "c2lnbmVk"
+"""Signs reasoning, or stands for what is encrypted of it."""
 INPUT_TOKENS, OUTPUT_TOKENS = 12, 5
 """Counts the tokens of each reply, as its last event reports them."""
 _PAGE, _HTML = f"<html>{SECRET}</html>".encode(), {"content-type": "text/html"}
@@ -117,6 +119,14 @@ class Dialect(ABC):
     @abstractmethod
     def calling(self, text: str, *calls: Call) -> Sequence[bytes]:
         """Returns a whole reply that has the text, if there is any, and then calls tools."""
+
+    @abstractmethod
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        """Returns the frames that show reasoning, with its signature where the provider signs any."""
+
+    def reason_and_call(self, *pieces: str, call: Call) -> Answer:
+        begin, *rest = self.calling("", call)
+        return self.answer([begin, *self.reasoning(*pieces), *rest])
 
     def begin(self, *deltas: str) -> Sequence[bytes]:
         return [*self.opening(), *map(self.delta, deltas)]

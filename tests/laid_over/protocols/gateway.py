@@ -12,7 +12,7 @@ import structlog
 
 from app.core.config import Settings
 from app.core.logging import configure_logging
-from app.services.ai import AssistantMessage, ModelFailure, ModelGateway, ModelUsage, Prompt, UserMessage
+from app.services.ai import AssistantMessage, ModelFailure, ModelGateway, ModelUsage, Prompt, Reasoning, UserMessage
 from app.services.ai.fallback import FallbackGateway
 from app.services.ai.registry import open_gateway
 from tests.protocols.dialect import SECRET, Dialect
@@ -36,17 +36,22 @@ class Heard:
     sentence: str = ""
     """Holds the sentence of a failure."""
     message: AssistantMessage = field(default=AssistantMessage(), compare=False)
+    reasoning: str = ""
 
 
 async def ask(ai: ModelGateway, prompt: Prompt = PROMPT) -> Heard:
-    text = ""
+    text = reasoning = ""
     async with ai.ask(prompt) as stream:
         try:
             async for piece in stream:
-                text += piece
+                if isinstance(piece, Reasoning):
+                    reasoning += piece.text
+                else:
+                    text += piece
         except ModelFailure as failure:
-            return Heard(text, stream.usage, failure.code, str(failure), stream.message)
-        return Heard(text, stream.usage, stream.message.code, message=stream.message)
+            return Heard(text, stream.usage, failure.code, str(failure), stream.message, reasoning)
+        assert stream.message.reasoning == reasoning
+        return Heard(text, stream.usage, stream.message.code, message=stream.message, reasoning=reasoning)
 
 
 def impatient(ai: FallbackGateway, seconds: float) -> FallbackGateway:

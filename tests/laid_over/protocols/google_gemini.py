@@ -4,7 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, REQUEST_ID, SECRET, Call, Dialect, Failure, Sent
+from tests.protocols.dialect import (
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REQUEST_ID,
+    SECRET,
+    SIGNATURE,
+    Call,
+    Dialect,
+    Failure,
+    Sent,
+)
 from tests.protocols.server import Answer, Request, event, problem
 
 
@@ -67,6 +77,12 @@ class Gemini(Dialect):
     def calling(self, text: str, *calls: Call) -> Sequence[bytes]:
         return [*([self.delta(text)] if text else []), *map(_call, calls), *self.closing(text)]
 
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        return [_chunk({"content": {"role": "model", "parts": [{"text": piece, "thought": True}]}}) for piece in pieces]
+
+    def reason_and_call(self, *pieces: str, call: Call) -> Answer:
+        return self.answer([*self.reasoning(*pieces), _call(call, thoughtSignature=SIGNATURE), *self.closing("")])
+
     def failures(self) -> Mapping[str, Failure]:
         blocked = event({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": "gemini-test"})
         return {
@@ -77,10 +93,10 @@ class Gemini(Dialect):
         }
 
 
-def _call(call: Call) -> bytes:
+def _call(call: Call, **more: str) -> bytes:
     """Sends the arguments as an object, in one piece."""
     function = {"id": call.id, "name": call.name, "args": json.loads("".join(call.pieces) or "{}")}
-    return _chunk({"content": {"role": "model", "parts": [{"functionCall": function}]}})
+    return _chunk({"content": {"role": "model", "parts": [{"functionCall": function, **more}]}})
 
 
 def _chunk(candidate: Mapping[str, Any]) -> bytes:

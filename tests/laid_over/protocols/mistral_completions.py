@@ -59,6 +59,10 @@ class Mistral(Dialect):
         called = [_chunk({"tool_calls": [part]}) for n, call in enumerate(calls) for part in _parts(n, call)]
         return [*self.opening(), *said, *called, *self.closing(text, "tool_calls")]
 
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        thoughts = [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]} for piece in pieces]
+        return [_chunk({"content": [thought]}) for thought in thoughts]
+
 
 def _parts(index: int, call: Call) -> Sequence[Mapping[str, Any]]:
     start = {"index": index, "id": call.id, "function": {"name": call.name, "arguments": ""}}

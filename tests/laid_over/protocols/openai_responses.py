@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.protocols.compatible import OwnDialect, bearer_of
-from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, REQUEST_ID, SO_FAR, Call, Failure, Sent
+from tests.protocols.dialect import INPUT_TOKENS, OUTPUT_TOKENS, REQUEST_ID, SIGNATURE, SO_FAR, Call, Failure, Sent
 from tests.protocols.server import Answer, Request, event
 
+MORE = "That is all."
+"""Holds the second summary of each reasoning."""
 _ITEM = "msg_68f1"
 _PLACE = {"item_id": _ITEM, "output_index": 0, "content_index": 0}
 
@@ -49,6 +51,22 @@ class Responses(OwnDialect):
         said = [*self.begin(text), *stop_text] if text else _BEGUN
         return [*said, *(frame for number, call in enumerate(calls, 1) for frame in _call(number, call)), end]
 
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        """Shows two summaries; all of the reasoning is there in encrypted form alone."""
+        item = {"id": "rs_68f1", "type": "reasoning"}
+        summaries = [{"type": "summary_text", "text": text} for text in ("".join(pieces), MORE)]
+        frames = [_summary(number, *texts) for number, texts in enumerate((pieces, [MORE]))]
+        return [
+            _event("response.output_item.added", output_index=0, item={**item, "summary": []}),
+            *frames[0],
+            *frames[1],
+            _event(
+                "response.output_item.done",
+                output_index=0,
+                item={**item, "summary": summaries, "encrypted_content": SIGNATURE},
+            ),
+        ]
+
     def error(self, kind: str) -> bytes:
         return _event("error", code=kind, message=f"Something went wrong ({REQUEST_ID}).", param=None)
 
@@ -79,6 +97,17 @@ class Responses(OwnDialect):
                 _event("response.completed", response=_response("completed", output=[item])),
             ]
         )
+
+
+def _summary(number: int, *pieces: str) -> Sequence[bytes]:
+    place = {"item_id": "rs_68f1", "output_index": 0, "summary_index": number}
+    whole = {"type": "summary_text", "text": "".join(pieces)}
+    return [
+        _event("response.reasoning_summary_part.added", **place, part={"type": "summary_text", "text": ""}),
+        *(_event("response.reasoning_summary_text.delta", **place, delta=piece) for piece in pieces),
+        _event("response.reasoning_summary_text.done", **place, text=whole["text"]),
+        _event("response.reasoning_summary_part.done", **place, part=whole),
+    ]
 
 
 def _event(type: str, **data: Any) -> bytes:

@@ -1,9 +1,11 @@
 """Imitates OpenRouter, which speaks OpenAI's Chat Completions and reports errors in its own way."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.protocols.compatible import CHUNK, Completions
-from tests.protocols.dialect import KEY, REQUEST_ID
+from tests.protocols.dialect import KEY, REQUEST_ID, SIGNATURE
 from tests.protocols.server import Answer, event, problem
 
 _TOO_LONG = "This endpoint's maximum context length is 8192 tokens. However, you requested about 9000 tokens."
@@ -34,6 +36,12 @@ class OpenRouter(Completions):
 
         patch.setenv(self.key_variable, KEY)
         patch.setattr(OpenRouterProvider, "base_url", url + self.url_path)
+
+    def reasoning(self, *pieces: str) -> Sequence[bytes]:
+        detail = {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1"}
+        shown = [{"reasoning": piece, "reasoning_details": [{**detail, "text": piece}]} for piece in pieces]
+        signed = {"reasoning_details": [{**detail, "signature": SIGNATURE}]}
+        return [self.chunk(delta) for delta in (*shown, signed)]
 
     def error(self, kind: str) -> bytes:
         status, message = {

@@ -28,8 +28,9 @@ async def ask(
     *messages: ChatMessage,
     tools: Sequence[ToolSpec] = TOOLS,
     instructions: str = "Be brief.",
+    **more: Any,
 ) -> Heard:
-    return await gateway.ask(ai, Prompt(messages, instructions, tools=tools, temperature=2.0))
+    return await gateway.ask(ai, Prompt(messages, instructions, tools=tools, temperature=2.0, **more))
 
 
 def history(answer: AssistantMessage) -> Sequence[ChatMessage]:

@@ -37,7 +37,7 @@ async def answer(question: str) -> str:
 
 async def ask(*messages: ChatMessage, tools: Sequence[ToolSpec] = TOOLS) -> tuple[list[str], AssistantMessage]:
     stream = DemoModel(delay=0).ask(Prompt(messages, "Be kind.", tools=tools))
-    return [piece async for piece in stream if piece], stream.message
+    return [str(piece) async for piece in stream if piece], stream.message
 
 
 async def converse(*messages: ChatMessage) -> Sequence[ChatMessage]:

@@ -201,7 +201,7 @@ async def test_a_slow_reader_is_not_a_silent_model() -> None:
     async with chain(Scripted("a", list("slow")), timeout=0.02).ask(PROMPT) as stream:
         async for piece in stream:
             await asyncio.sleep(0.03)
-            text += piece
+            text += str(piece)
     assert text == "slow"
 
 

@@ -124,7 +124,7 @@ async def hear(answer: ModelStream) -> tuple[str, ModelFailure]:
     text = ""
     try:
         async for piece in answer:
-            text += piece
+            text += str(piece)
     except ModelFailure as failure:
         return text, failure
     raise AssertionError("the model did not fail")

@@ -20,7 +20,7 @@ from app.services.agents.events import to_usage
 from app.services.agents.journal import FEATURE, Journal, LeaseLost
 from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
-from app.services.ai import AssistantMessage, ModelFailure, Prompt
+from app.services.ai import AssistantMessage, ModelFailure, Prompt, Reasoning
 
 MAX_CONSECUTIVE_CRASHES = 5
 """Limits how many processes may die in a row without a completed step: the execution itself may kill them."""
@@ -142,8 +142,9 @@ class Run:
         await self._journal.commit()
         async with self._dependencies.ai.ask(prompt) as stream:
             try:
-                async for text in stream:
-                    self._journal.stream_text(storable(text))
+                async for piece in stream:
+                    if not isinstance(piece, Reasoning):
+                        self._journal.stream_text(storable(piece))
             finally:
                 self._journal.add_usage(stream.usage)
             message = _storable(stream.message)

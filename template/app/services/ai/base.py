@@ -5,9 +5,12 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 BYTES_PER_TOKEN = 4
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""Says how much a model reasons before it answers. One that knows fewer levels takes the nearest, also for "none"."""
 
 _BARE_NAMES = {"claude-": "anthropic", "gpt-": "openai"}
 
@@ -31,6 +34,16 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Holds a piece of the reasoning that a model shows, which is no part of its answer."""
+
+    text: str
+
+
+Piece = str | Reasoning
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     text: str
 
@@ -39,13 +52,15 @@ class UserMessage:
 class AssistantMessage:
     """Holds a model's message. Each of its tool calls needs a `ToolResult` before the model goes on.
 
-    `raw` is the message as its own provider wants it back, in JSON. `code` says why it stopped early.
+    `raw` is the message as its own provider wants it back, in JSON, with its reasoning and what signs it. `code` says
+    why it stopped early. `reasoning` is what the model showed of its reasoning.
     """
 
     text: str = ""
     tool_calls: Sequence[ToolCall] = ()
     raw: str | None = None
     code: str | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +79,9 @@ ChatMessage = UserMessage | AssistantMessage | ToolResult
 class Prompt:
     """Describes a request to a model. `messages` begin with a UserMessage, and end with one or with a ToolResult.
 
-    Without a `model` the gateway asks its first; without a `temperature` the provider's default applies.
+    Without a `model` the gateway asks its first; without a `temperature` or a `reasoning_effort` the provider's default
+    applies, and a model that takes none is asked without it. `output_schema` is the JSON schema of an object, which the
+    answer's text should then be, in JSON: not every provider enforces it, and nobody checks it here.
     """
 
     messages: Sequence[ChatMessage]
@@ -72,18 +89,22 @@ class Prompt:
     model: str | None = None
     tools: Sequence[ToolSpec] = ()
     temperature: float | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    output_schema: Mapping[str, Any] | None = None
 
     def texts(self) -> Iterator[str]:
         """Yields all text that the model reads."""
         yield self.instructions
         for tool in self.tools:
             yield from (tool.name, tool.description, json.dumps(tool.input_schema))
+        if self.output_schema is not None:
+            yield json.dumps(self.output_schema)
         for message in self.messages:
             match message:
                 case UserMessage(text):
                     yield text
-                case AssistantMessage(text, calls):
-                    yield text
+                case AssistantMessage(text, calls, reasoning=reasoning):
+                    yield from (text, reasoning)
                     for call in calls:
                         yield from (call.name, call.arguments)
                 case ToolResult(name=name, content=content):
@@ -131,8 +152,8 @@ class ModelStream(Protocol):
         """Returns the whole message once the stream has ended; before that, an empty one."""
         ...
 
-    def __aiter__(self) -> AsyncGenerator[str]:
-        """Yields pieces of text. Raises ModelFailure."""
+    def __aiter__(self) -> AsyncGenerator[Piece]:
+        """Yields pieces of text, and of the reasoning that the model shows. Raises ModelFailure."""
         ...
 
 

@@ -22,6 +22,8 @@ _BROKEN = {"abort", "aborted", "cancelled", "error", "insufficient_system_resour
 """Lists the finish reasons of answers that broke off."""
 _THOUGHTS = ("reasoning", "reasoning_content", "reasoning_text", "thinking", "reasoning_details")
 """Lists the fields in which servers send thoughts, of which one that has any is read."""
+_RETURNED = ("reasoning", "reasoning_content")
+"""Lists the fields that keep their names, since their servers want thoughts back where they sent them."""
 _REST = {*_THOUGHTS[:-1], "content", "tool_calls", "function_call"}
 
 
@@ -88,10 +90,11 @@ class ChunkReader:
     def _read_delta(self, delta: Chunk) -> Iterator[Chunk]:
         """Yields the parts of a delta one by one, so that they keep their order."""
         content, older = delta.get("content"), delta.get("function_call")
-        thought = next(filter(None, (_flatten(delta.get(name)) for name in _THOUGHTS)), "") or _thoughts_in(content)
+        thoughts = {name: thought for name in _THOUGHTS if (thought := _flatten(delta.get(name)))}
+        field, thought = next(iter(thoughts.items()), ("", _thoughts_in(content)))
         rest = {name: value for name, value in delta.items() if name not in _REST}
         if thought:
-            rest["reasoning_content"] = thought
+            rest[field if field in _RETURNED else "reasoning_content"] = thought
         if rest:
             yield rest
         yield from map(_to_delta, self._tags.read(_text_in(content)))

@@ -10,7 +10,9 @@ from app.services.ai.base import (
     ChatMessage,
     ModelStream,
     ModelUsage,
+    Piece,
     Prompt,
+    Reasoning,
     ToolCall,
     ToolResult,
     ToolSpec,
@@ -29,12 +31,14 @@ _REPLY_WITH_TOOLS = (
     "You asked: “{question}”. {returned}I am the demo model: I run offline, need no key, call each tool once and can "
     "only repeat what I was told. To have your tools used with thought, set AI_MODEL and the key of its provider."
 )
+_REASONING = "The question is “{question}”, and I can only repeat words, so I do that."
 
 
 class DemoModel:
     """Calls each tool once, in their order, then says what they returned, a word every `delay` seconds.
 
-    Each word counts as a token, and costs nothing.
+    Each word counts as a token, and costs nothing. With an effort, a sentence of reasoning comes before the answer.
+    With an output schema, the answer is the least JSON that the schema allows.
     """
 
     name = DEMO
@@ -59,30 +63,38 @@ class _DemoStream:
         input_tokens = sum(len(text.split()) for text in self._prompt.texts()) if self._output_tokens else 0
         return ModelUsage(DEMO, input_tokens, self._output_tokens, Decimal(0))
 
-    def __aiter__(self) -> AsyncGenerator[str]:
+    def __aiter__(self) -> AsyncGenerator[Piece]:
         question, since = _newest_question(self._prompt.messages)
         called = {call.name for call in _tool_calls(since)}
         tool = next((tool for tool in self._prompt.tools if tool.name not in called), None)
         return self._call(tool, question) if tool else self._reply(question, since)
 
-    async def _call(self, tool: ToolSpec, question: str) -> AsyncGenerator[str]:
+    async def _call(self, tool: ToolSpec, question: str) -> AsyncGenerator[Piece]:
         call = ToolCall(self._next_id(), tool.name, json.dumps(write_arguments(tool.input_schema, question)))
         self._output_tokens = len(call.arguments.split()) + 1
         yield ""
         await asyncio.sleep(self._delay)
         self.message = AssistantMessage(tool_calls=[call])
 
-    async def _reply(self, question: str, since: Sequence[ChatMessage]) -> AsyncGenerator[str]:
-        results = [message for message in since if isinstance(message, ToolResult)]
-        returned = "".join(f"{result.name} returned: “{_shorten(result.content)}”. " for result in results)
-        template = _REPLY_WITH_TOOLS if self._prompt.tools else _REPLY
-        text = template.format(question=_shorten(question), returned=returned)
-        for number, word in enumerate(text.split(" ")):
+    async def _reply(self, question: str, since: Sequence[ChatMessage]) -> AsyncGenerator[Piece]:
+        reasons = self._prompt.reasoning_effort not in (None, "none")
+        reasoning = _REASONING.format(question=_shorten(question)) if reasons else ""
+        text = self._write_answer(question, since)
+        words: list[Piece] = [*map(Reasoning, _split(reasoning)), *_split(text)]
+        for number, word in enumerate(words):
             if number:
                 await asyncio.sleep(self._delay)
             self._output_tokens += 1
-            yield f" {word}" if number else word
-        self.message = AssistantMessage(text)
+            yield word
+        self.message = AssistantMessage(text, reasoning=reasoning)
+
+    def _write_answer(self, question: str, since: Sequence[ChatMessage]) -> str:
+        if self._prompt.output_schema is not None:
+            return json.dumps(write_arguments(self._prompt.output_schema, question), ensure_ascii=False)
+        results = [message for message in since if isinstance(message, ToolResult)]
+        returned = "".join(f"{result.name} returned: “{_shorten(result.content)}”. " for result in results)
+        template = _REPLY_WITH_TOOLS if self._prompt.tools else _REPLY
+        return template.format(question=_shorten(question), returned=returned)
 
     def _next_id(self) -> str:
         """Returns a new id in the form of the strictest provider, Mistral, which may go on as a fallback."""
@@ -97,6 +109,12 @@ def _newest_question(messages: Sequence[ChatMessage]) -> tuple[str, Sequence[Cha
     """Returns the user's newest message, and the messages after it."""
     number, text = [(number, item.text) for number, item in enumerate(messages) if isinstance(item, UserMessage)][-1]
     return text, messages[number + 1 :]
+
+
+def _split(text: str) -> Sequence[str]:
+    """Returns the words, each but the first with the space before it."""
+    first, *rest = text.split(" ")
+    return [*filter(None, [first]), *(f" {word}" for word in rest)]
 
 
 def _shorten(text: str) -> str:

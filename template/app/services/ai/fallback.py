@@ -9,7 +9,16 @@ import structlog
 
 from app.core.errors import Invalid
 from app.core.telemetry.spans import traced
-from app.services.ai.base import AssistantMessage, Model, ModelFailure, ModelStream, ModelUsage, Prompt, full_name
+from app.services.ai.base import (
+    AssistantMessage,
+    Model,
+    ModelFailure,
+    ModelStream,
+    ModelUsage,
+    Piece,
+    Prompt,
+    full_name,
+)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Bounds the seconds between two tries; each pause is about twice as long as the one before."""
@@ -79,10 +88,10 @@ class _FallbackStream:
     def message(self) -> AssistantMessage:
         return self._current.message if self._current else AssistantMessage()
 
-    def __aiter__(self) -> AsyncGenerator[str]:
+    def __aiter__(self) -> AsyncGenerator[Piece]:
         return self._pieces
 
-    async def _stream(self) -> AsyncGenerator[str]:
+    async def _stream(self) -> AsyncGenerator[Piece]:
         piece, rest = await self._begin()
         async with aclosing(rest):
             while piece is not None:
@@ -90,7 +99,7 @@ class _FallbackStream:
                     yield piece
                 piece = await self._next(rest, _now() + self._timeout)
 
-    async def _begin(self) -> tuple[str | None, AsyncGenerator[str]]:
+    async def _begin(self) -> tuple[Piece | None, AsyncGenerator[Piece]]:
         """Returns the first piece, and what follows it. The models that are left share the time that is left."""
         deadline = _now() + self._timeout
         *others, last = self._chain
@@ -103,7 +112,7 @@ class _FallbackStream:
                 log.warning("model fallback", instead_of=model.name, code=failure.code)
         return await self._retry(last, deadline)
 
-    async def _retry(self, model: Model, deadline: float) -> tuple[str | None, AsyncGenerator[str]]:
+    async def _retry(self, model: Model, deadline: float) -> tuple[Piece | None, AsyncGenerator[Piece]]:
         for pause in pauses(0 if model.has_own_retries else self._max_retries):
             try:
                 return await self._try(model, deadline)
@@ -114,12 +123,12 @@ class _FallbackStream:
                 await asyncio.sleep(wait)
         return await self._try(model, deadline)
 
-    async def _try(self, model: Model, deadline: float) -> tuple[str | None, AsyncGenerator[str]]:
+    async def _try(self, model: Model, deadline: float) -> tuple[Piece | None, AsyncGenerator[Piece]]:
         self._current = model.ask(self._prompt)
         pieces = aiter(self._current)
         return await self._next(pieces, deadline), pieces
 
-    async def _next(self, pieces: AsyncGenerator[str], deadline: float) -> str | None:
+    async def _next(self, pieces: AsyncGenerator[Piece], deadline: float) -> Piece | None:
         """Returns None at the end. An error or a timeout closes the stream and its connection."""
         try:
             async with asyncio.timeout_at(deadline):

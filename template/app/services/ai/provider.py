@@ -2,23 +2,24 @@
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic_ai import Agent
 from pydantic_ai import models as pydantic_ai
 from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import ModelRequestRejectedError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
     ModelResponseStreamEvent,
     PartDeltaEvent,
+    PartEndEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
@@ -35,18 +36,25 @@ from pydantic_ai.usage import RequestUsage
 from app.core.config import Settings, read_provider_settings
 from app.core.errors import SetupError
 from app.core.telemetry.settings import TelemetrySettings
-from app.services.ai.base import AssistantMessage, Model, ModelStream, ModelUsage, Prompt, estimate_tokens
+from app.services.ai.base import (
+    AssistantMessage,
+    Model,
+    ModelStream,
+    ModelUsage,
+    Piece,
+    Prompt,
+    Reasoning,
+    estimate_tokens,
+)
 from app.services.ai.openai_compatible import open_http_client
 from app.services.ai.provider_errors import describe_error, read_end, to_failure, tool_call_failure
-from app.services.ai.provider_messages import from_response, response_texts, short_id, to_messages, to_tool
+from app.services.ai.provider_messages import from_response, response_texts, short_id, to_messages
+from app.services.ai.provider_settings import RequestOptions
 from app.services.ai.surrogates import SurrogatePairs
+from app.services.ai.thinking_tags import WITHHELD
 
-_MAX_TEMPERATURES = {"anthropic": 1.0, "bedrock": 1.0, "mistral": 1.5}
-"""Holds the maximum of each provider that refuses a temperature of 2."""
 _ADDRESSES = ("base_url", "api_base", "azure_endpoint")
 """Lists how providers' clients call the base URL."""
-_OWN_SERVERS = {"litellm", "ollama", "vllm"}
-"""Names the providers that are programs which people run themselves."""
 _SAME_PROVIDER = {"openai-chat": "openai", "openai-responses": "openai"}
 """Maps the names of a provider's several protocols to the provider."""
 
@@ -61,20 +69,13 @@ class ProviderModel:
         self.name = name
         self.has_own_retries = "max_retries" in model.unsupported_settings
         self._model = model
-        self._settings = _supported_settings(provider, model, settings)
-        self._takes_temperature = _takes_temperature(provider, model)
-        self._max_temperature = _MAX_TEMPERATURES.get(provider, 2.0)
+        self._options = RequestOptions(provider, model, settings)
         self._to_call_id = short_id if provider == "mistral" else str
 
     def ask(self, prompt: Prompt) -> ModelStream:
-        settings = self._settings.copy()
-        if self._takes_temperature and prompt.temperature is not None:
-            settings["temperature"] = min(prompt.temperature, self._max_temperature)
-        request = _Request(
-            to_messages(prompt, self._to_call_id),
-            settings,
-            pydantic_ai.ModelRequestParameters(function_tools=list(map(to_tool, prompt.tools))),
-        )
+        settings = self._options.choose_settings(prompt)
+        parameters = self._options.choose_parameters(prompt, settings)
+        request = _Request(to_messages(prompt, self._to_call_id), settings, parameters)
         return _ProviderStream(self.name, self._model, prompt, request)
 
 
@@ -95,7 +96,8 @@ class _ProviderStream:
         self._prompt = prompt
         self._request = request
         self._response: pydantic_ai.StreamedResponse | None = None
-        self._pairs = SurrogatePairs()
+        self._text = SurrogatePairs()
+        self._reasoning = _ShownReasoning()
 
     @property
     def usage(self) -> ModelUsage:
@@ -105,44 +107,62 @@ class _ProviderStream:
         usage = self._usage(response)
         return ModelUsage(self._name, usage.input_tokens, usage.output_tokens, _cost(response, usage))
 
-    async def __aiter__(self) -> AsyncGenerator[str]:
+    async def __aiter__(self) -> AsyncGenerator[Piece]:
         try:
-            async with self._open() as response:
-                self._response = response
+            async with AsyncExitStack() as stack:
+                self._response = response = await self._open(stack)
                 async for event in response:
-                    if (piece := self._piece(event)) is not None:
-                        yield self._pairs.join(piece)
-                if rest := self._pairs.end():
+                    for piece in self._pieces(event):
+                        yield piece
+                if rest := self._text.end():
                     yield rest
-            self.message = from_response(response.get(), read_end(response))
+            self.message = from_response(response.get(), read_end(response), self._reasoning.text)
         # Libraries may raise anything over what a provider sends; the caller gets a ModelFailure.
         except Exception as error:
             failure = to_failure(error)
             log.warning("model failed", model=self._name, code=failure.code, **describe_error(error))
             raise failure from None
 
-    def _open(self) -> AbstractAsyncContextManager[pydantic_ai.StreamedResponse]:
+    async def _open(self, stack: AsyncExitStack) -> pydantic_ai.StreamedResponse:
+        """Opens the stream, without summaries of reasoning if OpenAI refuses them to the owner of the key."""
+        settings = self._request.settings
+        try:
+            return await stack.enter_async_context(self._request_stream(settings))
+        except ModelRequestRejectedError as error:
+            plain: dict[str, Any] = {name: settings[name] for name in settings if name != "openai_reasoning_summary"}
+            if len(plain) == len(settings) or "reasoning.summary" not in str(error.body):
+                raise
+            return await stack.enter_async_context(self._request_stream(cast(ModelSettings, plain)))
+
+    def _request_stream(self, settings: ModelSettings) -> AbstractAsyncContextManager[pydantic_ai.StreamedResponse]:
         return model_request_stream(
             self._model,
             self._request.messages,
-            model_settings=self._request.settings,
+            model_settings=settings,
             model_request_parameters=self._request.parameters,
         )
 
-    def _piece(self, event: ModelResponseStreamEvent) -> str | None:
-        """Returns the text of an event; an empty one for reasoning and tool calls. Raises ModelFailure."""
+    def _pieces(self, event: ModelResponseStreamEvent) -> Iterator[Piece]:
+        """Yields what an event shows; an empty text for a sign of life alone. Raises ModelFailure."""
         match event:
             # The first piece of a text comes with the start of its part, not as a delta.
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
-                return text or None
+                if text:
+                    yield from self._reasoning.end()
+                    yield self._text.join(text)
+            case PartStartEvent(part=ThinkingPart(content=text)):
+                yield self._reasoning.begin(text)
+            case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text)):
+                yield self._reasoning.add(text or "")
             case PartStartEvent(part=ToolCallPart()) if not self._prompt.tools:
                 raise tool_call_failure()
-            case PartStartEvent(part=ToolCallPart() | ThinkingPart()):
-                return ""
-            case PartDeltaEvent(delta=ToolCallPartDelta() | ThinkingPartDelta()):
-                return ""
+            case PartStartEvent(part=ToolCallPart()) | PartDeltaEvent(delta=ToolCallPartDelta()):
+                yield from self._reasoning.end()
+                yield ""
+            case PartEndEvent(part=ThinkingPart()):
+                yield from self._reasoning.end()
             case _:
-                return None
+                pass
 
     def _usage(self, response: ModelResponse) -> RequestUsage:
         """Returns the usage that the provider states at the end; until then, or if it states none, an estimate."""
@@ -155,6 +175,35 @@ class _ProviderStream:
             output_tokens=max(usage.output_tokens, _estimate(response_texts(response))),
             unmeasured_requests=0,
         )
+
+
+class _ShownReasoning:
+    """Reads the reasoning of one answer. A blank line parts its parts, as summaries, that follow each other."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._pairs = SurrogatePairs()
+        self._is_new_part = False
+
+    def begin(self, text: str) -> Piece:
+        self._is_new_part = bool(self.text)
+        return self.add(text)
+
+    def add(self, text: str) -> Piece:
+        """Returns what can be shown; an empty text if there is nothing, as in a signature."""
+        return self._show(self._pairs.join(text.replace(WITHHELD, "")))
+
+    def end(self) -> Iterator[Piece]:
+        if piece := self._show(self._pairs.end()):
+            yield piece
+
+    def _show(self, text: str) -> Piece:
+        if not text:
+            return ""
+        text = f"\n\n{text}" if self._is_new_part else text
+        self._is_new_part = False
+        self.text += text
+        return Reasoning(text)
 
 
 @asynccontextmanager
@@ -225,48 +274,6 @@ def _advice(error: str) -> str:
     if re.search(r"`region_name`|bedrock-runtime", error):
         return "set AWS_DEFAULT_REGION in .env or in the environment"
     return re.split(r"[.?!](\s|$)", error)[0]
-
-
-def _supported_settings(provider: str, model: pydantic_ai.Model, settings: Settings) -> ModelSettings:
-    """Leaves out settings that the model does not support, about which pydantic-ai would warn on each request."""
-    wanted: dict[str, Any] = {"max_retries": 0, "max_tokens": settings.ai_max_output_tokens}
-    if _wants_max_tokens(provider, model):
-        wanted["extra_body"] = {"max_tokens": wanted.pop("max_tokens")}
-    if provider == "groq" and model.profile.get("groq_supports_reasoning_disable"):
-        wanted["groq_reasoning_format"] = "parsed"  # by default its thoughts are in the text, between tags
-    for name in model.unsupported_settings & wanted.keys():
-        del wanted[name]
-    return cast(ModelSettings, wanted)
-
-
-def _wants_max_tokens(provider: str, model: pydantic_ai.Model) -> bool:
-    """Tells whether to send `max_tokens`, which all servers know, in place of OpenAI's newer `max_completion_tokens`.
-
-    OpenAI's own models that reason accept only the new one, also behind a proxy.
-    """
-    if provider in _OWN_SERVERS:
-        return True
-    is_proxy = provider == "openai-chat" and urlsplit(model.base_url or "").hostname != "api.openai.com"
-    return is_proxy and not _profile(provider, model).get("openai_supports_reasoning")
-
-
-def _profile(provider: str, model: pydantic_ai.Model) -> Mapping[str, Any]:
-    """Returns what the model can do; gateways put the names of vendors before OpenAI's names, as `openai/gpt-5`."""
-    *vendors, bare_name = model.model_name.split("/")
-    is_prefixed = vendors and provider == "openai-chat"
-    return pydantic_ai.infer_model_profile(f"{provider}:{bare_name}") if is_prefixed else model.profile
-
-
-def _takes_temperature(provider: str, model: pydantic_ai.Model) -> bool:
-    """Decides as pydantic-ai does, which warns on each request about a temperature that it leaves out."""
-    profile = _profile(provider, model)
-    if profile.get("anthropic_disallows_sampling_settings") or profile.get("bedrock_disallows_sampling_settings"):
-        return False
-    if not profile.get("openai_supports_reasoning"):
-        return True
-    efforts = profile.get("openai_reasoning_efforts")
-    may_not_reason = "none" in efforts if efforts is not None else profile.get("openai_supports_reasoning_effort_none")
-    return bool(may_not_reason) and not profile.get("thinking_enabled_by_default")
 
 
 def _cost(response: ModelResponse, usage: RequestUsage) -> Decimal | None:

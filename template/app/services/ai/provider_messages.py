@@ -22,6 +22,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from app.services.ai.base import AssistantMessage, Prompt, ToolCall, ToolResult, ToolSpec, UserMessage
 from app.services.ai.surrogates import join_surrogates
+from app.services.ai.thinking_tags import WITHHELD
 
 
 def to_messages(prompt: Prompt, to_call_id: Callable[[str], str] = str) -> Sequence[ModelMessage]:
@@ -45,14 +46,16 @@ def to_tool(tool: ToolSpec) -> ToolDefinition:
     return ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.input_schema))
 
 
-def from_response(response: ModelResponse, code: str | None) -> AssistantMessage:
+def from_response(response: ModelResponse, code: str | None, reasoning: str) -> AssistantMessage:
     """Converts a complete response, and keeps it in `raw` as its provider wants it back."""
-    response = replace(response, parts=[_join_surrogates(part) for part in response.parts])
+    parts = [_clean(part) for part in response.parts if not _is_withheld(part)]
+    response = replace(response, parts=parts)
     return AssistantMessage(
         text="".join(part.content for part in response.parts if isinstance(part, TextPart)),
         tool_calls=[ToolCall(part.tool_call_id, part.tool_name, _arguments(part)) for part in response.tool_calls],
         raw=ModelMessagesTypeAdapter.dump_json([response], exclude_none=True).decode(),
         code=code,
+        reasoning=reasoning,
     )
 
 
@@ -61,7 +64,7 @@ def response_texts(response: ModelResponse) -> Iterator[str]:
     for part in response.parts:
         match part:
             case TextPart(content=text) | ThinkingPart(content=text):
-                yield text
+                yield text.replace(WITHHELD, "")
             case ToolCallPart(tool_name=name):
                 yield from (name, _arguments(part))
             case _:
@@ -86,10 +89,17 @@ def _to_response(message: AssistantMessage, to_call_id: Callable[[str], str]) ->
     return response
 
 
-def _join_surrogates(part: ModelResponsePart) -> ModelResponsePart:
+def _is_withheld(part: ModelResponsePart) -> bool:
+    """Tells whether a thought was found to be text in the end."""
+    return isinstance(part, ThinkingPart) and bool(part.content) and not part.content.strip(WITHHELD)
+
+
+def _clean(part: ModelResponsePart) -> ModelResponsePart:
     match part:
-        case TextPart(content=text) | ThinkingPart(content=text):
+        case TextPart(content=text):
             return replace(part, content=join_surrogates(text))
+        case ThinkingPart(content=text):
+            return replace(part, content=join_surrogates(text.replace(WITHHELD, "")))
         case ToolCallPart(args=str(arguments)):
             return replace(part, args=join_surrogates(arguments))
         case _:

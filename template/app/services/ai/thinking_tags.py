@@ -15,6 +15,8 @@ _BLANK = " \t\r\n\ufeff\u200b"
 _FULL_STOPS = ".!?…\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
 _GOES_ON = " ,.;:)]`/"
 """Lists what follows a tag that is a word of a sentence."""
+WITHHELD = "\ue000"
+"""Stands for each piece of a doubtful thought, which is a sign of life and no text, until the thought ends."""
 
 
 class ThinkingTags:
@@ -43,6 +45,8 @@ class ThinkingTags:
             before, self._unread = self._unread[: tag.start()], self._unread[tag.end() :]
             if self._closing_tag:
                 yield from self._mark(before)
+                if thought := "".join(self._doubtful[1:]):
+                    yield thought, True
                 self._closing_tag, self._doubtful = "", []
             elif _opens_thought("".join(self._text) + before, self._unread[:1]):
                 is_doubtful = self._unread[:1] in _GOES_ON
@@ -74,6 +78,7 @@ class ThinkingTags:
         if self._closing_tag:
             if self._doubtful:
                 self._doubtful.append(piece)
+                piece = piece and WITHHELD
             if piece:
                 yield piece, True
             return

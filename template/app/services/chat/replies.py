@@ -25,7 +25,7 @@ from app.repositories.conversation import ConversationRepository
 from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
-from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt
+from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt, Reasoning
 from app.services.chat.recovery import ReplyRecovery
 from app.services.chat.stream import to_deleted_reply, to_reply
 from app.services.processes.heartbeat import BEAT_SECONDS, Heartbeat
@@ -154,7 +154,8 @@ class Replies:
                 prompt = await self._retry(active.request.load_prompt, active, "read of a history")
                 async with self._ai.ask(prompt) as active.stream:
                     async for piece in active.stream:
-                        self._streams.append(active.request.reply.id, storable(piece))
+                        if not isinstance(piece, Reasoning):
+                            self._streams.append(active.request.reply.id, storable(piece))
                 return active.outcome(MessageStatus.completed, active.stream.message.code)
         except Exception as error:
             return active.outcome(MessageStatus.failed, *_reason(error))
