@@ -35,11 +35,11 @@ def _summary(heard: Heard) -> tuple[object, ...]:
     calls = [(call.name, json.loads(call.arguments)) for call in heard.message.tool_calls]
     assert len({call.id for call in heard.message.tool_calls}) == len(calls)
     assert heard.message.text == heard.text or heard.code == "model_disconnected"
-    return heard.text, calls, heard.code, (heard.usage.input_tokens, heard.usage.output_tokens)
+    return heard.text, heard.reasoning, calls, heard.code, (heard.usage.input_tokens, heard.usage.output_tokens)
 
 
 def _expected(meaning: Meaning, heard: Heard) -> tuple[object, ...]:
     """Takes the usage as it is where no server has stated it: it is an estimate."""
     calls = [] if meaning.end == "nothing" else [(name, dict(arguments)) for name, arguments in meaning.calls]
     usage = meaning.usage or (heard.usage.input_tokens, heard.usage.output_tokens)
-    return meaning.text, calls, CODES[meaning.end], usage
+    return meaning.text, meaning.thought, calls, CODES[meaning.end], usage

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic_ai.providers.openrouter import OpenRouterProvider
 
-from app.services.ai import Prompt, ToolResult, ToolSpec, UserMessage
+from app.services.ai import Prompt, Reasoning, ToolResult, ToolSpec, UserMessage
 from tests.protocols import gateway
 from tests.protocols.compatible import CHUNK, Completions
 from tests.protocols.dialect import KEY, Call, Dialect
@@ -139,7 +139,7 @@ async def test_arguments_of_tools_may_have_characters_in_two_halves(dialect: Com
 
 @every
 @pytest.mark.parametrize(("pieces", "text"), THOUGHTS, ids=str)
-async def test_thoughts_between_tags_are_no_text(
+async def test_thoughts_between_tags_are_reasoning_and_no_text(
     dialect: Completions, pieces: Sequence[str], text: str, connected: Connect
 ) -> None:
     ai, server = await connected(dialect)
@@ -147,6 +147,9 @@ async def test_thoughts_between_tags_are_no_text(
     heard = await ask(ai)
     code = None if text else "empty_answer"
     assert (heard.text, heard.message.text if text else "", heard.code) == (text, text, code)
+    assert "<" not in heard.reasoning or "a < b" in heard.reasoning
+    assert ("secret" in heard.reasoning) == ("secret" in "".join(pieces))
+    assert heard.reasoning == heard.message.reasoning or not text
 
 
 @pytest.mark.parametrize("text", QUOTED)
@@ -154,17 +157,30 @@ async def test_thoughts_between_tags_are_no_text(
 async def test_tags_that_are_quoted_are_text(text: str, is_cut: bool, connected: Connect) -> None:
     ai, server = await connected(CHAT_COMPLETIONS)
     server.will(CHAT_COMPLETIONS.speak(*(text if is_cut else [text])))
-    assert (await ask(ai)).text == text
+    heard = await ask(ai)
+    assert (heard.text, heard.reasoning) == (text, "")
 
 
 @pytest.mark.parametrize("field", ["content", "reasoning", "reasoning_content"])
-async def test_each_piece_of_a_thought_is_a_sign_of_life(field: str, connected: Connect) -> None:
+async def test_each_piece_of_a_thought_is_shown(field: str, connected: Connect) -> None:
     ai, server = await connected(CHAT_COMPLETIONS)
     pieces = ["<think>", "so", " so", "</think>"] if field == "content" else ["so", " so"]
     thoughts = [CHAT_COMPLETIONS.chunk({field: piece}) for piece in pieces]
     server.will(CHAT_COMPLETIONS.answer([*thoughts, *CHAT_COMPLETIONS.begin("Hi"), *CHAT_COMPLETIONS.closing("Hi")]))
     heard = [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)]
-    assert heard == ["", "", "Hi"]
+    assert heard == [Reasoning("so"), Reasoning(" so"), "Hi"]
+
+
+async def test_a_doubtful_thought_is_shown_when_it_ends_and_its_pieces_are_signs_of_life(connected: Connect) -> None:
+    ai, server = await connected(CHAT_COMPLETIONS)
+    server.will(CHAT_COMPLETIONS.speak("<think> se", "cr", "et</think>Hi"))
+    stream = ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)
+    assert [piece async for piece in stream] == ["", "", "", Reasoning(" secret"), "Hi"]
+    assert stream.message.reasoning == " secret"
+    server.will(CHAT_COMPLETIONS.speak("<think> is", " a tag."))
+    stream = ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)
+    assert [piece async for piece in stream] == ["", "", "<think> is a tag."]
+    assert "thinking" not in (stream.message.raw or "")
 
 
 @pytest.mark.parametrize(
@@ -179,11 +195,14 @@ async def test_each_piece_of_a_thought_is_a_sign_of_life(field: str, connected: 
     ],
     ids=str,
 )
-async def test_a_thought_in_any_form_is_a_sign_of_life_and_no_text(delta: dict[str, Any], connected: Connect) -> None:
+async def test_a_thought_in_any_form_is_reasoning(delta: dict[str, Any], connected: Connect) -> None:
     ai, server = await connected(CHAT_COMPLETIONS)
     frames = [CHAT_COMPLETIONS.chunk(delta), *CHAT_COMPLETIONS.begin("Hi"), *CHAT_COMPLETIONS.closing("Hi")]
     server.will(CHAT_COMPLETIONS.answer(frames))
-    assert [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)] == ["", "Hi"]
+    assert [piece async for piece in ai.opened[CHAT_COMPLETIONS.model].ask(gateway.PROMPT)] == [
+        Reasoning("so"),
+        "Hi",
+    ]
 
 
 async def test_a_thought_between_tags_is_no_history(connected: Connect) -> None:

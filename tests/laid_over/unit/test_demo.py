@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -14,6 +15,8 @@ from app.services.ai import (
     ChatMessage,
     ModelUsage,
     Prompt,
+    Reasoning,
+    ReasoningEffort,
     ToolCall,
     ToolResult,
     ToolSpec,
@@ -132,6 +135,29 @@ async def test_without_tools_it_answers_a_word_at_a_time_and_the_same_each_time(
     assert message == AssistantMessage("".join(pieces))
     assert len(pieces) >= 20
     assert await ask(UserMessage("?"), tools=[]) == (pieces, message)
+
+
+@pytest.mark.parametrize(("effort", "reasons"), [(None, False), ("none", False), ("minimal", True), ("max", True)])
+async def test_with_an_effort_a_sentence_of_reasoning_comes_before_the_answer(
+    effort: ReasoningEffort | None, reasons: bool
+) -> None:
+    stream = DemoModel(delay=0).ask(Prompt([UserMessage("Why?")], reasoning_effort=effort))
+    pieces = [piece async for piece in stream]
+    shown = [piece for piece in pieces if isinstance(piece, Reasoning)]
+    assert pieces[: len(shown)] == shown
+    assert "".join(piece.text for piece in shown) == stream.message.reasoning
+    assert ("“Why?”" in stream.message.reasoning) == reasons
+    assert "".join(map(str, pieces[len(shown) :])) == stream.message.text
+    assert stream.usage.output_tokens == len(pieces)
+
+
+async def test_with_a_schema_it_answers_in_json_after_its_tools() -> None:
+    prompt = Prompt([UserMessage("In  Rome?")], tools=TOOLS[:1], output_schema=CITY)
+    called, stream = DemoModel(delay=0).ask(prompt), DemoModel(delay=0).ask(replace(prompt, tools=()))
+    assert [piece async for piece in called] == [""]
+    pieces = [str(piece) async for piece in stream]
+    assert json.loads("".join(pieces)) == {"city": "In  Rome?"}
+    assert stream.message.text == "".join(pieces)
 
 
 async def test_what_is_long_is_shortened_where_it_is_quoted() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from app.core.errors import Invalid
-from app.services.ai import AssistantMessage, ModelFailure, ModelUsage, Prompt, ToolCall
+from app.services.ai import AssistantMessage, ModelFailure, ModelUsage, Piece, Prompt, Reasoning, ToolCall
+from app.services.ai.base import Model
+from app.services.ai.demo import DemoModel
 from app.services.ai.fallback import (
     FALLBACK_CODES,
     FIRST_PAUSE,
@@ -24,7 +26,7 @@ SILENCE = None
 ALIVE = ""
 CALLED = AssistantMessage("", [ToolCall("1", "now", "{}")])
 OTHERS = ["model_refused_key", "context_too_long", "content_filtered", "refused", "tool_call", "empty_answer", "length"]
-Step = str | ModelFailure | None
+Step = Piece | ModelFailure | None
 
 
 class Scripted:
@@ -56,7 +58,7 @@ class Said:
         self._script = script
         self.ended = False
 
-    async def __aiter__(self) -> AsyncGenerator[str]:
+    async def __aiter__(self) -> AsyncGenerator[Piece]:
         try:
             for step in self._script:
                 if isinstance(step, ModelFailure):
@@ -74,7 +76,7 @@ def failure(code: str, retry_after: float | None = None) -> ModelFailure:
     return ModelFailure(code, "It failed.", retry_after)
 
 
-def chain(*models: Scripted, timeout: float = 30, max_retries: int = 0) -> FallbackGateway:
+def chain(*models: Model, timeout: float = 30, max_retries: int = 0) -> FallbackGateway:
     """Makes a gateway that asks the first model, with the others as its fallbacks."""
     opened = {model.name: model for model in models}
     return FallbackGateway(opened, [models[0].name], list(opened)[1:], timeout, max_retries)
@@ -183,7 +185,7 @@ async def test_a_silence_after_a_sign_of_life_ends_it() -> None:
 
 async def test_signs_of_life_may_take_longer_in_all_than_one_silence() -> None:
     class Slow(Said):
-        async def __aiter__(self) -> AsyncGenerator[str]:
+        async def __aiter__(self) -> AsyncGenerator[Piece]:
             for _ in range(8):
                 await asyncio.sleep(0.05)
                 yield ALIVE
@@ -203,6 +205,23 @@ async def test_a_slow_reader_is_not_a_silent_model() -> None:
             await asyncio.sleep(0.03)
             text += str(piece)
     assert text == "slow"
+
+
+async def test_reasoning_is_passed_on_and_is_the_beginning_of_an_answer() -> None:
+    started = Scripted("a", ["", Reasoning("so"), failure("model_overloaded")])
+    second = Scripted("b", ["No"])
+    async with chain(started, second).ask(PROMPT) as stream:
+        pieces = aiter(stream)
+        assert await anext(pieces) == Reasoning("so")
+        with pytest.raises(ModelFailure):
+            await anext(pieces)
+    assert second.tries == 0
+
+
+async def test_a_fallback_is_asked_with_the_same_prompt() -> None:
+    prompt = replace(PROMPT, reasoning_effort="low", output_schema={"type": "object", "properties": {}})
+    heard = await ask(chain(Scripted("a", [failure("model_overloaded")]), DemoModel(0)), prompt)
+    assert (heard.text, bool(heard.reasoning)) == ("{}", True)
 
 
 async def test_leaving_ends_the_model() -> None:
