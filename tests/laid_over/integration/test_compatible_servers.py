@@ -129,6 +129,15 @@ async def test_half_a_character_is_replaced(dialect: Completions, connected: Con
 
 
 @every
+async def test_half_a_character_of_a_thought_is_replaced(dialect: Completions, connected: Connect) -> None:
+    ai, server = await connected(dialect)
+    thought = dialect.chunk({dialect.reasoning_field: f"so {HIGH}"})
+    server.will(dialect.answer([thought, *dialect.begin("Hi"), *dialect.closing("Hi")]))
+    heard = await ask(ai)
+    assert (heard.reasoning, heard.text) == ("so \ufffd", "Hi")
+
+
+@every
 async def test_arguments_of_tools_may_have_characters_in_two_halves(dialect: Completions, connected: Connect) -> None:
     ai, server = await connected(dialect)
     call = Call("call_1", "note", (f'{{"text": "{HIGH}', f'{LOW}"}}'))

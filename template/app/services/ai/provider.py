@@ -19,7 +19,6 @@ from pydantic_ai.messages import (
     ModelResponse,
     ModelResponseStreamEvent,
     PartDeltaEvent,
-    PartEndEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
@@ -159,8 +158,6 @@ class _ProviderStream:
             case PartStartEvent(part=ToolCallPart()) | PartDeltaEvent(delta=ToolCallPartDelta()):
                 yield from self._reasoning.end()
                 yield ""
-            case PartEndEvent(part=ThinkingPart()):
-                yield from self._reasoning.end()
             case _:
                 pass
 
