@@ -262,6 +262,16 @@ async def test_a_schema_is_asked_for_without_tools_and_with_an_effort(model: str
     assert "city" in json.dumps(server.requests[0].body)
 
 
+@pytest.mark.parametrize("model", [model for model, _ in of_installed(SCHEMAS)])
+async def test_a_schema_that_makes_no_sense_is_a_failure_at_most(model: str) -> None:
+    dialect, nowhere = dialect_of(model), {"$ref": "#/$defs/nowhere"}
+    assert dialect
+    async with gateway(dialect, model) as (ai, server):
+        server.will(dialect.speak("{}"))
+        heard = await ask(ai, ASKED, output_schema={"type": "object", "properties": {"a": nowhere}})
+    assert (heard.text, heard.code) in [("{}", None), ("", "model_error")]
+
+
 async def test_openai_may_refuse_summaries() -> None:
     if not (dialect := dialect_of("openai:gpt-5-mini")):
         return

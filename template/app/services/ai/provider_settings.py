@@ -6,7 +6,6 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pydantic_ai import models as pydantic_ai
-from pydantic_ai.exceptions import UserError
 from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
 from pydantic_ai.settings import ModelSettings
@@ -86,7 +85,8 @@ class RequestOptions:
             return False
         try:
             self._model.prepare_request(settings, parameters)
-        except UserError:
+        # A schema with a reference to nothing raises anything, and fails again when the model is asked.
+        except Exception:
             return False
         return True
 
