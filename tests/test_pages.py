@@ -22,7 +22,7 @@ from servers import free_port
 from terminal import converse
 from test_load import port_in
 
-SERVED = {"accounts", "agents", "chat", "speech", "usage", "websockets"}
+SERVED = {"accounts", "agents", "chat", "conversations", "speech", "usage", "websockets"}
 """Names pages that call a server with the access token in `TOKEN`."""
 ELSEWHERE = {"quick-start", "updating"}
 """Names pages that begin with no project, or with one in git: each has a test of its own below."""

@@ -135,8 +135,9 @@ class PlayedStream:
         if isinstance(reply, Exception):
             raise reply
         self.message = AssistantMessage(reply) if isinstance(reply, str) else reply
-        for word in self.message.text.split(" "):
-            yield word
+        first, *others = self.message.text.split(" ")
+        for piece in (first, *(f" {word}" for word in others)):
+            yield piece
 
 
 class Thinking:

@@ -18,7 +18,7 @@ async def stream(client: httpx2.AsyncClient, content: str, **more: Any) -> list[
     return events_of(await client.post(STREAM, json={"content": content, **more}))
 
 
-async def resume(client: httpx2.AsyncClient, reply_id: str, offset: int | None = None) -> list[Event]:
+async def resume(client: httpx2.AsyncClient, reply_id: str, offset: int | str | None = None) -> list[Event]:
     headers = {} if offset is None else {"Last-Event-ID": str(offset)}
     return events_of(await client.get(f"{SEND}/{reply_id}/stream", headers=headers))
 

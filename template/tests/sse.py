@@ -11,13 +11,18 @@ import httpx2
 @dataclass(frozen=True)
 class Event:
     type: str
-    id: int
+    id: Any
     data: dict[str, Any]
+
+
+def _id(text: str) -> int | str:
+    """Returns the id of an event: a number, or the place in a reply that an agent writes."""
+    return int(text) if text.isdigit() else text
 
 
 def parse(lines: Iterable[str]) -> Event:
     fields = dict(line.split(": ", 1) for line in lines)
-    return Event(fields["event"], int(fields["id"]), json.loads(fields["data"]))
+    return Event(fields["event"], _id(fields["id"]), json.loads(fields["data"]))
 
 
 def parse_all(text: str) -> list[Event]:

@@ -44,7 +44,7 @@ STREAM_SLOT = Depends(_held)
 """Limits how many streams and sockets a user may hold open at once: a route that streams holds one until it ends."""
 
 
-def event(type: str, id: int, data: str) -> bytes:
+def event(type: str, id: int | str, data: str) -> bytes:
     return format_sse_event(event=type, id=str(id), data_str=data)
 
 

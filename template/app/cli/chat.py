@@ -5,7 +5,7 @@ import secrets
 import shlex
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.schemas.message import ChatEvent
+    from app.schemas.reply_event import ApprovalRequested
     from app.services.chat.messages import ChatService
     from app.services.chat.replies import Replies
 
 LOCAL_ACCOUNT = "terminal@localhost"
 """Names an account that is made when first needed; no one can log in: its address is invalid, its password random."""
+
+SHOWN_CHARACTERS = 200
+"""Limits what is shown of the result of a tool."""
 
 app = typer.Typer()
 
@@ -34,23 +38,33 @@ app = typer.Typer()
 def chat(
     message: Annotated[str | None, typer.Argument(help="Send this message, print the reply and exit.")] = None,
     user: Annotated[str, typer.Option(metavar="EMAIL", help="The account that owns the conversation.")] = LOCAL_ACCOUNT,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The agent of this account to talk with, by name or id.")
+    ] = None,
 ) -> None:
-    """Talk with the model until Ctrl-D or `exit`."""
+    """Talk with the model, or with an agent, until Ctrl-D or `exit`."""
     from app.core.logging import configure_logging
     from app.main import create_app
 
     settings = load_settings()
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}))
-    asyncio.run(_chat(create_app(settings), message, user.lower()))
+    asyncio.run(_chat(create_app(settings), message, user.lower(), agent))
 
 
-async def _chat(app: Any, message: str | None, email: str) -> None:
-    from app.api.v1.chat import chat_of
+async def _chat(app: Any, message: str | None, email: str, agent: str | None) -> None:
+    from app.api.v1.chat import agents_of, chat_of
 
     state = app.state
-    async with app.router.lifespan_context(app):
+    async with app.router.lifespan_context(app), AsyncExitStack() as stack:
         user_id = await account(state, email)
-        talk = ChatSession(chat_of(state, user_id), state.replies)
+        agent_id = None
+        if agent is not None:
+            agents = agents_of(state, user_id)
+            if agents is None:
+                raise SetupError("This project has no agents.")
+            agent_id = await agents.find(typed(agent))
+            await stack.enter_async_context(agents.run_here())
+        talk = ChatSession(chat_of(state, user_id), state.replies, agent_id)
         if message is None:
             await talk.converse()
         else:
@@ -60,11 +74,13 @@ async def _chat(app: Any, message: str | None, email: str) -> None:
 class ChatSession:
     """Holds one conversation, which begins with the first message."""
 
-    def __init__(self, chat: "ChatService", replies: "Replies") -> None:
+    def __init__(self, chat: "ChatService", replies: "Replies", agent_id: "UUID | None" = None) -> None:
         self._chat = chat
         self._replies = replies
+        self._agent_id = agent_id
         self._conversation_id: UUID | None = None
         self._text = DisplayableStream()
+        self._is_amid_line = False
 
     async def converse(self) -> None:
         with suppress(ImportError):
@@ -83,45 +99,95 @@ class ChatSession:
         """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
         from app.schemas.message import MessageCreate
 
-        data = validate(MessageCreate, content=message, conversation_id=self._conversation_id)
+        data = validate(MessageCreate, content=message, conversation_id=self._conversation_id, agent_id=self._agent_id)
         exchange = await self._chat.send(data)
         self._conversation_id = exchange.message.conversation_id
+        reply_id = exchange.reply.message.id
         try:
             async for step in self._chat.follow(exchange):
-                self._show(step.event)
+                await self._show(step.event, reply_id)
         except asyncio.CancelledError:
-            await self._replies.finish(0)  # stores the text so far
+            if self._agent_id is None:
+                await self._replies.finish(0)  # stores the text so far
+            else:
+                await self._chat.wait(await self._chat.stop(reply_id))
             raise
 
-    def _show(self, event: "ChatEvent | None") -> None:
-        from app.schemas.message import MessageDelta, MessageFailed
+    async def _show(self, event: "ChatEvent | None", reply_id: "UUID") -> None:
+        from app.schemas.message import MessageCreated, MessageDelta, MessageFailed
+        from app.schemas.reply_event import ReasoningDelta
 
         if isinstance(event, MessageDelta):
             self._print(self._text.add(event.text))
-        elif event is not None and event.type != "message.created":
-            self._print(self._text.end())
-            typer.echo()
+        elif not isinstance(event, MessageCreated | ReasoningDelta | None):
+            self._end_line()
+            await self._show_work(event, reply_id)
         if isinstance(event, MessageFailed):
             raise SetupError(event.detail)
 
+    async def _show_work(self, event: "ChatEvent", reply_id: "UUID") -> None:
+        """Prints what an agent does, and asks before it calls a tool that needs approval."""
+        import app.schemas.reply_event as events
+
+        match event:
+            case events.ToolCalled():
+                self._tell(f"{event.name}({event.arguments})")
+            case events.ToolReturned() | events.SubagentCompleted():
+                self._tell(f"{event.name}: {shorten(event.content)}")
+            case events.ToolFailed():
+                self._tell(f"{event.name} failed: {shorten(event.detail)}")
+            case events.ApprovalRequested():
+                await self._approve(event, reply_id)
+            case events.MessageRewound():
+                self._tell("The model was interrupted, and is asked again.")
+            case _:
+                pass
+
+    async def _approve(self, event: "ApprovalRequested", reply_id: "UUID") -> None:
+        from app.schemas.message import ApprovalAnswer
+
+        question = displayable(f"Run {event.name}({event.arguments})? [y/N] ")
+        approved = (prompt_for(question) or "").strip().lower() in {"y", "yes"}
+        await self._chat.answer(reply_id, ApprovalAnswer(tool_call_id=event.tool_call_id, approved=approved))
+
+    def _tell(self, line: str) -> None:
+        typer.secho(displayable(line), dim=sys.stdout.isatty())
+
+    def _end_line(self) -> None:
+        self._print(self._text.end())
+        if self._is_amid_line:
+            typer.echo()
+        self._is_amid_line = False
+
     def _print(self, text: str) -> None:
         """Prints the text itself: `echo` would print UTF-8 where the console has another encoding."""
+        self._is_amid_line = self._is_amid_line or bool(text)
         sys.stdout.write(typer.style(text, fg="cyan") if text and sys.stdout.isatty() else text)
         sys.stdout.flush()
 
 
+def shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …"
+
+
 def ask() -> str | None:
-    """Reads a message; None ends the conversation. Blocks the event loop, which has nothing else to do meanwhile."""
+    """Reads a message; None ends the conversation."""
+    message = prompt_for("> ")
+    return None if message is None or message.strip().lower() in {"exit", "quit"} else message
+
+
+def prompt_for(question: str) -> str | None:
+    """Reads a line; None at the end. Blocks the event loop, which has nothing else to do meanwhile."""
     terminal_input()
     of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would not interrupt input()
     try:
-        message = input("> ")
+        return input(question)
     except (EOFError, KeyboardInterrupt):
         typer.echo()
         return None
     finally:
         signal.signal(signal.SIGINT, of_asyncio)
-    return None if message.strip().lower() in {"exit", "quit"} else message
 
 
 async def account(state: Any, email: str) -> "UUID":

@@ -26,6 +26,10 @@ class Conversation(Owned):
     """Orders lists: the newest message of all branches, before the first one its own id. No foreign key, as below."""
     active_message_id: Mapped[UUID | None]
     """Identifies the last message of the branch that is shown; None as long as there is only one branch."""
+    agent_id: Mapped[UUID | None]
+    """Identifies the agent that answers where a message names none; None: a model without tools. No foreign key."""
+    model: Mapped[str | None] = mapped_column(sa.String(200))
+    """Names the model that answers where a message names none; None: the agent's, or the first that is configured."""
     pinned: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     archived_at: Mapped[datetime | None]
 

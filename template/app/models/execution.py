@@ -48,6 +48,10 @@ class Execution(Owned):
     """Identifies the execution whose agent delegated this one."""
     parent_call_id: Mapped[str | None] = mapped_column(sa.String(32))
     """Identifies the tool call by which it was delegated."""
+    message_id: Mapped[UUID | None] = mapped_column(index=True)
+    """Identifies the reply that it writes; of a subagent's, the one for which it works. No foreign key."""
+    context: Mapped[list[dict[str, Any]] | None] = mapped_column(sa.JSON(none_as_null=True), info=SECRET, deferred=True)
+    """Holds the history of the conversation as it was at the beginning; None once the execution has ended."""
     status: Mapped[ExecutionStatus]
     input: Mapped[str] = mapped_column(sa.Text)
     output: Mapped[str | None] = mapped_column(sa.Text)
@@ -62,6 +66,10 @@ class Execution(Owned):
     """Identifies the run that is under way, under whose id its live text is streamed."""
     process_id: Mapped[UUID | None]
     """Identifies the process of that run."""
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Counts its runs: what another run's model says begins anew."""
+    stop_requested: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """Asks the run to end with the text that it has."""
     consecutive_crashes: Mapped[int] = mapped_column("losses", default=0)
     """Counts the processes that died in a row while they ran it, without completing a step."""
     steps: Mapped[int] = mapped_column(default=0)

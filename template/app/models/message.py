@@ -1,11 +1,13 @@
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import SECRET, Base
 from app.models.usage import DOLLARS
 
 PENDING = sa.text("status = 'pending'")
@@ -50,6 +52,16 @@ class Message(Base):
     role: Mapped[Role]
     status: Mapped[MessageStatus]
     content: Mapped[str] = mapped_column(sa.Text)
+    stored_parts: Mapped[list[dict[str, Any]] | None] = mapped_column("parts", sa.JSON(none_as_null=True))
+    """Holds what it consists of; None where that is the text alone, and while it is pending."""
+    entries: Mapped[list[dict[str, Any]] | None] = mapped_column(sa.JSON(none_as_null=True), info=SECRET, deferred=True)
+    """Holds an agent's tool calls and their results as the model needs them again."""
+    history_tokens: Mapped[int | None]
+    """Estimates the tokens of the entries, so that they are read only where they fit."""
+    agent_id: Mapped[UUID | None]
+    """Identifies the agent that answers. No foreign key, as for `execution_id`: messages outlive both."""
+    execution_id: Mapped[UUID | None]
+    """Identifies the execution in which the agent writes this reply."""
     process_id: Mapped[UUID | None]
     """Identifies the process that generates a pending reply. No foreign key, since messages outlive processes."""
     stop_requested: Mapped[bool] = mapped_column(default=False)
@@ -66,6 +78,10 @@ class Message(Base):
     comment: Mapped[str | None] = mapped_column(sa.Text)
 
     @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        return parts_of(self.stored_parts, self.content)
+
+    @property
     def usage(self) -> "Message | None":
         """Returns the message itself, from which `UsageRead` is made; None if no model was asked."""
         return None if self.model is None else self
@@ -74,3 +90,10 @@ class Message(Base):
     def feedback(self) -> "Message | None":
         """Returns the message itself, from which `FeedbackRead` is made; None if it was not rated."""
         return None if self.rating is None else self
+
+
+def parts_of(stored: Sequence[Mapping[str, Any]] | None, content: str) -> Sequence[Mapping[str, Any]]:
+    """Returns what a message consists of: its text, where nothing else is stored."""
+    if stored is not None:
+        return stored
+    return [{"type": "text", "text": content}] if content else []

@@ -3,8 +3,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, and_, delete, select
 
+from app.core.errors import NotFound
 from app.models.agent import Agent, AgentSubagent, AgentTool
 from app.models.tool import Policy, Tool
 from app.repositories.base import OwnedRepository
@@ -20,6 +21,21 @@ class AgentRepository(OwnedRepository[Agent]):
     """Reads and writes one user's agents with their tools and subagents. Deleted agents are invisible here."""
 
     model = Agent
+
+    async def get_with_tools(self, id: UUID) -> tuple[Agent, Sequence[Grant]]:
+        """Returns an agent with what it is granted, in one query. Raises NotFound."""
+        found = (
+            self._rows()
+            .add_columns(Tool, AgentTool.policy)
+            .outerjoin(AgentTool, AgentTool.agent_id == Agent.id)
+            .outerjoin(Tool, and_(Tool.id == AgentTool.tool_id, Tool.available))
+            .where(Agent.id == id)
+            .order_by(Tool.name)
+        )
+        rows = (await self._session.execute(found)).all()
+        if not rows:
+            raise NotFound("Agent", id)
+        return rows[0][0], [Grant(tool, policy) for _agent, tool, policy in rows if tool is not None]
 
     async def grants(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Grant]]:
         found = (
@@ -45,6 +61,11 @@ class AgentRepository(OwnedRepository[Agent]):
         for agent, agent_id in await self._session.execute(found):
             subagents[agent_id].append(agent)
         return subagents
+
+    async def list_called(self, name: str, limit: int) -> Sequence[Agent]:
+        """Returns agents with this name, oldest first."""
+        found = self._rows().where(Agent.name == name).order_by(Agent.id).limit(limit)
+        return (await self._session.scalars(found)).all()
 
     async def named(self, ids: Collection[UUID]) -> Sequence[Agent]:
         return (await self._session.scalars(self._rows().where(Agent.id.in_(ids)))).all()

@@ -1,6 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ScalarSelect, and_, func, select, update
@@ -15,6 +15,8 @@ from app.repositories.base import OwnedRepository, Page, lock_user
 from app.repositories.branch import go_down, go_up, parent_of
 from app.repositories.reply import Outcome
 
+HISTORY_MAX_MESSAGES, CHARACTERS_PER_TOKEN = 200, 4
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryMessage:
@@ -23,6 +25,9 @@ class HistoryMessage:
     content: str
     id: UUID
     status: MessageStatus
+    agent_id: UUID | None = None
+    model: str | None = None
+    history_tokens: int | None = None
 
 
 _HISTORY = tuple(HistoryMessage.__slots__)
@@ -34,6 +39,10 @@ class Reach:
 
     messages: int
     characters: int
+
+    @classmethod
+    def of_tokens(cls, tokens: int) -> Self:
+        return cls(HISTORY_MAX_MESSAGES, tokens * CHARACTERS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +65,20 @@ class ConversationRepository(OwnedRepository[Conversation]):
 
     model = Conversation
 
-    async def begin(self, title: str) -> Conversation:
+    async def begin(self, title: str, *, agent_id: UUID | None = None, model: str | None = None) -> Conversation:
         id = uuid7()
-        return await self.create(id=id, title=title, last_message_id=id)
+        return await self.create(id=id, title=title, last_message_id=id, agent_id=agent_id, model=model)
 
     async def filter(
-        self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None
+        self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None, agent_id: UUID | None
     ) -> Page[Conversation]:
         """Returns a page, those with the newest messages first; the cursor is the `last_message_id` of the last one."""
         newest_first = Conversation.last_message_id.desc()
         rows = self._rows().where(ARCHIVED if archived else CURRENT).order_by(newest_first).limit(limit + 1)
         if pinned is not None:
             rows = rows.where(PINNED if pinned else ~Conversation.pinned)
+        if agent_id is not None:
+            rows = rows.where(Conversation.agent_id == agent_id)
         if cursor is not None:
             rows = rows.where(Conversation.last_message_id < cursor)
         found = (await self._session.scalars(rows)).all()
@@ -199,6 +210,12 @@ class ConversationRepository(OwnedRepository[Conversation]):
         if found is None:
             raise NotFound("Reply", reply_id)
         return found[0], found[1]
+
+    async def entries(self, ids: Collection[UUID]) -> Mapping[UUID, list[dict[str, Any]]]:
+        """Returns what agents keep of these messages besides their text, of those that have it."""
+        mine = Message.conversation_id == self._mine(Message.conversation_id)
+        found = select(Message.id, Message.entries).where(Message.id.in_(ids), mine, Message.entries.is_not(None))
+        return {row[0]: row[1] or [] for row in await self._session.execute(found)}
 
     async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
         """Updates a reply and returns it; None when there is none that meets all conditions."""

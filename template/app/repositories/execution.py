@@ -1,13 +1,16 @@
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from app.core.errors import NotFound
+from app.models.base import now
 from app.models.execution import (
     FINAL,
     Approval,
@@ -16,6 +19,7 @@ from app.models.execution import (
     ExecutionEvent,
     ExecutionStatus,
 )
+from app.models.message import Message
 from app.repositories.base import OwnedRepository, Page
 from app.repositories.job import JobRepository
 
@@ -26,6 +30,7 @@ class NewEvent:
     data: dict[str, Any]
     entry: dict[str, Any] | None = None
     id: UUID = field(default_factory=uuid7)
+    created_at: datetime = field(default_factory=now)
 
 
 class ExecutionRepository(OwnedRepository[Execution]):
@@ -53,6 +58,36 @@ class ExecutionRepository(OwnedRepository[Execution]):
             .limit(limit)
         )
         return (await self._session.scalars(found)).all()
+
+    async def happened(self, message_ids: Collection[UUID]) -> Mapping[UUID, Sequence[tuple[str, Mapping[str, Any]]]]:
+        """Returns the types and the data of the events of the executions that write these replies, by reply."""
+        of_them = self._rows().where(Execution.message_id.in_(message_ids), Execution.parent_id.is_(None))
+        columns = (Execution.message_id, ExecutionEvent.type, ExecutionEvent.data)
+        events = of_them.join(ExecutionEvent, ExecutionEvent.execution_id == Execution.id).with_only_columns(*columns)
+        found = defaultdict[UUID, list[tuple[str, Mapping[str, Any]]]](list)
+        for id, type, data in await self._session.execute(events.order_by(Execution.id, ExecutionEvent.sequence)):
+            if id is not None:
+                found[id].append((type, data))
+        return found
+
+    async def find_of_call(self, message_id: UUID, tool_call_id: str) -> UUID | None:
+        """Returns the execution whose call waits for approval: the one that writes the reply, or a subagent's."""
+        of_it = Execution.message_id == message_id, Approval.tool_call_id == tool_call_id
+        found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*of_it)
+        return await self._session.scalar(found.with_only_columns(Execution.id))
+
+    async def waits_for_approval(self, message_id: UUID) -> bool:
+        of_it = Execution.message_id == message_id, Approval.status == ApprovalStatus.pending
+        found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*of_it)
+        return await self._session.scalar(found.with_only_columns(Execution.id).limit(1)) is not None
+
+    async def delete_of_conversation(self, conversation_id: UUID) -> None:
+        """Deletes the executions that write replies of a conversation, with those of their subagents."""
+        replies = select(Message.id).where(
+            Message.conversation_id == conversation_id, Message.execution_id.is_not(None)
+        )
+        of_it = (Execution.user_id == self._user_id, Execution.message_id.in_(replies))
+        await self._session.execute(delete(Execution).where(*of_it), execution_options={"synchronize_session": False})
 
     async def approvals(self, execution: Execution) -> Sequence[Approval]:
         found = select(Approval).where(Approval.execution_id == execution.id).order_by(Approval.id)
@@ -103,6 +138,8 @@ def append(session: AsyncSession, execution: Execution, *events: NewEvent) -> No
         execution.last_sequence += 1
         session.add(
             ExecutionEvent(
+                id=event.id,
+                created_at=event.created_at,
                 execution_id=execution.id,
                 sequence=execution.last_sequence,
                 type=event.type,

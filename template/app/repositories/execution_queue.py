@@ -8,10 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
 from uuid_utils.compat import uuid7
 
 from app.models.base import now
-from app.models.execution import OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
+from app.models.execution import FINAL, OPEN, Approval, ApprovalStatus, Execution, ExecutionEvent, ExecutionStatus
+from app.models.message import PENDING as PENDING_REPLY
+from app.models.message import Message
 from app.models.user import User
 from app.repositories.base import delete_of_users
 from app.repositories.execution import NewEvent, enqueue_run
@@ -24,6 +27,8 @@ from app.repositories.usage import ReservationRepository, UsageRecord
 class History:
     """Holds what a run resumes from."""
 
+    happened: Sequence[tuple[str, Mapping[str, Any]]]
+    """Holds the types and the data of its events."""
     entries: Sequence[Mapping[str, Any]]
     called: Mapping[str, UUID]
     """Maps the ids of the tool calls that have begun to those of the events that say so."""
@@ -40,6 +45,16 @@ class Claim:
     history: History
     user_is_active: bool
     """Tells whether the user's account is active; if not, the run only ends the execution."""
+    begun: Sequence[NewEvent] = ()
+    """Holds what was stored with an execution that no job runs; it has begun to ask the model."""
+
+    @property
+    def has_job(self) -> bool:
+        """Tells whether a job runs it, which then also goes on when this process stops."""
+        return not self.begun
+
+
+NO_HISTORY = History([], [], {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,7 @@ class RunRepository:
         """
         of = and_(Execution.id == id, _claimable(claimant))
         found = select(Execution, User.is_active).join(User, User.id == Execution.user_id).where(of)
+        found = found.options(undefer(Execution.context))
         row = (await self._session.execute(found.with_for_update(of=Execution, skip_locked=True))).one_or_none()
         if row is None:
             return None
@@ -102,16 +118,17 @@ class RunRepository:
         return claim
 
     async def _claim(self, process_id: UUID, execution: Execution, user_is_active: bool) -> Claim:
-        run_id, history = uuid7(), await self._history(execution)
+        run_id, history = uuid7(), await self.history(execution)
         is_of_dead = execution.status is ExecutionStatus.running and execution.process_id != process_id
         execution.consecutive_crashes += is_of_dead
+        execution.attempt += 1
         execution.status, execution.run_id, execution.process_id = ExecutionStatus.running, run_id, process_id
         execution.started_at = execution.started_at or now()
         return Claim(execution, run_id, history, user_is_active)
 
-    async def _history(self, execution: Execution) -> History:
+    async def history(self, execution: Execution) -> History:
         if not execution.last_sequence:
-            return History([], {}, {})
+            return NO_HISTORY
         events = (
             select(ExecutionEvent.id, ExecutionEvent.type, ExecutionEvent.data, ExecutionEvent.entry)
             .where(ExecutionEvent.execution_id == execution.id)
@@ -120,21 +137,26 @@ class RunRepository:
         happened = (await self._session.execute(events)).all()
         approvals = await self._session.scalars(select(Approval).where(Approval.execution_id == execution.id))
         return History(
+            [(row.type, row.data) for row in happened],
             [row.entry for row in happened if row.entry is not None],
             {row.data["tool_call_id"]: row.id for row in happened if row.type == "tool.called"},
             {approval.tool_call_id: approval for approval in approvals},
         )
 
-    async def advance(self, id: UUID, run_id: UUID, sequence: int, values: Mapping[str, Any]) -> bool:
-        """Updates an execution; returns False when it is past this sequence, or the run has lost the lease."""
+    async def advance(self, id: UUID, run_id: UUID, sequence: int, values: Mapping[str, Any]) -> bool | None:
+        """Updates an execution, and returns whether it was asked to stop.
+
+        Returns None when it is past this sequence, or the run has lost the lease.
+        """
         of = (Execution.id == id, Execution.run_id == run_id, Execution.last_sequence == sequence)
-        changed = update(Execution).where(*of).values(**values).returning(Execution.id)
-        return await self._session.scalar(changed) is not None
+        changed = update(Execution).where(*of).values(**values).returning(Execution.stop_requested)
+        return await self._session.scalar(changed)
 
     async def add_events(self, execution_id: UUID, after: int, events: Sequence[NewEvent]) -> None:
         rows = [
             {
                 "id": event.id,
+                "created_at": event.created_at,
                 "execution_id": execution_id,
                 "sequence": sequence,
                 "type": event.type,
@@ -144,7 +166,8 @@ class RunRepository:
             for sequence, event in enumerate(events, start=after + 1)
         ]
         if rows:
-            await self._session.execute(insert(ExecutionEvent), rows)
+            # One statement, where those without an entry would be another one.
+            await self._session.execute(insert(ExecutionEvent), rows, execution_options={"render_nulls": True})
 
     async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:
         """Returns the states of those executions that exist."""
@@ -163,18 +186,32 @@ class RunRepository:
             totals[Execution.cost] = func.coalesce(Execution.cost, 0) + used.cost
         await self._session.execute(update(Execution).where(Execution.id == id).values(totals))
 
-    async def release(self, id: UUID, run_id: UUID) -> None:
-        """Puts an execution back into the queue, unless another run has it."""
+    async def release(self, id: UUID, run_id: UUID) -> bool:
+        """Puts an execution back into the queue. Returns False when another run has it."""
         free = {"status": ExecutionStatus.queued, "run_id": None, "process_id": None}
-        await self._session.execute(
-            update(Execution).where(Execution.id == id, Execution.run_id == run_id).values(**free)
-        )
+        released = update(Execution).where(Execution.id == id, Execution.run_id == run_id).values(**free)
+        return await self._session.scalar(released.returning(Execution.id)) is not None
 
-    async def of_process(self, process_id: UUID) -> Sequence[UUID]:
-        """Returns the ids of the runs that a process may continue, without those of deactivated accounts."""
+    async def of_process(self, process_id: UUID) -> Mapping[UUID, bool]:
+        """Returns the ids of the runs that a process may continue, without those of deactivated accounts.
+
+        Each comes with whether it was asked to stop.
+        """
         mine = (OPEN, Execution.process_id == process_id, Execution.status == ExecutionStatus.running, User.is_active)
-        runs = select(Execution.run_id).join(User, User.id == Execution.user_id).where(*mine)
-        return [id for id in await self._session.scalars(runs) if id]
+        columns = (Execution.run_id, Execution.stop_requested)
+        runs = select(*columns).join(User, User.id == Execution.user_id).where(*mine)
+        return {id: stopped for id, stopped in await self._session.execute(runs) if id}
+
+    async def is_of_dead(self, execution: Execution, process_id: UUID) -> bool:
+        """Returns whether the process of its run is dead, as another one sees it."""
+        dead = of_dead_process(Execution.process_id, process_id)
+        return await self._session.scalar(select(Execution.id).where(Execution.id == execution.id, dead)) is not None
+
+    async def list_unsettled(self, limit: int) -> Sequence[Execution]:
+        """Returns executions that ended without their replies, as versions before 0.2 end those of a newer one."""
+        replies = select(Message.execution_id).where(PENDING_REPLY, Message.execution_id.is_not(None))
+        found = select(Execution).where(Execution.id.in_(replies), Execution.status.in_(FINAL)).limit(limit)
+        return (await self._session.scalars(found)).all()
 
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
         """Counts queued and running executions by their status."""

@@ -30,12 +30,16 @@ _TO_QUEUED: dict[str, Any] = {"status": JobStatus.queued, "run_at": None, "proce
 
 @dataclass(frozen=True, slots=True)
 class QueueSlice:
-    """Says which jobs of a queue are wanted: at most `limit`, of known names, without those of some people."""
+    """Says which jobs of a queue are wanted: at most `limit`, of known names, without those of some people.
+
+    With `only_user`, they are those of this person.
+    """
 
     queue: str
     names: Collection[str]
     without_users: Collection[UUID]
     limit: int
+    only_user: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,8 @@ def _next_of(wanted: QueueSlice) -> Select[*tuple[Any, ...]]:
     if wanted.without_users:
         others = or_(BackgroundJob.user_id.is_(None), BackgroundJob.user_id.not_in(wanted.without_users))
         found = found.where(others)
+    if wanted.only_user is not None:
+        found = found.where(BackgroundJob.user_id == wanted.only_user)
     return found.order_by(*by).limit(wanted.limit)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import NotFound
 from app.models.conversation import Conversation
-from app.models.message import Message, MessageStatus, Rating, Role
+from app.models.message import Message, MessageStatus, Rating, Role, parts_of
 from app.repositories.base import Page
 from app.repositories.branch import go_down, go_up, parent_of
 
@@ -33,13 +33,16 @@ class MessageRow:
     cost: Decimal | None
     rating: Rating | None
     comment: str | None
+    agent_id: UUID | None
+    execution_id: UUID | None
+    stored_parts: Sequence[Mapping[str, Any]] | None
     parent_id: UUID | None = None
     siblings: Sequence[UUID] = ()
     """Lists the messages that follow the same one, itself included, in the order in which they were stored."""
 
     @property
-    def parts(self) -> Sequence[Mapping[str, str]]:
-        return [{"type": "text", "text": self.content}] if self.content else []
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        return parts_of(self.stored_parts, self.content)
 
     @property
     def usage(self) -> "MessageRow | None":
@@ -135,9 +138,8 @@ _MESSAGE = select(Message.id).where(Message.conversation_id == _ID, Message.id =
 
 def _page(*older: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Selects messages of a conversation with one branch, which is faster than following the branch."""
-    columns = Message.__table__.c
     return (
-        select(*(columns[name] for name in _COLUMNS))
+        select(*(getattr(Message, name) for name in _COLUMNS))
         .where(Message.conversation_id == _ID_OF_ONE_BRANCH, *older)
         .order_by(Message.position.desc())
         .limit(_LIMIT)

@@ -107,7 +107,12 @@ class ReplyRepository:
         await self._session.flush()
         return replies
 
+    async def settle(self, id: UUID, values: Mapping[str, Any]) -> None:
+        """Stores the end of the reply of an agent, unless it has ended before or was deleted."""
+        ended = update(Message).where(Message.id == id, PENDING).values(**values)
+        await self._session.execute(ended, execution_options={"synchronize_session": False})
+
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
         own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)
         dead = of_dead_process(Message.process_id, process_id)
-        return and_(PENDING, or_(Message.process_id.is_(None), own, dead))
+        return and_(PENDING, Message.execution_id.is_(None), or_(Message.process_id.is_(None), own, dead))

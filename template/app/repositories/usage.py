@@ -93,13 +93,18 @@ class UsageRepository(OwnedRepository[Usage]):
         *sums, reservations = (value or 0 for value in found.one())
         return Balance(_amount(*sums[:4]), _amount(*sums[4:]), reservations)
 
-    async def record(self, subject_id: UUID, feature: str, used: UsageRecord | None) -> None:
+    async def record(
+        self, subject_id: UUID, feature: str, used: UsageRecord | None, *, was_reserved: bool = True
+    ) -> None:
         """Replaces what was reserved for a request, if anything was, by what it has used.
 
         `used` is None when no model was asked.
         """
         await lock_user(self._session, self._user_id)
-        day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id}) or now().date()
+        day = None
+        if was_reserved:
+            day = await self._session.scalar(_RELEASE, {"user_id": self._user_id, "id": subject_id})
+        day = day or now().date()
         if used is not None:
             row = {"id": uuid7(), "created_at": now(), "user_id": self._user_id, "day": day, "feature": feature}
             add = _ADD[self._session.get_bind().dialect.name]

@@ -7,9 +7,11 @@ from pydantic import Field
 
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.schemas.base import Text
-from app.schemas.message import MessageCreate, RegenerateCreate
+from app.schemas.message import ApprovalAnswer, MessageCreate, RegenerateCreate
 from app.schemas.websocket import Auth, Frame, Ping
 
+Offset = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Place = Annotated[str, Field(pattern=r"^\d{1,9}\.\d{1,9}\.\d{1,9}$")]
 Key = Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)]
 
 
@@ -24,6 +26,11 @@ class Regenerate(Frame, RegenerateCreate):
     idempotency_key: Key | None = None
 
 
+class Answer(Frame, ApprovalAnswer):
+    type: Literal["answer"]
+    reply_id: UUID
+
+
 class Stop(Frame):
     type: Literal["stop"]
     reply_id: UUID
@@ -32,8 +39,8 @@ class Stop(Frame):
 class Resume(Frame):
     type: Literal["resume"]
     reply_id: UUID
-    offset: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    offset: Offset | Place | None = None
     """Gives the offset of the last event that arrived; without it all events are sent again."""
 
 
-ClientFrame = Annotated[Send | Regenerate | Stop | Resume | Auth | Ping, Field(discriminator="type")]
+ClientFrame = Annotated[Send | Regenerate | Answer | Stop | Resume | Auth | Ping, Field(discriminator="type")]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.models.execution import ApprovalStatus, ExecutionStatus
 from app.models.tool import Policy
-from app.schemas.base import Body, Money, Read, Text, Words
+from app.schemas.base import Body, Money, Read, Words
 
 
 class GrantedTool(BaseModel):
@@ -50,13 +50,6 @@ class ExecutionCreate(Body):
     input: Annotated[Words, Field(min_length=1)]
 
 
-class ApprovalAnswer(Body):
-    tool_call_id: Annotated[Text, Field(max_length=32)]
-    approved: bool
-    note: Annotated[Words, Field(max_length=2000)] | None = None
-    """Tells the model why the call was denied."""
-
-
 class ExecutionUsage(Read):
     steps: int
     """Counts requests to models."""
@@ -76,6 +69,8 @@ class ExecutionRead(Read):
     agent_id: UUID
     parent_id: UUID | None
     """Identifies the execution whose agent delegated this one."""
+    message_id: UUID | None
+    """Identifies the reply of a conversation that it writes, or that the execution writes which delegated it."""
     status: ExecutionStatus
     input: str
     output: str | None

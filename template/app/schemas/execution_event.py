@@ -34,6 +34,8 @@ class ExecutionStarted(EventBase):
 class ModelStarted(EventBase):
     type: Literal["model.started"] = "model.started"
     model: str
+    attempt: int = 1
+    """Counts the runs of the execution: another one begins after each wait, and when a process stopped or died."""
 
 
 class ModelDelta(EventBase):
@@ -43,10 +45,19 @@ class ModelDelta(EventBase):
     text: str
 
 
+class ReasoningDelta(EventBase):
+    """Carries a piece of the reasoning that the model shows, live. `model.completed` has all of it."""
+
+    type: Literal["reasoning.delta"] = "reasoning.delta"
+    text: str
+
+
 class ModelCompleted(EventBase):
     type: Literal["model.completed"] = "model.completed"
     model: str
     text: str
+    reasoning: str = ""
+    """Holds what the model showed of its reasoning before its answer."""
     calls: list[Call]
     input_tokens: int
     output_tokens: int
@@ -136,4 +147,4 @@ StoredEvent = (
     | SubagentCompleted
     | ExecutionEnd
 )
-ExecutionEventRead = Annotated[StoredEvent | ModelDelta, Field(discriminator="type")]
+ExecutionEventRead = Annotated[StoredEvent | ModelDelta | ReasoningDelta, Field(discriminator="type")]

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.schemas.base import Text
-from app.schemas.execution import ApprovalAnswer, ExecutionCreate
+from app.schemas.execution import ExecutionCreate
+from app.schemas.message import ApprovalAnswer
 from app.schemas.websocket import Auth, Frame, Ping
 
 Sequence = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -1,4 +1,5 @@
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -6,6 +7,7 @@ from pydantic import Field, model_validator
 
 from app.models.message import MessageStatus, Rating, Role
 from app.schemas.base import Body, Money, Read, Text, Words
+from app.schemas.reply_event import AgentEvent
 
 ModelName = Annotated[Text, Field(min_length=1, max_length=200)]
 
@@ -21,6 +23,9 @@ class MessageCreate(Body):
     replaces: UUID | None = None
     """Begins another branch in place of this message of the user, which is kept in its own branch."""
 
+    agent_id: UUID | None = None
+    """Asks this agent; without it the one of the conversation. A conversation that begins with an agent is with it."""
+
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
         if self.parent_id is not None and self.replaces is not None:
@@ -31,6 +36,15 @@ class MessageCreate(Body):
 class RegenerateCreate(Body):
     model: ModelName | None = None
     """Names one of the models that `/info` lists. The first of them is the default."""
+    agent_id: UUID | None = None
+    """Asks this agent; without it whoever wrote the reply."""
+
+
+class ApprovalAnswer(Body):
+    tool_call_id: Annotated[Text, Field(max_length=32)]
+    approved: bool
+    note: Annotated[Words, Field(max_length=2000)] | None = None
+    """Tells the model why the call was denied."""
 
 
 class FeedbackUpdate(Body):
@@ -56,6 +70,40 @@ class TextPart(Read):
     text: str
 
 
+class ReasoningPart(Read):
+    """Holds what a model shows of its reasoning, which is no part of the text."""
+
+    type: Literal["reasoning"] = "reasoning"
+    text: str
+
+
+class ToolCallState(StrEnum):
+    called = "called"
+    approval_requested = "approval_requested"
+    returned = "returned"
+    failed = "failed"
+    denied = "denied"
+
+
+class ToolCallPart(Read):
+    type: Literal["tool_call"] = "tool_call"
+    tool_call_id: str
+    """Identifies the call within the conversation."""
+    name: str
+    arguments: str
+    """Holds JSON, unless the model made a mistake."""
+    state: ToolCallState
+    result: str | None
+    """Holds what the tool returned, or a sentence that says why it did not."""
+    expires_at: datetime | None
+    """Tells until when the call can be approved, while it waits for that."""
+    execution_id: UUID | None
+    """Identifies the subagent's execution that this call has begun, or that makes this call."""
+
+
+Part = Annotated[TextPart | ReasoningPart | ToolCallPart, Field(discriminator="type")]
+
+
 class MessageRead(Read):
     id: UUID
     conversation_id: UUID
@@ -67,13 +115,17 @@ class MessageRead(Read):
     """Names the reason why a reply failed or was cut short."""
     usage: UsageRead | None = None
     feedback: FeedbackRead | None = None
+    parts: list[Part] = Field(default=[])
+    """Holds what the message consists of; `content` is the text of all parts that are text."""
+    agent_id: UUID | None = None
+    """Identifies the agent that answers."""
+    execution_id: UUID | None = None
+    """Identifies the execution in which the agent writes this reply."""
 
 
 class BranchMessageRead(MessageRead):
     """Represents a message in its branch of the conversation."""
 
-    parts: list[TextPart]
-    """Holds what the message consists of; `content` is the text of all parts that are text."""
     parent_id: UUID | None
     """Identifies the message that it follows; null for a first message."""
     siblings: list[UUID]
@@ -91,6 +143,8 @@ class MessageDelta(Read):
     type: Literal["message.delta"] = "message.delta"
     reply_id: UUID
     text: str
+    part: int = 0
+    """Counts the parts of the reply that come before the one that grows."""
 
 
 class MessageCompleted(Read):
@@ -118,4 +172,4 @@ class MessageFailed(Read):
 ReplyEnd = Annotated[
     MessageCompleted | MessageStopped | MessageInterrupted | MessageFailed, Field(discriminator="type")
 ]
-ChatEvent = MessageCreated | MessageDelta | ReplyEnd
+ChatEvent = MessageCreated | MessageDelta | AgentEvent | ReplyEnd

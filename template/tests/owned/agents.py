@@ -38,6 +38,14 @@ async def approvals(client: httpx2.AsyncClient) -> str:
     return f"/api/v1/executions/{(await asked(client))['id']}/approvals"
 
 
+async def waiting_reply(client: httpx2.AsyncClient) -> str:
+    """Lets an agent write a reply that waits for an approval, which `APPROVED_IN_CHAT` gives."""
+    agent_id = (await asking(client, "calculate"))["id"]
+    reply = (await client.post("/api/v1/chat/messages", json={"content": "go", "agent_id": agent_id})).json()
+    APPROVED_IN_CHAT["tool_call_id"] = reply["parts"][0]["tool_call_id"]
+    return f"/api/v1/chat/messages/{reply['id']}/approvals"
+
+
 async def talk(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, Any]]]:
     execution = await asked(client)
     return f"/api/v1/agents/{execution['agent_id']}/ws", frames(execution["id"])
@@ -57,6 +65,7 @@ def frames(execution_id: str) -> Sequence[dict[str, Any]]:
 
 
 APPROVED = {"tool_call_id": "call_1", "approved": True}
+APPROVED_IN_CHAT: dict[str, Any] = {"tool_call_id": "", "approved": True}
 WRITES = [("post", "/api/v1/agents", {"name": "Another", "model_name": "demo"})]
 OF_NOBODY = {"tools"}
 READS = {"/api/v1/agents": 3, "/api/v1/agents/{agent_id}": 3}
@@ -69,4 +78,5 @@ CASES = {
     "/api/v1/executions/{execution_id}/events": Case(streamed),
     "/api/v1/executions/{execution_id}/cancel": Case(cancelled),
     "/api/v1/executions/{execution_id}/approvals": Case(approvals, {"post": APPROVED}),
+    "/api/v1/chat/messages/{message_id}/approvals": Case(waiting_reply, {"post": APPROVED_IN_CHAT}),
 }

@@ -16,6 +16,7 @@ from app.core.security import fingerprint
 from app.models.conversation import Conversation
 from app.models.idempotency_key import IdempotencyKey
 from app.models.message import Message, MessageStatus, Role
+from app.repositories.conversation import HISTORY_MAX_MESSAGES
 from app.services.chat import turns
 from tests.chats import CONVERSATIONS, SEND, Endless, messages, stored
 from tests.counting import assert_little_is_read, cost_of_reading, executed, statements
@@ -120,7 +121,7 @@ async def test_deep_branches_are_read_in_part(alice: httpx2.AsyncClient, app: Fa
         await branch(alice, id, limit=100)
     assert len(found) <= 13 + 5, found
     await assert_little_is_read(app.state.database, run)
-    assert len(model.heard[-1]) <= turns.HISTORY_MAX_MESSAGES + 1
+    assert len(model.heard[-1]) <= HISTORY_MAX_MESSAGES + 1
     assert len((await messages(alice, id, limit=100))["items"]) == 100
 
 

@@ -263,7 +263,7 @@ async def test_a_person_is_deleted_while_a_run_writes(
     play(app, "done")
     made, advance, deleting = await agent(alice), RunRepository.advance, list[asyncio.Task[httpx2.Response]]()
 
-    async def while_deleted(runs: RunRepository, *values: Any) -> bool:
+    async def while_deleted(runs: RunRepository, *values: Any) -> bool | None:
         advanced = await advance(runs, *values)
         if database.url.get_backend_name() == "postgresql" and "finished_at" in values[-1]:  # before usage is stored
             deleting.append(asyncio.create_task(alice.delete("/api/v1/users/me")))

@@ -1,4 +1,6 @@
-"""branches of conversations, and the order of conversations by their last message"""
+"""branches of conversations, their order by the last message, and replies of agents"""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,12 +12,23 @@ depends_on = None
 
 LISTS = {"current": "archived_at IS NULL", "archived": "archived_at IS NOT NULL", "pinned": "pinned"}
 
+OF_AGENTS: dict[str, sa.types.TypeEngine[Any]] = {
+    "parts": sa.JSON(),
+    "entries": sa.JSON(),
+    "history_tokens": sa.Integer(),
+    "agent_id": sa.Uuid(),
+    "execution_id": sa.Uuid(),
+}
+
 
 def upgrade() -> None:
     op.add_column("messages", sa.Column("parent_id", sa.Uuid(), nullable=True))
     op.create_index("ix_messages_parent_id", "messages", ["parent_id"])
-    for name in ("last_message_id", "active_message_id"):
+    for name, kind in OF_AGENTS.items():
+        op.add_column("messages", sa.Column(name, kind, nullable=True))
+    for name in ("last_message_id", "active_message_id", "agent_id"):
         op.add_column("conversations", sa.Column(name, sa.Uuid(), nullable=True))
+    op.add_column("conversations", sa.Column("model", sa.String(200), nullable=True))
     op.add_column("conversations", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("conversations", sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True))
     op.execute(
@@ -32,7 +45,9 @@ def downgrade() -> None:
     op.create_index("ix_conversations_user_id_id", "conversations", ["user_id", "id"])
     for name in LISTS:
         op.drop_index(f"ix_conversations_{name}", "conversations")
-    for name in ("archived_at", "pinned", "active_message_id", "last_message_id"):
+    for name in ("archived_at", "pinned", "model", "agent_id", "active_message_id", "last_message_id"):
         op.drop_column("conversations", name)
+    for name in OF_AGENTS:
+        op.drop_column("messages", name)
     op.drop_index("ix_messages_parent_id", "messages")
     op.drop_column("messages", "parent_id")

@@ -1,19 +1,24 @@
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, IdempotencyKey, Limit
-from app.api.v1.executions import Executions
+from app.api.v1.executions import Executions, execution_stream_of
 from app.core.config import read_settings
+from app.jobs import jobs
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
 from app.services.agents.dependencies import RunDependencies
 from app.services.agents.metrics import open_metrics
 from app.services.agents.notifier import open_notifier
+from app.services.agents.replies import AgentReplies, ReplyDependencies
+from app.services.agents.reply_stream import AgentReplyStream
 from app.services.agents.runner import QUEUE, open_runner
 from app.services.agents.service import AgentService
 from app.services.agents.settings import ExecutionSettings
@@ -21,9 +26,11 @@ from app.services.agents.stream import open_execution_watch
 from app.services.agents.tool_catalog import publish
 from app.services.agents.toolbox import ToolSettings, open_tools
 from app.services.chat.settings import ChatSettings
+from app.services.jobs.worker import JobWorker, open_worker
 from app.services.processes.process_pool import open_process_pool
 
 TOOL_PROCESSES = 2
+JOB = "run_execution"
 
 
 @asynccontextmanager
@@ -40,12 +47,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
         watch = open_execution_watch(state.database, state.streams, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
+        chat_settings = read_settings(ChatSettings)
+        state.reply_dependencies = ReplyDependencies(
+            settings, chat_settings, state.database, state.ai, state.notifier, state.heartbeat.id
+        )
         state.worker.slots[QUEUE] = settings.worker_concurrency if state.runs_jobs else 0
-        if state.runs_jobs:
+        if state.runs_jobs or not state.is_server:
             workers = await stack.enter_async_context(open_process_pool(TOOL_PROCESSES))
             dependencies = RunDependencies(
                 settings,
-                read_settings(ChatSettings).ai_system_prompt,
+                chat_settings,
                 state.database,
                 state.streams,
                 state.ai,
@@ -56,8 +67,26 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 workers,
             )
             runner = open_runner(dependencies, state.heartbeat, state.supervisor)
-            state.runner = await stack.enter_async_context(runner)
+            if not state.is_server:
+                state.reply_dependencies.open_worker = partial(_open_own_worker, state)
+            state.runner = state.reply_dependencies.runner = await stack.enter_async_context(runner)
+        state.agent_replies = partial(_replies_of, state)
         yield
+
+
+def _replies_of(state: State, user_id: UUID) -> AgentReplies:
+    """Lets agents write replies of conversations."""
+    return AgentReplies(
+        state.reply_dependencies,
+        AgentReplyStream(state.database, execution_stream_of(state, user_id), user_id),
+        user_id,
+    )
+
+
+def _open_own_worker(state: State, user_id: UUID) -> AbstractAsyncContextManager[None]:
+    """Runs the executions of one person while the block lasts, for commands, which run no jobs."""
+    worker = JobWorker({JOB: jobs[JOB]}, state.settings, state, only_user=user_id)
+    return open_worker(worker, state.settings, state.supervisor)
 
 
 router = APIRouter(prefix="/agents", tags=["agents"], lifespan=lifespan)

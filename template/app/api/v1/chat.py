@@ -1,15 +1,15 @@
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, IdempotencyKey
 from app.api.errors import problem_responses
-from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
+from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, event, event_stream
 from app.core.config import read_settings
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead, RegenerateCreate
 from app.services.chat.limits import ChatLimits
@@ -17,6 +17,7 @@ from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, open_reply_watch
+from app.services.chat.writers import OtherWriter
 
 
 @asynccontextmanager
@@ -45,6 +46,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
 
 
+def agents_of(state: State, user_id: UUID) -> OtherWriter | None:
+    """Returns who writes the replies of agents, where there are any."""
+    build: Callable[[UUID], OtherWriter] | None = getattr(state, "agent_replies", None)
+    return build and build(user_id)
+
+
 router = APIRouter(prefix="/chat/messages", tags=["chat"], lifespan=lifespan)
 
 
@@ -56,6 +63,7 @@ def chat_of(state: State, user_id: UUID) -> ChatService:
         state.replies,
         state.reply_watch,
         chat_limits=state.chat_limits,
+        agents=agents_of(state, user_id),
         user_id=user_id,
     )
 
@@ -64,14 +72,25 @@ async def chat_service(request: Request, user: CurrentUser) -> ChatService:
     return chat_of(request.app.state, user.id)
 
 
+LastReplyEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        pattern=r"^\d{1,9}(\.\d{1,9}\.\d{1,9})?$",
+        description="The `id` of the last event that arrived",
+    ),
+]
 Chat = Annotated[ChatService, Depends(chat_service)]
 
 
 @router.post("", status_code=201, responses=problem_responses(402))
 async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> MessageRead:
-    """Sends a message, waits for the reply and returns it. A reply that failed says so in its `status`."""
+    """Sends a message, waits for the reply and returns it. A reply that failed says so in its `status`.
+
+    That of an agent is returned as `pending` when a tool call waits for approval.
+    """
     exchange = await chat.send(data, key)
-    return (await chat.wait(exchange.reply)).message
+    return await chat.wait(exchange.reply)
 
 
 @router.post(
@@ -89,7 +108,7 @@ async def regenerate_message(
 ) -> MessageRead:
     """Generates another reply to the same message, waits for it and returns it. The first reply stays in its branch."""
     exchange = await chat.regenerate(message_id, data, key)
-    return (await chat.wait(exchange.reply)).message
+    return await chat.wait(exchange.reply)
 
 
 @router.post(
@@ -107,7 +126,7 @@ async def stream_regenerated_message(
 
 
 @router.get("/{message_id}/stream", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
-async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastEventId = None) -> StreamingResponse:
+async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastReplyEventId = None) -> StreamingResponse:
     """Streams a reply from its beginning, or from after `Last-Event-ID`, even if it has ended."""
     exchange = await chat.find(message_id)
     return event_stream(_frames(chat.follow(exchange, last_event_id)))
@@ -116,7 +135,7 @@ async def resume_stream(message_id: UUID, chat: Chat, last_event_id: LastEventId
 @router.post("/{message_id}/stop")
 async def stop_message(message_id: UUID, chat: Chat) -> MessageRead:
     """Stops a reply, which keeps the text that it has. A reply that has ended stays as it is."""
-    return (await chat.wait(await chat.stop(message_id))).message
+    return await chat.wait(await chat.stop(message_id))
 
 
 @router.put("/{message_id}/feedback")

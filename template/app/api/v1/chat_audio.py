@@ -41,7 +41,7 @@ async def send_audio(
     transcript = await speech.transcribe(upload.file, data.language)
     message = MessageCreate(content=transcript.text, conversation_id=data.conversation_id, model=data.model)
     exchange = await chat.send(message)
-    return (await chat.wait(exchange.reply)).message
+    return await chat.wait(exchange.reply)
 
 
 @router.get("/{message_id}/audio", response_class=StreamingResponse, responses=AUDIO | problem_responses(402))

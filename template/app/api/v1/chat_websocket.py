@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 
 from app.api.v1.chat import chat_of
 from app.api.websockets import Socket, WebSocketEndpointDep
-from app.schemas.chat_websocket import ClientFrame, Regenerate, Resume, Send, Stop
-from app.schemas.message import MessageCreate, RegenerateCreate
+from app.schemas.chat_websocket import Answer, ClientFrame, Regenerate, Resume, Send, Stop
+from app.schemas.message import ApprovalAnswer, MessageCreate, RegenerateCreate
 from app.services.chat.messages import ChatService
-from app.services.chat.stream import Progress, Reply
+from app.services.chat.stream import REPLY_ENDS, Progress, Reply
 from app.services.chat.turns import Exchange
 
 FRAMES = TypeAdapter[ClientFrame](ClientFrame)
@@ -42,12 +42,14 @@ class ChatSession:
                 await self._send(frame)
             case Regenerate():
                 self._socket.check_room()
-                data = RegenerateCreate(model=frame.model)
+                data = RegenerateCreate(**frame.model_dump(include=set(RegenerateCreate.model_fields)))
                 exchange = await self._chat.regenerate(frame.reply_id, data, frame.idempotency_key)
                 self._follow(exchange, None, frame.ref)
             case Resume():
                 exchange = await self._chat.find(frame.reply_id)
-                self._follow(exchange, frame.offset, frame.ref)
+                self._follow(exchange, None if frame.offset is None else str(frame.offset), frame.ref)
+            case Answer():
+                await self._answer(frame)
             case Stop():
                 await self._stop(frame)
             case _:
@@ -58,6 +60,13 @@ class ChatSession:
         data = MessageCreate(**frame.model_dump(include=set(MessageCreate.model_fields)))
         self._follow(await self._chat.send(data, frame.idempotency_key), None, frame.ref)
 
+    async def _answer(self, frame: Answer) -> None:
+        """Answers an approval, and follows the reply, which goes on, unless the socket does so already."""
+        data = ApprovalAnswer(**frame.model_dump(include=set(ApprovalAnswer.model_fields)))
+        await self._chat.answer(frame.reply_id, data)
+        if not self._socket.has(frame.reply_id):
+            self._follow(await self._chat.find(frame.reply_id), None, frame.ref)
+
     async def _stop(self, frame: Stop) -> None:
         """Stops a reply, and sends its end unless the socket follows the reply and gets it anyway."""
         self._socket.check_room(frame.reply_id)
@@ -65,17 +74,19 @@ class ChatSession:
         if not self._socket.has(frame.reply_id):
             self._socket.start(frame.reply_id, partial(self._send_end, reply, frame.ref), frame.ref)
 
-    def _follow(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
-        self._socket.start(exchange.reply.message.id, partial(self._send_events, exchange, offset, ref), ref)
+    def _follow(self, exchange: Exchange, after: str | None, ref: str | None) -> None:
+        self._socket.start(exchange.reply.message.id, partial(self._send_events, exchange, after, ref), ref)
 
-    async def _send_events(self, exchange: Exchange, offset: int | None, ref: str | None) -> None:
-        async with aclosing(self._chat.follow(exchange, offset)) as progress:
+    async def _send_events(self, exchange: Exchange, after: str | None, ref: str | None) -> None:
+        async with aclosing(self._chat.follow(exchange, after)) as progress:
             async for step in progress:
                 await self._send_event(step, ref)
 
     async def _send_end(self, reply: Reply, ref: str | None) -> None:
-        end = await self._chat.wait(reply)
-        await self._send_event(Progress(len(end.message.content), end), ref)
+        async with aclosing(self._chat.follow_reply(reply)) as progress:
+            async for step in progress:
+                if isinstance(step.event, REPLY_ENDS):
+                    await self._send_event(step, ref)
 
     async def _send_event(self, step: Progress, ref: str | None) -> None:
         """Sends an event. Keep-alive is left to the pings of the WebSocket protocol."""

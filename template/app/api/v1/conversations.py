@@ -1,9 +1,10 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, Limit
+from app.api.v1.chat import agents_of
 from app.models.conversation import Conversation
 from app.repositories.base import Page
 from app.repositories.message import MessageRow
@@ -15,8 +16,9 @@ from app.services.chat.conversations import ConversationService
 router = APIRouter(prefix="/chat/conversations", tags=["chat"])
 
 
-async def conversation_service(database: DatabaseDep, user: CurrentUser) -> ConversationService:
-    return ConversationService(database, user.id)
+async def conversation_service(request: Request, database: DatabaseDep, user: CurrentUser) -> ConversationService:
+    state = request.app.state
+    return ConversationService(database, state.ai, agents_of(state, user.id), user.id)
 
 
 Conversations = Annotated[ConversationService, Depends(conversation_service)]
@@ -35,11 +37,13 @@ async def list_conversations(
     conversations: Conversations,
     limit: Limit = 50,
     cursor: Cursor = None,
+    *,
     archived: bool = False,
     pinned: bool | None = None,
+    agent_id: UUID | None = None,
 ) -> Page[Conversation]:
     """Lists conversations, those with the newest messages first: those that are archived, or those that are not."""
-    return await conversations.list(limit, cursor, archived=archived, pinned=pinned)
+    return await conversations.list(limit, cursor, archived=archived, pinned=pinned, agent_id=agent_id)
 
 
 @router.get("/{conversation_id}", response_model=ConversationRead)

@@ -1,6 +1,5 @@
 """Starts and follows executions through WebSockets, of one agent or a single one."""
 
-import json
 from contextlib import aclosing
 from functools import partial
 from uuid import UUID
@@ -12,8 +11,9 @@ from starlette.datastructures import State
 from app.api.v1.executions import execution_stream_of, executions_of
 from app.api.websockets import Socket, WebSocketEndpointDep
 from app.models.execution import Execution
-from app.schemas.execution import ApprovalAnswer, ExecutionCreate
+from app.schemas.execution import ExecutionCreate
 from app.schemas.execution_websocket import AgentFrame, Answer, ExecutionFrame, Resume, Send, Stop
+from app.schemas.message import ApprovalAnswer
 from app.services.agents.service import AgentService
 
 AGENT_FRAMES = TypeAdapter[AgentFrame](AgentFrame)
@@ -82,8 +82,8 @@ class ExecutionSession:
     async def _send_events(self, execution: Execution, sequence: int, ref: str | None) -> None:
         async with aclosing(self._stream.follow(execution, sequence)) as progress:
             async for step in progress:
-                if step.event is not None:  # keep-alive is left to the pings of the protocol
-                    await self._socket.send(json.loads(step.event), ref)
+                if step.data is not None:  # keep-alive is left to the pings of the protocol
+                    await self._socket.send(step.data, ref)
 
 
 class AgentSession(ExecutionSession):

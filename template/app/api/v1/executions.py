@@ -4,13 +4,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, Cursor, Limit
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, LastEventId, event, event_stream
 from app.models.execution import ExecutionStatus
 from app.schemas.base import PageRead
-from app.schemas.execution import ApprovalAnswer, ExecutionDetail, ExecutionRead
+from app.schemas.execution import ExecutionDetail, ExecutionRead
+from app.schemas.message import ApprovalAnswer
 from app.services.agents.executions import ExecutionService, to_execution_read
 from app.services.agents.stream import ExecutionProgress, ExecutionStream
 
@@ -18,7 +20,14 @@ router = APIRouter(prefix="/executions", tags=["agents"])
 
 
 def executions_of(state: State, user_id: UUID) -> ExecutionService:
-    return ExecutionService(state.execution_settings, state.database, state.rate_limiter, state.notifier, user_id)
+    return ExecutionService(
+        state.execution_settings,
+        state.database,
+        state.rate_limiter,
+        state.notifier,
+        history_max_tokens=state.chat_settings.history_max_tokens,
+        user_id=user_id,
+    )
 
 
 def execution_stream_of(state: State, user_id: UUID) -> ExecutionStream:
@@ -75,4 +84,4 @@ async def answer_approval(execution_id: UUID, data: ApprovalAnswer, executions: 
 
 async def _frames(progress: AsyncIterator[ExecutionProgress]) -> AsyncIterator[bytes]:
     async for step in progress:
-        yield KEEP_ALIVE if step.event is None else event(step.type, step.sequence, step.event)
+        yield KEEP_ALIVE if step.data is None else event(step.type, step.sequence, to_json(step.data).decode())

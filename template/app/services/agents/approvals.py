@@ -12,8 +12,8 @@ from app.models.base import now
 from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append, resume
 from app.repositories.execution_queue import RunRepository
-from app.schemas.execution import ApprovalAnswer
 from app.schemas.execution_event import ApprovalAnswered
+from app.schemas.message import ApprovalAnswer
 from app.services.agents.events import to_new_event
 from app.services.agents.notifier import ExecutionNotifier
 

@@ -7,6 +7,7 @@ from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway
+from app.services.chat.settings import ChatSettings
 from app.services.processes.process_pool import ProcessPool
 from app.services.usage.budgets import Budgets
 
@@ -16,8 +17,8 @@ class RunDependencies:
     """Holds the services that every run uses."""
 
     settings: ExecutionSettings
-    system_prompt: str
-    """Tells every model how to behave, before the instructions of its agent."""
+    chat_settings: ChatSettings
+    """Holds the system prompt, which every model gets before the instructions of its agent, and what fits a history."""
     database: Database
     streams: TextStreams
     ai: ModelGateway

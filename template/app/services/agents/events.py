@@ -1,13 +1,13 @@
 """Converts events of executions to rows, and to the JSON that clients receive."""
 
-import json
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from app.models.execution import Execution, ExecutionEvent
 from app.repositories.execution import NewEvent
 from app.schemas.execution import ExecutionUsage
-from app.schemas.execution_event import EventBase, ModelDelta, StoredEvent
+from app.schemas.execution_event import EventBase, StoredEvent
 
 OF_EVERY = set(EventBase.model_fields)
 
@@ -16,19 +16,24 @@ def to_new_event(event: StoredEvent, entry: dict[str, Any] | None = None) -> New
     return NewEvent(event.type, event.model_dump(mode="json", exclude={*OF_EVERY, "type"}), entry)
 
 
-def serialize_event(event: ExecutionEvent) -> str:
-    """Returns the event as JSON, without validation: it was valid when it was stored."""
+def event_data(execution_id: UUID, sequence: int, event: ExecutionEvent | NewEvent) -> Mapping[str, Any]:
+    """Returns what clients receive of an event, without validation: it was valid when it was stored."""
     known = {
         "type": event.type,
-        "sequence": event.sequence,
+        "sequence": sequence,
         "at": event.created_at.isoformat(),
-        "execution_id": str(event.execution_id),
+        "execution_id": str(execution_id),
     }
-    return json.dumps(known | event.data, ensure_ascii=False)
+    return known | event.data
 
 
-def serialize_delta(execution_id: UUID, sequence: int, text: str) -> str:
-    return ModelDelta(sequence=sequence, execution_id=execution_id, text=text).model_dump_json()
+def delta_of(
+    execution_id: UUID, sequence: int, text: str | None = None, reasoning: str | None = None
+) -> tuple[str, Mapping[str, Any]]:
+    """Returns the type of a live event, and what clients receive of it."""
+    type = "reasoning.delta" if text is None else "model.delta"
+    of = {"type": type, "sequence": sequence, "at": None, "execution_id": str(execution_id)}
+    return type, of | {"text": reasoning if text is None else text}
 
 
 def to_usage(execution: Execution) -> ExecutionUsage:

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,13 +8,11 @@ from app.core.errors import AppError, Invalid
 from app.core.rate_limits import MINUTE, RateLimiter, Rule
 from app.core.security import fingerprint
 from app.core.telemetry.spans import note
-from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.base import Page
-from app.repositories.execution import ExecutionRepository, append, enqueue_run, expire_approvals, release_run
+from app.repositories.execution import ExecutionRepository, enqueue_run
 from app.repositories.idempotency_key import IdempotencyRepository
 from app.schemas.execution import (
-    ApprovalAnswer,
     ApprovalRead,
     Configuration,
     ExecutionCreate,
@@ -23,10 +20,11 @@ from app.schemas.execution import (
     ExecutionError,
     ExecutionRead,
 )
-from app.schemas.execution_event import ExecutionCancelled
+from app.schemas.message import ApprovalAnswer
 from app.services.agents.approvals import Approvals
+from app.services.agents.cancellation import cancel
 from app.services.agents.configuration import load_configuration
-from app.services.agents.events import to_new_event, to_usage
+from app.services.agents.events import to_usage
 from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.subagents import report_end
@@ -45,12 +43,15 @@ class ExecutionService:
         database: Database,
         rate_limiter: RateLimiter,
         notifier: ExecutionNotifier,
+        *,
+        history_max_tokens: int,
         user_id: UUID,
     ) -> None:
         self._settings = settings
         self._database = database
         self._rate_limiter = rate_limiter
         self._notifier = notifier
+        self._history_max_tokens = history_max_tokens
         self._user_id = user_id
 
     async def execute(self, agent_id: UUID, data: ExecutionCreate, key: str | None = None) -> ExecutionRead:
@@ -92,7 +93,7 @@ class ExecutionService:
         async with self._database.write(self._user_id) as session:
             executions = ExecutionRepository(session, self._user_id)
             *above, execution = await executions.lock_with_ancestors(id)
-            changed = await self._cancel(session, executions, execution)
+            changed = await cancel(session, executions, execution, self._history_max_tokens)
             if changed and above:
                 await report_end(session, execution, {"status": ExecutionStatus.cancelled}, above[-1])
         self._notifier.notify(*changed, *(ancestor.id for ancestor in above))
@@ -114,6 +115,7 @@ class ExecutionService:
             if first_id != id:
                 return await executions.get(first_id)
         runs_with = await load_configuration(session, self._user_id, agent_id, self._settings.limits)
+        await check_room(executions, self._settings)
         execution = await executions.create(
             id=id,
             agent_id=agent_id,
@@ -121,30 +123,15 @@ class ExecutionService:
             input=data.input,
             configuration=runs_with.model_dump(mode="json"),
         )
-        await self._check_room(executions)
         await enqueue_run(session, execution)
         return execution
 
-    async def _check_room(self, executions: ExecutionRepository) -> None:
-        most = self._settings.max_concurrent_executions
-        if most and await executions.count_open() > most:
-            raise TooManyExecutions(f"At most {most} of your executions are under way at a time; wait, or cancel one.")
 
-    async def _cancel(
-        self, session: AsyncSession, executions: ExecutionRepository, execution: Execution
-    ) -> Sequence[UUID]:
-        """Cancels an execution and its open subagents, and returns the ids of all that it cancelled."""
-        if execution.status.is_final:
-            return []
-        release_run(execution, ExecutionStatus.cancelled)
-        execution.finished_at = now()
-        append(session, execution, to_new_event(ExecutionCancelled()))
-        await expire_approvals(session, execution)
-        ended = [execution.id]
-        for child in await executions.open_children(execution):
-            ended += await self._cancel(session, executions, child)
-            await report_end(session, child, {"status": ExecutionStatus.cancelled}, execution)
-        return ended
+async def check_room(executions: ExecutionRepository, settings: ExecutionSettings) -> None:
+    """Raises TooManyExecutions when too many are under way; the caller holds the person's lock."""
+    most = settings.max_concurrent_executions
+    if most and await executions.count_open() >= most:
+        raise TooManyExecutions(f"At most {most} of your executions are under way at a time; wait, or cancel one.")
 
 
 def to_execution_read(execution: Execution) -> ExecutionRead:
@@ -153,6 +140,7 @@ def to_execution_read(execution: Execution) -> ExecutionRead:
         id=execution.id,
         agent_id=execution.agent_id,
         parent_id=execution.parent_id,
+        message_id=execution.message_id,
         status=execution.status,
         input=execution.input,
         output=execution.output,

@@ -1,7 +1,7 @@
 """Stores what a run notes, in one transaction with the usage, before the next effect of the run."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -21,11 +21,13 @@ from app.models.base import Base, now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.base import lock_user
 from app.repositories.execution import NewEvent, append, enqueue_run, lock_ancestors
-from app.repositories.execution_queue import ExecutionState, RunRepository
+from app.repositories.execution_queue import Claim, ExecutionState, RunRepository
+from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
-from app.services.agents.events import to_new_event
+from app.services.agents.events import event_data, to_new_event
+from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.subagents import add_costs, report_end
 from app.services.agents.transcript import to_entry
 from app.services.ai import AssistantMessage, ModelUsage, ToolResult
@@ -45,10 +47,18 @@ class LeaseLost(Exception):
     """Signals that a run must stop: the execution was cancelled, deleted or taken over, or cannot be stored."""
 
 
+class StopRequested(Exception):
+    """Signals that the execution must not wait any more, since a person has asked to stop it."""
+
+
 class Journal:
-    def __init__(
-        self, database: Database, streams: TextStreams, shutdown: Shutdown, execution: Execution, run_id: UUID
-    ) -> None:
+    def __init__(self, database: Database, streams: TextStreams, shutdown: Shutdown, claim: Claim) -> None:
+        self.parts: ReplyParts | None = None
+        """Holds the parts of the reply that the execution writes, if it writes one."""
+        self.has_reserved = False
+        """Turns true when the run has reserved budgets, which the usage of the request replaces."""
+        self.is_stopped = False
+        """Turns true when a person has asked to stop the execution."""
         self.is_open = True
         """Turns false when the execution ends or waits."""
         self.is_patient = True
@@ -56,14 +66,17 @@ class Journal:
         self._database = database
         self._streams = streams
         self._shutdown = shutdown
-        self._execution = execution
-        self._run_id = run_id
+        self._execution = execution = claim.execution
+        self._run_id = claim.run_id
+        self._has_job = claim.has_job
         self._noted: list[NewEvent] = []
         self._noted_above: list[NewEvent] = []
         self._used: list[UsageRecord] = []
         self._began = monotonic()
         self._seconds = execution.seconds
-        streams.open(run_id)
+        streams.open(claim.run_id)
+        if claim.begun:
+            self._publish_events(execution.last_sequence, claim.begun)
 
     @property
     def sequence(self) -> int:
@@ -95,6 +108,8 @@ class Journal:
         """
         noted = to_new_event(event, None if entry is None else to_entry(entry))
         self._noted.append(noted)
+        if self.parts is not None:
+            list(self.parts.add(noted.type, noted.data))
         if also_to_ancestors:
             self._noted_above.append(to_new_event(event))
         return noted.id
@@ -112,18 +127,26 @@ class Journal:
         """Streams a piece of the model's text to those who follow the run now; it is not stored."""
         self._publish({"sequence": self.sequence, "text": text})
 
+    def stream_reasoning(self, text: str) -> None:
+        """Streams a piece of the reasoning that the model shows, in the same way."""
+        self._publish({"sequence": self.sequence, "reasoning": text})
+
     async def commit(self, rows: Rows = tuple) -> None:
         """Stores what was noted, and the rows. Raises LeaseLost."""
         await self._store(rows)
 
     async def wait(self, rows: Rows = tuple) -> None:
-        """Commits and ends the run; an approval or a subagent's end requeues the execution. Raises LeaseLost."""
+        """Commits and ends the run; an approval or a subagent's end requeues the execution.
+
+        Raises LeaseLost, and StopRequested, of which nothing is stored.
+        """
         await self._store(rows, status=ExecutionStatus.waiting, run_id=None, process_id=None)
         self.is_open = False
 
-    async def end(self, status: ExecutionStatus, **values: Any) -> None:
-        """Commits the end of the execution. Raises LeaseLost."""
-        await self._store(tuple, status=status, run_id=None, process_id=None, finished_at=now(), **values)
+    async def end(self, status: ExecutionStatus, reply: Mapping[str, Any] | None = None, **values: Any) -> None:
+        """Commits the end of the execution, and of the reply that it writes. Raises LeaseLost."""
+        ended = {"status": status, "run_id": None, "process_id": None, "finished_at": now(), "context": None}
+        await self._store(tuple, reply, **ended, **values)
         self.is_open = False
 
     async def release(self) -> None:
@@ -136,28 +159,39 @@ class Journal:
         """Ends the live stream, so that those who follow it read what is stored."""
         self._streams.close(self._run_id, "")
 
-    async def _store(self, rows: Rows, **values: Any) -> None:
+    async def _store(self, rows: Rows, reply: Mapping[str, Any] | None = None, **values: Any) -> None:
         """Shields the write from cancellation, which would leave open whether it was stored, and so store it twice."""
         execution, sequence = self._execution, self.sequence
         execution.seconds = self.used.seconds
         with CancelScope(shield=True):
-            await self.transact(partial(self._write, sequence, values, rows))
+            await self.transact(partial(self._write, sequence, values, rows, reply))
         self._count()
-        execution.last_sequence = sequence
+        execution.last_sequence, noted = sequence, self._noted
         self._noted, self._noted_above, self._used = [], [], []
         self._seconds, self._began = execution.seconds, monotonic()
-        self._publish({"sequence": sequence})
+        self._publish_events(sequence, noted)
 
-    async def _write(self, sequence: int, values: dict[str, Any], rows: Rows, session: AsyncSession) -> None:
+    async def _write(
+        self,
+        sequence: int,
+        values: dict[str, Any],
+        rows: Rows,
+        reply: Mapping[str, Any] | None,
+        session: AsyncSession,
+    ) -> None:
         execution, runs = self._execution, RunRepository(session)
         await lock_user(session, execution.user_id)
         reaches_ancestors = bool(self._noted_above) or "finished_at" in values
         ancestors: Sequence[Execution] = await lock_ancestors(session, execution) if reaches_ancestors else ()
         totals = {name: getattr(execution, name) for name in TOTALS}
         changes = {"last_sequence": sequence, "consecutive_crashes": self._consecutive_crashes, **totals, **values}
-        if not await runs.advance(execution.id, self._run_id, execution.last_sequence, changes):
+        stopped = await runs.advance(execution.id, self._run_id, execution.last_sequence, changes)
+        if stopped is None:
             await self._check_stored(runs, sequence, values)
             return
+        self.is_stopped = self.is_stopped or stopped
+        if stopped and values.get("status") is ExecutionStatus.waiting:
+            raise StopRequested
         await runs.add_events(execution.id, execution.last_sequence, self._noted)
         await self._record_usage(session)
         await self._add(session, rows())
@@ -165,6 +199,8 @@ class Journal:
             append(session, ancestor, *self._noted_above)
         if ancestors and "finished_at" in values:
             await report_end(session, execution, values, ancestors[-1])
+        if reply is not None and execution.message_id is not None:
+            await ReplyRepository(session).settle(execution.message_id, reply)
 
     async def _add(self, session: AsyncSession, rows: Sequence[Base]) -> None:
         """Adds rows, and the jobs of those that are executions."""
@@ -188,11 +224,13 @@ class Journal:
             await runs.add_usage(self._execution.id, used)
         await self._record_usage(session)
         await ReservationRepository(session).release([self._execution.id])
-        await runs.release(self._execution.id, self._run_id)
+        if await runs.release(self._execution.id, self._run_id) and not self._has_job:
+            await enqueue_run(session, self._execution)
 
     async def _record_usage(self, session: AsyncSession) -> None:
         for used in self._used:
-            await UsageRepository(session, self._execution.user_id).record(self._execution.id, FEATURE, used)
+            usage = UsageRepository(session, self._execution.user_id)
+            await usage.record(self._execution.id, FEATURE, used, was_reserved=self.has_reserved)
 
     def _count(self) -> None:
         for used in self._used:
@@ -214,6 +252,12 @@ class Journal:
 
     def _may_retry(self) -> bool:
         return self.is_patient and not self._shutdown.is_over
+
+    def _publish_events(self, sequence: int, events: Sequence[NewEvent]) -> None:
+        """Sends what is stored to those who follow the run, so that they need not read it."""
+        first, id = sequence - len(events) + 1, self._execution.id
+        told = [event_data(id, number, event) for number, event in enumerate(events, start=first)]
+        self._publish({"sequence": sequence, "events": told})
 
     def _publish(self, news: dict[str, Any]) -> None:
         self._streams.append(self._run_id, json.dumps(news) + "\n")

@@ -1,6 +1,9 @@
 """Runs one execution from its stored events on, until it ends or has to wait."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from anyio import CancelScope, move_on_after
@@ -11,16 +14,19 @@ from app.core.errors import AppError
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
 from app.models.execution import ExecutionStatus
+from app.models.message import MessageStatus
 from app.repositories.execution_queue import Claim
 from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
 from app.services.agents.configuration import tool_specs
 from app.services.agents.dependencies import RunDependencies
 from app.services.agents.events import to_usage
-from app.services.agents.journal import FEATURE, Journal, LeaseLost
+from app.services.agents.journal import FEATURE, Journal, LeaseLost, StopRequested
+from app.services.agents.reply_parts import ReplyParts
+from app.services.agents.settling import describe_reply
 from app.services.agents.tool_calls import ToolCallHandler, to_event_call
 from app.services.agents.transcript import Transcript
-from app.services.ai import AssistantMessage, ModelFailure, Prompt, Reasoning
+from app.services.ai import AssistantMessage, ModelFailure, ModelUsage, Piece, Prompt
 
 MAX_CONSECUTIVE_CRASHES = 5
 """Limits how many processes may die in a row without a completed step: the execution itself may kill them."""
@@ -46,10 +52,14 @@ class Run:
         self._execution = claim.execution
         self._history = claim.history
         self._user_is_active = claim.user_is_active
-        self._journal = Journal(
-            dependencies.database, dependencies.streams, dependencies.shutdown, claim.execution, claim.run_id
-        )
+        self._is_asking = bool(claim.begun)
+        """Tells whether it is stored that the model is asked next."""
+        self._journal = Journal(dependencies.database, dependencies.streams, dependencies.shutdown, claim)
         self._scope = CancelScope()
+        self._steps = CancelScope()
+        self._text = self._reasoning = ""
+        """Holds what the model has said in the step under way; `_reasoning` what it has shown of its reasoning."""
+        self._used: ModelUsage | None = None
 
     async def __call__(self) -> bool:
         """Returns whether the execution has ended or waits."""
@@ -76,11 +86,21 @@ class Run:
         self._journal.is_patient = False
         self._scope.cancel()
 
+    def stop(self) -> None:
+        """Ends the execution with the text that there is."""
+        self._journal.is_stopped = True
+        self._steps.cancel()
+
     def _load(self) -> None:
         """Loads what the run goes on from, within the run, so that unreadable rows fail this execution only."""
         execution, history = self._execution, self._history
         self._configuration = Configuration.model_validate(execution.configuration)
-        self._transcript = Transcript(execution.input, history.entries)
+        reply_id = execution.message_id
+        prefix = "call" if reply_id is None else f"call_{execution.id.hex[-12:]}"  # unique in the conversation
+        self._transcript = Transcript(execution.input, history.entries, context=execution.context or (), prefix=prefix)
+        if reply_id is not None and execution.parent_id is None:
+            self._journal.parts = ReplyParts(reply_id, history.happened)
+        self._journal.is_stopped |= execution.stop_requested
         self._calls = ToolCallHandler(
             self._dependencies,
             execution,
@@ -94,8 +114,11 @@ class Run:
         try:
             self._load()
             with move_on_after(self._limits.seconds - self._journal.used.seconds) as in_time:
-                await self._advance()
-            if in_time.cancelled_caught:
+                with self._steps, suppress(StopRequested):
+                    await self._advance()
+            if self._journal.is_stopped and self._journal.is_open:
+                await self._end_stopped()
+            elif in_time.cancelled_caught:
                 raise LimitReached(f"The execution was stopped after {self._limits.seconds:g} s of work.")
         except ModelFailure as failure:
             await self._fail(failure.code, str(failure))
@@ -121,10 +144,15 @@ class Run:
             raise LimitReached(
                 f"{self._execution.consecutive_crashes} processes in a row died while they ran this execution."
             )
-        while self._journal.is_open and not self._dependencies.notifier.stopping:
+        while self._goes_on:
             await self._step()
-        if self._journal.is_open:
+        if self._journal.is_open and not self._journal.is_stopped:
             await self._journal.commit()
+
+    @property
+    def _goes_on(self) -> bool:
+        journal = self._journal
+        return journal.is_open and not journal.is_stopped and not self._dependencies.notifier.stopping
 
     async def _step(self) -> None:
         if pending := self._transcript.pending:
@@ -138,32 +166,58 @@ class Run:
         self._check_limits()
         prompt = self._prompt()
         await self._reserve(prompt)
-        self._journal.note(events.ModelStarted(model=self._configuration.model_name))
-        await self._journal.commit()
+        if not self._is_asking:
+            started = events.ModelStarted(model=self._configuration.model_name, attempt=self._execution.attempt)
+            self._journal.note(started)
+            await self._journal.commit()
+        self._is_asking = False
         async with self._dependencies.ai.ask(prompt) as stream:
             try:
                 async for piece in stream:
-                    if not isinstance(piece, Reasoning):
-                        self._journal.stream_text(storable(piece))
+                    self._say(piece)
             finally:
-                self._journal.add_usage(stream.usage)
+                self._used = stream.usage
+                self._journal.add_usage(self._used)
             message = _storable(stream.message)
-        calls = self._transcript.add(message)
+        self._note_answer(message)
+
+    def _say(self, piece: Piece) -> None:
+        """Streams a piece. Reasoning amid an answer is left out, since readers have it before the answer."""
+        if isinstance(piece, str):
+            text = storable(piece)
+            self._text += text
+            self._journal.stream_text(text)
+        elif not self._text:
+            text = storable(piece.text)
+            self._reasoning += text
+            self._journal.stream_reasoning(text)
+
+    def _note_answer(self, message: AssistantMessage) -> None:
+        calls, used = self._transcript.add(message), self._used or ModelUsage(self._configuration.model_name)
         self._journal.note(
             events.ModelCompleted(
-                model=stream.usage.model,
+                model=used.model,
                 text=message.text,
+                reasoning=self._reasoning,
                 calls=list(map(to_event_call, calls)),
-                input_tokens=stream.usage.input_tokens,
-                output_tokens=stream.usage.output_tokens,
+                input_tokens=used.input_tokens,
+                output_tokens=used.output_tokens,
                 code=message.code,
             ),
             message,
         )
+        self._text = self._reasoning = ""
+
+    def _note_text(self, code: str) -> None:
+        """Keeps the text of a step of a reply that does not come to its end, since a person has read it."""
+        if (self._text or self._reasoning) and self._journal.parts is not None:
+            self._note_answer(AssistantMessage(self._text, code=code))
 
     def _prompt(self) -> Prompt:
         agent, messages = self._configuration, tuple(self._transcript.messages)
-        instructions = "\n\n".join(filter(None, (self._dependencies.system_prompt, agent.instructions)))
+        instructions = "\n\n".join(
+            filter(None, (self._dependencies.chat_settings.ai_system_prompt, agent.instructions))
+        )
         return Prompt(messages, instructions, agent.model_name, tool_specs(agent), agent.temperature)
 
     def _check_limits(self) -> None:
@@ -179,17 +233,36 @@ class Run:
         if budgets.active:
             user_id, id, amount = execution.user_id, execution.id, budgets.at_most(prompt)
             # By the journal, which retries: results of tools that are noted, but not stored yet, must not be lost.
+            self._journal.has_reserved = True
             await self._journal.transact(lambda session: budgets.reserve(session, user_id, id, FEATURE, amount))
 
     async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=to_usage(self._execution))
         self._journal.note(completed)
-        await self._journal.end(ExecutionStatus.completed, output=answer.text)
+        await self._end(ExecutionStatus.completed, output=answer.text)
+
+    async def _end_stopped(self) -> None:
+        self._note_text("stopped")
+        self._journal.note(events.ExecutionCancelled())
+        await self._end(ExecutionStatus.cancelled)
 
     async def _fail(self, code: str, detail: str) -> None:
         note_failure(code)
+        self._note_text(code)
         self._journal.note(events.ExecutionFailed(code=code, detail=detail, usage=to_usage(self._execution)))
-        await self._journal.end(ExecutionStatus.failed, code=code, detail=detail[:500])
+        await self._end(ExecutionStatus.failed, code=code, detail=detail[:500])
+
+    async def _end(self, status: ExecutionStatus, **values: Any) -> None:
+        await self._journal.end(status, self._describe_reply({"status": status, **values}), **values)
+
+    def _describe_reply(self, end: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns how the reply ends that the execution writes, if it writes one."""
+        if self._journal.parts is not None:
+            most = self._dependencies.chat_settings.history_max_tokens
+            return describe_reply(self._execution, end, self._journal.parts, self._transcript, most)
+        if self._execution.message_id is None or self._execution.parent_id is not None:
+            return None
+        return {**end, "status": MessageStatus.failed}  # what is stored of it cannot be read
 
     @property
     def _limits(self) -> Limits:
@@ -198,4 +271,4 @@ class Run:
 
 def _storable(message: AssistantMessage) -> AssistantMessage:
     calls = [replace(call, name=storable(call.name), arguments=storable(call.arguments)) for call in message.tool_calls]
-    return replace(message, text=storable(message.text), tool_calls=calls)
+    return replace(message, text=storable(message.text), tool_calls=calls, reasoning=storable(message.reasoning))

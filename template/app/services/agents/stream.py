@@ -1,10 +1,11 @@
 """Streams an execution's events and live text, from any event on, whichever process runs it."""
 
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -14,13 +15,14 @@ from app.core.database import Database
 from app.core.errors import NotFound
 from app.core.streams.base import KEEP_ALIVE_SECONDS, TextStreams
 from app.core.watch import Watch, Watched, open_watch
-from app.models.execution import Execution, ExecutionEvent
+from app.models.execution import Execution, ExecutionEvent, ExecutionStatus
 from app.repositories.execution import ExecutionRepository
 from app.repositories.execution_queue import ExecutionState, RunRepository, state_of
-from app.services.agents.events import serialize_delta, serialize_event
+from app.services.agents.events import delta_of, event_data
 from app.services.agents.notifier import ExecutionNotifier
 
 AT_ONCE = 500
+ENDS = {"execution.completed", "execution.failed", "execution.cancelled"}
 AGAIN_SECONDS = 3.0
 """Sets the pause before an execution that could not be read is read again."""
 
@@ -31,11 +33,12 @@ log = structlog.stdlib.get_logger("app.executions")
 
 @dataclass(frozen=True, slots=True)
 class ExecutionProgress:
-    """Holds an event as JSON, and the sequence to resume after; without an event, it says that there is no news."""
+    """Holds an event, and the sequence to resume after; without an event, it says that there is no news."""
 
     sequence: int
     type: str = ""
-    event: str | None = None
+    data: Mapping[str, Any] | None = None
+    """Holds the event as clients receive it."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class _Position:
     """Counts the characters that were read of the run's live stream."""
     ended: UUID | None = None
     """Identifies the run whose live stream has ended."""
+    is_last: bool = False
+    """Turns true with the last event of the execution."""
 
     def listen(self, run_id: UUID | None) -> None:
         if run_id != self.run_id:
@@ -72,16 +77,39 @@ class ExecutionStream:
         self._watch = watch
         self._user_id = user_id
 
+    @property
+    def is_stopping(self) -> bool:
+        """Tells whether this process stops, and so ends all streams."""
+        return self._notifier.stopping
+
     async def find(self, id: UUID) -> Execution:
         """Returns one of the person's executions. Raises NotFound."""
         async with self._database.read() as session:
             return await ExecutionRepository(session, self._user_id).get(id)
 
+    async def follow_run(self, execution_id: UUID, run_id: UUID) -> AsyncGenerator[ExecutionProgress]:
+        """Yields all events of an execution whose first run has just begun, as long as nothing has to be read."""
+        position = _Position(0)
+        position.listen(run_id)
+        state = ExecutionState(0, run_id, ExecutionStatus.running)
+        with self._watch.watching(execution_id, state) as watched:
+
+            def is_current() -> bool:
+                known = watched.state
+                return known is not None and known.run_id == run_id and not self._notifier.stopping
+
+            async for step in self._live(execution_id, run_id, position, is_current):
+                yield step
+        if position.is_last:
+            return
+        async for step in self.follow(await self.find(execution_id), position.sequence):
+            yield step
+
     async def follow(self, execution: Execution, sequence: int = 0) -> AsyncGenerator[ExecutionProgress]:
         """Yields all after an event, until the execution or this process ends. Leaving does not stop an execution."""
         position = _Position(sequence)
         with self._watch.watching(execution.id, state_of(execution)) as watched:
-            while not self._notifier.stopping:
+            while not (position.is_last or self._notifier.stopping):
                 stored = await self._look(execution, position.sequence)
                 if stored is None:
                     return  # the execution was deleted
@@ -89,7 +117,8 @@ class ExecutionStream:
                 self._watch.learn(execution.id, state_of(execution))
                 for event in happened:
                     position.sequence = event.sequence
-                    yield ExecutionProgress(event.sequence, event.type, serialize_event(event))
+                    data = event_data(execution.id, event.sequence, event)
+                    yield ExecutionProgress(event.sequence, event.type, data)
                 if execution.status.is_final and position.sequence >= execution.last_sequence:
                     return
                 if position.sequence < execution.last_sequence:
@@ -128,10 +157,12 @@ class ExecutionStream:
                 while "\n" in text:
                     line, rest = text.split("\n", 1)
                     item = json.loads(line)
-                    if item["sequence"] > position.sequence:
-                        return  # the stored events come before the live text that follows them
-                    if "text" in item and item["sequence"] == position.sequence:
-                        yield ExecutionProgress(position.sequence, "model.delta", serialize_delta(execution_id, **item))
+                    if item["sequence"] - len(item.get("events", ())) > position.sequence:
+                        return  # the stored events come before those that follow them
+                    for step in _read(item, execution_id, position):
+                        yield step
+                    if position.is_last:
+                        return
                     position.offset, text = position.offset + len(line) + 1, rest
                 if chunk.end is not None:
                     position.ended = run_id
@@ -156,6 +187,18 @@ class ExecutionStream:
             log.warning("execution read failed", execution_id=str(execution.id), error=type(error).__name__)
             await self._notifier.wait(execution.id, AGAIN_SECONDS)
             return execution, []
+
+
+def _read(item: Mapping[str, Any], execution_id: UUID, position: _Position) -> Iterator[ExecutionProgress]:
+    """Yields what comes after a position, and moves it there."""
+    if "events" not in item:
+        if item["sequence"] == position.sequence:
+            yield ExecutionProgress(position.sequence, *delta_of(execution_id, **item))
+        return
+    for event in item["events"]:
+        if event["sequence"] > position.sequence:
+            position.sequence, position.is_last = event["sequence"], event["type"] in ENDS
+            yield ExecutionProgress(position.sequence, event["type"], event)
 
 
 async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:

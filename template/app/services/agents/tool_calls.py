@@ -141,6 +141,7 @@ class ToolCallHandler:
                     agent_id=subagent.id,
                     parent_id=execution.id,
                     parent_call_id=pending.id,
+                    message_id=execution.message_id,
                     status=ExecutionStatus.queued,
                     input=task,
                     configuration=runs_with.model_dump(mode="json"),

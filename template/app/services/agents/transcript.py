@@ -16,12 +16,28 @@ class PendingToolCall:
 
 
 class Transcript:
-    def __init__(self, input: str, entries: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.messages: list[ChatMessage] = [UserMessage(input)]
+    def __init__(
+        self,
+        input: str,
+        entries: Iterable[Mapping[str, Any]] = (),
+        *,
+        context: Iterable[Mapping[str, Any]] = (),
+        prefix: str = "call",
+    ) -> None:
+        """Goes on after `context`, what was said before the input. Ids of calls begin with `prefix`."""
+        self.messages: list[ChatMessage] = [*map(_loaded, context), UserMessage(input)]
+        self._before = len(self.messages)
+        self._prefix = prefix
         self._calls = 0
         self._pending: list[PendingToolCall] = []
         for entry in entries:
-            self.add(_loaded(entry))
+            if not isinstance(message := _loaded(entry), UserMessage):
+                self.add(message)
+
+    @property
+    def own(self) -> Sequence[ChatMessage]:
+        """Returns the messages since the input: those of the model, and the results of its calls."""
+        return self.messages[self._before :]
 
     @property
     def pending(self) -> PendingToolCall | None:
@@ -38,7 +54,7 @@ class Transcript:
         """Adds a message, and returns the calls that still have no result."""
         if isinstance(message, AssistantMessage):
             numbered = enumerate(message.tool_calls, start=self._calls + 1)
-            self._pending = [PendingToolCall(f"call_{number}", call) for number, call in numbered]
+            self._pending = [PendingToolCall(f"{self._prefix}_{number}", call) for number, call in numbered]
             self._calls += len(message.tool_calls)
             self.messages.append(message)
         else:
@@ -47,16 +63,21 @@ class Transcript:
         return list(self._pending)
 
 
-def to_entry(message: AssistantMessage | ToolResult) -> dict[str, Any]:
+def to_entry(message: ChatMessage) -> dict[str, Any]:
     """Returns the message in the JSON that rows have had since the first release."""
+    if isinstance(message, UserMessage):
+        return {"user": message.text}
     if isinstance(message, ToolResult):
         return asdict(message)
     calls = [asdict(call) for call in message.tool_calls]
-    return {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
+    entry = {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
+    return {**entry, "reasoning": message.reasoning} if message.reasoning else entry
 
 
-def _loaded(entry: Mapping[str, Any]) -> AssistantMessage | ToolResult:
+def _loaded(entry: Mapping[str, Any]) -> ChatMessage:
+    if "user" in entry:
+        return UserMessage(entry["user"])
     if "calls" not in entry:
         return ToolResult(**entry)
     calls = [ToolCall(**call) for call in entry["calls"]]
-    return AssistantMessage(entry["text"], calls, entry["raw"], entry["code"])
+    return AssistantMessage(entry["text"], calls, entry["raw"], entry["code"], entry.get("reasoning", ""))

@@ -19,7 +19,6 @@ from app.repositories.reply import ReplyRepository, ReplyState
 from app.schemas.message import (
     ChatEvent,
     MessageCompleted,
-    MessageCreated,
     MessageDelta,
     MessageFailed,
     MessageInterrupted,
@@ -28,6 +27,7 @@ from app.schemas.message import (
     ReplyEnd,
 )
 
+REPLY_ENDS = (MessageCompleted, MessageStopped, MessageInterrupted, MessageFailed)
 ReplyWatch = Watch[ReplyState]
 
 _reply_end = TypeAdapter[ReplyEnd](ReplyEnd)
@@ -45,9 +45,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Holds an event and how many characters of the reply it leads to. Without an event, the reply is still alive."""
+    """Holds an event and its id, from which a reader goes on. Without an event, the reply is still alive."""
 
-    offset: int
+    offset: int | str
+    """Counts the characters of the reply up to and including the event; of an agent's, it tells the place in it."""
     event: ChatEvent | None = None
 
 
@@ -71,7 +72,7 @@ class ReplyStream:
         """Waits until the reply has ended, and returns its end."""
         async with aclosing(self.follow(reply, len(reply.message.content))) as progress:
             async for step in progress:
-                if not isinstance(step.event, MessageCreated | MessageDelta | None):
+                if isinstance(step.event, REPLY_ENDS):
                     return step.event
         raise AssertionError("a reply stream stopped without the end of the reply")
 

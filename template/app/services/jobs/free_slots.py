@@ -25,10 +25,10 @@ class FreeSlots:
     def full_users(self) -> Collection[UUID]:
         return [user_id for user_id, number in self.held.items() if number >= self.most]
 
-    def to_slice(self, jobs: Iterable[Job]) -> QueueSlice:
+    def to_slice(self, jobs: Iterable[Job], only_user: UUID | None = None) -> QueueSlice:
         """Returns which jobs of the queue can run in these slots."""
         names = [job.name for job in jobs if job.queue == self.queue]
-        return QueueSlice(self.queue, names, self.full_users, self.number)
+        return QueueSlice(self.queue, names, self.full_users, self.number, only_user)
 
     def choose(self, queued: Iterable[QueuedJob]) -> Sequence[UUID]:
         """Returns the ids of the jobs of this queue that can run without anybody holding more than their share."""

@@ -54,12 +54,18 @@ class JobWorker:
     Each queue has slots of its own, of which one in four is kept free of the person who holds the others.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], settings: Settings, state: Any) -> None:
-        """Takes what the application has opened as `state`, which every job gets, too."""
+    def __init__(
+        self, jobs: Mapping[str, Job], settings: Settings, state: Any, *, only_user: UUID | None = None
+    ) -> None:
+        """Takes what the application has opened as `state`, which every job gets, too.
+
+        With `only_user` it runs nothing but the jobs of this person, as a command does.
+        """
         self.slots = dict.fromkeys((job.queue for job in jobs.values()), settings.job_concurrency)
         """Maps each queue to its slots, that is, to how many of its jobs run at a time. Features set their own."""
         self.database: Database = state.database
         self._jobs = jobs
+        self._only_user = only_user
         self._heartbeat: Heartbeat = state.heartbeat
         self._shutdown: Shutdown = state.shutdown
         self._state = state
@@ -103,6 +109,8 @@ class JobWorker:
 
     async def begin(self) -> None:
         """Lets others know that this process is a worker, and stores what has changed in the definitions of jobs."""
+        if self._only_user is not None:
+            return
         self._heartbeat.is_worker = True
         await self._heartbeat.beat()
         async with self.database.write() as session:
@@ -156,7 +164,7 @@ class JobWorker:
         self._left.update(queues)  # until this look is over, for jobs that end during it
         running = [job.claimed for job in self._running.values()]
         slots = find_free_slots({queue: self.slots[queue] for queue in queues}, self._jobs, running)
-        slices = [free.to_slice(self._jobs.values()) for free in slots if free.number > 0]
+        slices = [free.to_slice(self._jobs.values(), self._only_user) for free in slots if free.number > 0]
         queued = await self._list_queued(slices)
         ids = [id for free in slots for id in free.choose(queued)]
         claimed = await self._claim(ids)

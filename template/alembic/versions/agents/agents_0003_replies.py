@@ -1,0 +1,23 @@
+"""executions that write replies of conversations"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "agents_0003"
+down_revision = "agents_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("executions", sa.Column("message_id", sa.Uuid(), nullable=True))
+    op.add_column("executions", sa.Column("context", sa.JSON(), nullable=True))
+    op.add_column("executions", sa.Column("attempt", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("executions", sa.Column("stop_requested", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.create_index("ix_executions_message_id", "executions", ["message_id"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_executions_message_id", "executions")
+    for name in ("stop_requested", "attempt", "context", "message_id"):
+        op.drop_column("executions", name)

@@ -1,0 +1,221 @@
+"""Lets agents write replies of conversations: each reply is an execution, begun in this process if there is room."""
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from app.core.commands import full_command
+from app.core.database import Database
+from app.core.errors import NotFound, SetupError
+from app.models.base import now
+from app.models.execution import Execution, ExecutionStatus
+from app.models.message import Message
+from app.repositories.agent import AgentRepository
+from app.repositories.conversation import ConversationRepository
+from app.repositories.execution import ExecutionRepository, enqueue_run
+from app.repositories.execution_queue import Claim, History, RunRepository
+from app.schemas.execution import Configuration
+from app.schemas.execution_event import ExecutionStarted, ModelStarted
+from app.schemas.message import ApprovalAnswer, MessageRead
+from app.schemas.reply_event import ApprovalRequested
+from app.services.agents.approvals import Approvals
+from app.services.agents.cancellation import cancel
+from app.services.agents.configuration import load_configuration, tool_specs
+from app.services.agents.events import to_new_event
+from app.services.agents.executions import check_room
+from app.services.agents.history import Entries, Memory
+from app.services.agents.notifier import ExecutionNotifier
+from app.services.agents.reply_parts import ReplyParts
+from app.services.agents.reply_stream import AgentReplyStream, parse_place
+from app.services.agents.runner import ExecutionRunner
+from app.services.agents.settings import ExecutionSettings
+from app.services.ai import ModelGateway
+from app.services.chat.settings import ChatSettings
+from app.services.chat.stream import REPLY_ENDS, Progress, Reply
+from app.services.chat.writers import Turn, Written
+
+
+@dataclass(slots=True)
+class ReplyDependencies:
+    """Holds what the replies of all people need."""
+
+    settings: ExecutionSettings
+    chat_settings: ChatSettings
+    database: Database
+    ai: ModelGateway
+    notifier: ExecutionNotifier
+    process_id: UUID
+    runner: ExecutionRunner | None = None
+    """Runs executions in this process, if any are run here."""
+    open_worker: Callable[[UUID], AbstractAsyncContextManager[None]] | None = None
+    """Runs the jobs of one person in this process, for commands."""
+
+
+class AgentReplies:
+    """Writes replies to one person's messages. Locks are taken in the order user, conversation, execution, message."""
+
+    def __init__(self, dependencies: ReplyDependencies, stream: AgentReplyStream, user_id: UUID) -> None:
+        self._dependencies = dependencies
+        self._stream = stream
+        self._user_id = user_id
+
+    async def check(self, session: AsyncSession, agent_id: UUID) -> None:
+        """Raises NotFound if the person has no such agent."""
+        await AgentRepository(session, self._user_id).get(agent_id)
+
+    async def find(self, name: str) -> UUID:
+        """Returns the person's agent with this name or id. Raises SetupError."""
+        async with self._dependencies.database.read() as session:
+            agents = AgentRepository(session, self._user_id)
+            with suppress(ValueError):
+                if found := await agents.find(UUID(name)):
+                    return found.id
+            called = await agents.list_called(name, 2)
+        if len(called) == 1:
+            return called[0].id
+        advice = "Several agents have" if called else "There is no agent with"
+        raise SetupError(f"{advice} the name {name}: {full_command('agents list')} shows the ids.")
+
+    def run_here(self) -> AbstractAsyncContextManager[None]:
+        """Runs what the person's agents have to do in this process, while the block lasts; for commands."""
+        open_worker = self._dependencies.open_worker
+        return nullcontext() if open_worker is None else open_worker(self._user_id)
+
+    async def begin(self, session: AsyncSession, turn: Turn) -> Callable[[], None]:
+        """Stores the execution that writes the reply: as claimed by this process, else in the queue.
+
+        Raises NotFound, Invalid, TooManyExecutions.
+        """
+        needs, executions = self._dependencies, ExecutionRepository(session, self._user_id)
+        await executions.lock_owner(exclusive=True)  # or two requests at once would not count each other
+        runs_with = await self._configure(session, turn)
+        execution = Execution(
+            id=uuid7(),
+            user_id=self._user_id,
+            agent_id=turn.agent_id,
+            message_id=turn.reply.id,
+            status=ExecutionStatus.queued,
+            input=turn.message.content,
+            configuration=runs_with.model_dump(mode="json"),
+            context=await self._recall(session, turn, runs_with),
+            last_sequence=0,
+        )
+        await check_room(executions, needs.settings)
+        turn.reply.agent_id, turn.reply.execution_id = turn.agent_id, execution.id
+        session.add(execution)
+        if needs.runner is not None and needs.runner.has_room:
+            return partial(needs.runner.start, await self._claim(session, execution, runs_with))
+        await session.flush()
+        await enqueue_run(session, execution)
+        return _nothing
+
+    async def _claim(self, session: AsyncSession, execution: Execution, runs_with: Configuration) -> Claim:
+        """Stores that this process has begun the execution, and asks the model next."""
+        run_id, attempt = uuid7(), 1
+        execution.status, execution.attempt, execution.started_at = ExecutionStatus.running, attempt, now()
+        execution.run_id, execution.process_id = run_id, self._dependencies.process_id
+        asked = ModelStarted(model=runs_with.model_name, attempt=attempt)
+        begun = [to_new_event(ExecutionStarted()), to_new_event(asked)]
+        execution.last_sequence = len(begun)
+        await session.flush()
+        await RunRepository(session).add_events(execution.id, 0, begun)
+        history = History([(event.type, event.data) for event in begun], [], {}, {})
+        return Claim(execution, run_id, history, user_is_active=True, begun=begun)
+
+    def follow(self, reply: Reply, after: str | None) -> AsyncGenerator[Progress]:
+        """Returns the events after this place, or all of them. Raises Invalid."""
+        runner, id = self._dependencies.runner, reply.message.execution_id
+        run_id = None if runner is None or id is None else runner.find_run(id)
+        return self._stream.follow(reply, parse_place(after), run_id)
+
+    async def wait(self, reply: Reply) -> MessageRead:
+        """Returns the reply once it has ended, or as far as it is when it waits for an approval."""
+        async with aclosing(self.follow(reply, None)) as progress:
+            async for step in progress:
+                if isinstance(step.event, REPLY_ENDS):
+                    return step.event.message
+                if isinstance(step.event, ApprovalRequested) and await self._waits(reply.message.id):
+                    break
+        return await self._read(reply.message)
+
+    async def stop(self, session: AsyncSession, reply: Message) -> Callable[[], None]:
+        """Asks the run of the execution to end, and ends it here when nobody runs it. Raises NotFound."""
+        needs, executions = self._dependencies, ExecutionRepository(session, self._user_id)
+        if reply.execution_id is None:
+            raise NotFound("Reply", reply.id)
+        [execution] = await executions.lock_with_ancestors(reply.execution_id)
+        run_id = execution.run_id
+        if run_id and not await RunRepository(session).is_of_dead(execution, needs.process_id):
+            execution.stop_requested = True
+        else:
+            await cancel(session, executions, execution, needs.chat_settings.history_max_tokens)
+        return partial(self._wake, run_id, execution.id)
+
+    async def answer(self, reply_id: UUID, data: ApprovalAnswer) -> None:
+        """Approves or denies a tool call that waits for it. Raises NotFound, ApprovalClosed."""
+        async with self._dependencies.database.write(self._user_id) as session:
+            execution_id = await ExecutionRepository(session, self._user_id).find_of_call(reply_id, data.tool_call_id)
+            if execution_id is None:
+                raise NotFound("Approval", data.tool_call_id)
+            chain = await Approvals(session, self._user_id).answer(execution_id, data)
+        self._dependencies.notifier.notify(*(execution.id for execution in chain))
+
+    async def read_written(self, session: AsyncSession, reply_ids: Collection[UUID]) -> Mapping[UUID, Written]:
+        """Returns what there is of pending replies, from the events of their executions."""
+        found = await ExecutionRepository(session, self._user_id).happened(reply_ids)
+        written: dict[UUID, Written] = {}
+        for id in reply_ids:
+            parts = ReplyParts(id, found.get(id, ()))
+            written[id] = Written(parts.content, parts.parts)
+        return written
+
+    async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:
+        """Deletes the executions of a conversation, whose runs then end."""
+        await ExecutionRepository(session, self._user_id).delete_of_conversation(conversation_id)
+
+    async def _configure(self, session: AsyncSession, turn: Turn) -> Configuration:
+        """Returns what the execution runs with. Raises NotFound, Invalid."""
+        if turn.agent_id is None:
+            raise AssertionError("a turn without an agent is a model's")
+        limits = self._dependencies.settings.limits
+        runs_with = await load_configuration(session, self._user_id, turn.agent_id, limits)
+        if turn.model is not None:
+            runs_with = runs_with.model_copy(update={"model_name": turn.model})
+        self._dependencies.ai.check(runs_with.model_name)
+        return runs_with
+
+    async def _recall(self, session: AsyncSession, turn: Turn, runs_with: Configuration) -> Entries:
+        """Returns the history that the execution keeps, so that its runs read nothing of the conversation."""
+        newest = turn.branch.newest
+        if turn.agent_id is None or not newest:
+            return []
+        tools = {tool.name for tool in tool_specs(runs_with)}
+        memory = Memory(turn.agent_id, runs_with.model_name, tools, self._dependencies.chat_settings.history_max_tokens)
+        ids = memory.choose(newest)
+        entries: Mapping[UUID, Entries] = {}
+        if ids:
+            entries = await ConversationRepository(session, self._user_id).entries(ids)
+        return memory.recall(newest, entries)
+
+    async def _waits(self, reply_id: UUID) -> bool:
+        async with self._dependencies.database.read() as session:
+            return await ExecutionRepository(session, self._user_id).waits_for_approval(reply_id)
+
+    async def _read(self, message: MessageRead) -> MessageRead:
+        async with self._dependencies.database.read() as session:
+            written = (await self.read_written(session, [message.id]))[message.id]
+        return MessageRead.model_validate({**dict(message), "content": written.content, "parts": written.parts})
+
+    def _wake(self, run_id: UUID | None, execution_id: UUID) -> None:
+        if self._dependencies.runner is not None:
+            self._dependencies.runner.stop(run_id)
+        self._dependencies.notifier.notify(execution_id)
+
+
+def _nothing() -> None:
+    """Starts nothing: a worker takes the execution from the queue."""

@@ -1,0 +1,85 @@
+"""Defines who writes pending replies: a model, or what another feature brings, such as agents."""
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.message import Message
+from app.repositories.conversation import Branch
+from app.schemas.message import ApprovalAnswer, MessageRead
+from app.services.chat.stream import Progress, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Holds a message and the pending reply to it, which are about to be stored, and what the reply is asked of."""
+
+    branch: Branch
+    """Ends before the message."""
+    message: Message
+    reply: Message
+    agent_id: UUID | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Holds what there is of a pending reply."""
+
+    content: str
+    parts: Sequence[Mapping[str, Any]]
+
+
+class ReplyWriter(Protocol):
+    """Writes replies to one person's messages."""
+
+    async def begin(self, session: AsyncSession, turn: Turn) -> Callable[[], None]:
+        """Stores what the reply needs, in the transaction that stores the turn; returns what starts it after that.
+
+        Raises Invalid, NotFound, and what its limits raise.
+        """
+        ...
+
+    def follow(self, reply: Reply, after: str | None) -> AsyncGenerator[Progress]:
+        """Returns the events after the one with this id, or all of them, until the reply ends. Raises Invalid."""
+        ...
+
+    async def wait(self, reply: Reply) -> MessageRead:
+        """Returns the reply once it has ended, or waits for a person."""
+        ...
+
+    async def stop(self, session: AsyncSession, reply: Message) -> Callable[[], None]:
+        """Requests that a pending reply ends with the text that it has; returns what to call after the transaction."""
+        ...
+
+    async def read_written(self, session: AsyncSession, reply_ids: Collection[UUID]) -> Mapping[UUID, Written]:
+        """Returns what there is of pending replies whose rows do not have it."""
+        ...
+
+
+class OtherWriter(ReplyWriter, Protocol):
+    """Writes replies by other means than a model alone."""
+
+    async def check(self, session: AsyncSession, agent_id: UUID) -> None:
+        """Raises NotFound if the person has no such agent."""
+        ...
+
+    async def find(self, name: str) -> UUID:
+        """Returns the person's agent with this name or id. Raises SetupError."""
+        ...
+
+    def run_here(self) -> AbstractAsyncContextManager[None]:
+        """Runs what the person's agents have to do in this process, while the block lasts; for commands."""
+        ...
+
+    async def answer(self, reply_id: UUID, data: ApprovalAnswer) -> None:
+        """Approves or denies a tool call that waits for it. Raises NotFound, Conflict."""
+        ...
+
+    async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:
+        """Deletes what it keeps of a locked conversation, which is about to be deleted."""
+        ...
