@@ -36,14 +36,24 @@ VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 _CREATED = re.compile(r"\bop\.(?:create_table\(|rename_table\([^,]+,)\s*[\"'](\w+)[\"']")
 
+_DROPPED = re.compile(r"\s*DROP TABLE \"?(\w+)")
+_RENAMED = re.compile(r"\s*ALTER TABLE \"?\w+\"? RENAME TO \"?(\w+)")
+
 config, script, tables = context.config, context.script, Base.metadata.tables
 drop: bool = config.attributes.get("drop", False) or "drop" in context.get_x_argument(as_dictionary=True)
 applied: list[str] = []
+parts: list[str] = []
+"""Lists beginnings of names: of tables that SQLite made for virtual ones."""
 
 
 def include_name(name: str | None, kind: str, parents: Mapping[Any, str | None]) -> bool:
-    """Leaves tables alone that no model owns, unless `drop` is set: a feature that was switched off may own them."""
-    return kind != "table" or drop or parents["schema_qualified_table_name"] in tables
+    """Leaves tables alone that no model owns, unless `drop` is set: a feature that was switched off may own them.
+
+    Those of SQLite's virtual tables are dropped with these, and no others may be.
+    """
+    if kind != "table" or (table := str(parents["schema_qualified_table_name"])) in tables:
+        return True
+    return drop and not table.startswith((*Base.metadata.info.get("derived", ()), *parts))
 
 
 def render_item(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:
@@ -119,9 +129,13 @@ def migrate(connection: sa.Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
     if sqlite:
         suspend_foreign_keys(connection)
+        keep_triggers(connection)
     context.configure(connection=connection, on_version_apply=note, **options)
     with context.begin_transaction():
-        if not sqlite:
+        if sqlite:
+            virtual = sa.text("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
+            parts.extend(f"{name}_" for name in connection.scalars(virtual))
+        else:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(TURN)))
         gone = show_what_alembic_stores(connection)
         context.run_migrations()
@@ -172,6 +186,23 @@ def suspend_foreign_keys(connection: sa.Connection) -> None:
     cursor = connection.connection.cursor()
     cursor.execute("PRAGMA foreign_keys=OFF")
     cursor.close()
+
+
+def keep_triggers(connection: sa.Connection) -> None:
+    """Creates the triggers of a table again on SQLite when it is replaced, since they are dropped with the old one."""
+    dropped: dict[str, list[str]] = {}
+
+    @sa.event.listens_for(connection, "before_cursor_execute")
+    def _note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if found := _DROPPED.match(statement):
+            cursor.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (found[1],))
+            dropped[found[1]] = [sql for (sql,) in cursor.fetchall()]
+
+    @sa.event.listens_for(connection, "after_cursor_execute")
+    def _create(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if found := _RENAMED.match(statement):
+            for sql in dropped.pop(found[1], ()):
+                cursor.execute(sql)
 
 
 def check_foreign_keys(connection: sa.Connection) -> None:

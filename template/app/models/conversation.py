@@ -1,4 +1,5 @@
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ class Conversation(Owned):
     """Names the model that answers where a message names none; None: the agent's, or the first that is configured."""
     pinned: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     archived_at: Mapped[datetime | None]
+    snippet = cast("str | None", None)
+    """Holds the text around the words of a search that found it. It is not stored."""
 
     @property
     def archived(self) -> bool:

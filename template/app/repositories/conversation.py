@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 from uuid_utils.compat import uuid7
 
@@ -73,15 +73,20 @@ class ConversationRepository(OwnedRepository[Conversation]):
         self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None, agent_id: UUID | None
     ) -> Page[Conversation]:
         """Returns a page, those with the newest messages first; the cursor is the `last_message_id` of the last one."""
-        newest_first = Conversation.last_message_id.desc()
-        rows = self._rows().where(ARCHIVED if archived else CURRENT).order_by(newest_first).limit(limit + 1)
+        rows = self._listed(cursor, archived=archived, pinned=pinned, agent_id=agent_id).limit(limit + 1)
+        return self._to_page((await self._session.scalars(rows)).all(), limit)
+
+    def _listed(
+        self, cursor: UUID | None, *, archived: bool, pinned: bool | None, agent_id: UUID | None
+    ) -> Select[Conversation]:
+        rows = self._rows().where(ARCHIVED if archived else CURRENT).order_by(Conversation.last_message_id.desc())
         if pinned is not None:
             rows = rows.where(PINNED if pinned else ~Conversation.pinned)
         if agent_id is not None:
             rows = rows.where(Conversation.agent_id == agent_id)
-        if cursor is not None:
-            rows = rows.where(Conversation.last_message_id < cursor)
-        found = (await self._session.scalars(rows)).all()
+        return rows if cursor is None else rows.where(Conversation.last_message_id < cursor)
+
+    def _to_page(self, found: Sequence[Conversation], limit: int) -> Page[Conversation]:
         items = found[:limit]
         return Page(items, items[-1].last_message_id or items[-1].id if len(found) > limit else None)
 

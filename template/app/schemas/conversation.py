@@ -14,6 +14,10 @@ NEW_TITLE = "New conversation"
 """Stands until the first message, whose beginning becomes the title."""
 
 
+SearchQuery = Annotated[Words, Field(max_length=200)]
+"""Accepts the words of a search."""
+
+
 class ConversationCreate(Body):
     title: Title = NEW_TITLE
     agent_id: UUID | None = None
@@ -47,3 +51,8 @@ class ConversationRead(Read):
     """Identifies the last message of the branch that is shown; null as long as there is only one branch."""
     created_at: datetime
     updated_at: datetime
+
+
+class ConversationListRead(ConversationRead):
+    snippet: str | None
+    """Shows the text around the words of a search, as it was written; null if only the title has them."""

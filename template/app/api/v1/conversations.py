@@ -9,7 +9,13 @@ from app.models.conversation import Conversation
 from app.repositories.base import Page
 from app.repositories.message import MessageRow
 from app.schemas.base import PageRead
-from app.schemas.conversation import ConversationCreate, ConversationRead, ConversationUpdate
+from app.schemas.conversation import (
+    ConversationCreate,
+    ConversationListRead,
+    ConversationRead,
+    ConversationUpdate,
+    SearchQuery,
+)
 from app.schemas.message import BranchMessageRead
 from app.services.chat.conversations import ConversationService
 
@@ -32,18 +38,22 @@ async def create_conversation(data: ConversationCreate, conversations: Conversat
     return await conversations.create(data)
 
 
-@router.get("", response_model=PageRead[ConversationRead])
+@router.get("", response_model=PageRead[ConversationListRead])
 async def list_conversations(
     conversations: Conversations,
     limit: Limit = 50,
     cursor: Cursor = None,
     *,
+    query: SearchQuery | None = None,
     archived: bool = False,
     pinned: bool | None = None,
     agent_id: UUID | None = None,
 ) -> Page[Conversation]:
-    """Lists conversations, those with the newest messages first: those that are archived, or those that are not."""
-    return await conversations.list(limit, cursor, archived=archived, pinned=pinned, agent_id=agent_id)
+    """Lists conversations, those with the newest messages first: those that are archived, or those that are not.
+
+    With `query`, those of which a message in any branch, or the title, has all of the words, in whole and in any case.
+    """
+    return await conversations.list(limit, cursor, query, archived=archived, pinned=pinned, agent_id=agent_id)
 
 
 @router.get("/{conversation_id}", response_model=ConversationRead)

@@ -10,6 +10,7 @@ from app.models.conversation import Conversation
 from app.models.message import MessageStatus
 from app.repositories.base import Page
 from app.repositories.conversation import ConversationRepository
+from app.repositories.conversation_search import ConversationSearch, SearchWords
 from app.repositories.message import MessageRepository, MessageRow
 from app.schemas.base import changed
 from app.schemas.conversation import ConversationCreate, ConversationUpdate
@@ -36,12 +37,22 @@ class ConversationService:
             return await ConversationRepository(session, self._user_id).begin(**dict(data))
 
     async def list(
-        self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None, agent_id: UUID | None
+        self,
+        limit: int,
+        cursor: UUID | None,
+        query: str | None,
+        *,
+        archived: bool,
+        pinned: bool | None,
+        agent_id: UUID | None,
     ) -> Page[Conversation]:
-        """Lists conversations, those with the newest messages first."""
+        """Lists conversations, those with the newest messages first; with a query, those that have all its words."""
         async with self._database.read() as session:
-            conversations = ConversationRepository(session, self._user_id)
-            return await conversations.filter(limit, cursor, archived=archived, pinned=pinned, agent_id=agent_id)
+            conversations = ConversationSearch(session, self._user_id)
+            if query is None:
+                return await conversations.filter(limit, cursor, archived=archived, pinned=pinned, agent_id=agent_id)
+            words = SearchWords.read(query)
+            return await conversations.search(words, limit, cursor, archived=archived, pinned=pinned, agent_id=agent_id)
 
     async def get(self, id: UUID) -> Conversation:
         async with self._database.read() as session:
