@@ -134,9 +134,12 @@ class SocketIdentity:
         return await self._identify(self._token)
 
     async def renew(self, token: str, user: Principal) -> None:
-        """Accepts a newer token of the same user. Raises like `identify`, and Forbidden for another user's."""
-        if (await self._identify(token)).id != user.id:
+        """Accepts a newer token of the same user. Raises like `identify`, and Forbidden for other users or scopes."""
+        newer = await self._identify(token)
+        if newer.id != user.id:
             raise Forbidden("This token belongs to another user; open another socket with it.")
+        if (newer.scopes and sorted(newer.scopes)) != (user.scopes and sorted(user.scopes)):
+            raise Forbidden("This token has other scopes; open another socket with it.")
         self._token = token
 
     async def _identify(self, token: str) -> Principal:

@@ -15,6 +15,8 @@ from app.core.errors import SetupError
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from app.services.agents.stream import ExecutionStream
+
 SHOWN = 100
 
 app = typer.Typer(name="agents", help="See agents, and run one.", no_args_is_help=True)
@@ -73,15 +75,26 @@ async def _run(state: Any, user_id: "UUID", name: str, task: str) -> str:
     agents, stream = state.agent_replies(user_id), execution_stream_of(state, user_id)
     agent_id = await agents.find(name)
     async with agents.run_here():
-        execution = await executions_of(state, user_id).execute(agent_id, validate(ExecutionCreate, input=task))
-        async for step in stream.follow(await stream.find(execution.id)):
-            match step.type, step.data:
-                case "approval.requested", {"name": tool}:
-                    raise SetupError(f"The execution {execution.id} waits until somebody approves its call of {tool}.")
-                case "execution.completed", {"output": output}:
-                    return output
-                case "execution.failed", {"detail": detail}:
-                    raise SetupError(detail)
-                case _:
-                    pass
-    raise SetupError(f"The execution {execution.id} was cancelled.")
+        executions = executions_of(state, user_id)
+        execution = await executions.execute(agent_id, validate(ExecutionCreate, input=task))
+        try:
+            return await _follow(stream, execution.id)
+        except asyncio.CancelledError:
+            await executions.cancel(execution.id)
+            raise
+
+
+async def _follow(stream: "ExecutionStream", id: "UUID") -> str:
+    """Returns the output of an execution. Raises SetupError when there is none."""
+    async for step in stream.follow(await stream.find(id)):
+        match step.type, step.data:
+            case "approval.requested", {"name": tool, "of": of}:
+                place = f"POST …/executions/{of}/approvals"
+                raise SetupError(f"The execution {id} waits until somebody approves its call of {tool}, by {place}.")
+            case "execution.completed", {"output": output}:
+                return output
+            case "execution.failed", {"detail": detail}:
+                raise SetupError(detail)
+            case _:
+                pass
+    raise SetupError(f"The execution {id} was cancelled.")

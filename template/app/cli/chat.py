@@ -146,8 +146,12 @@ class ChatSession:
     async def _approve(self, event: "ApprovalRequested", reply_id: "UUID") -> None:
         from app.schemas.message import ApprovalAnswer
 
-        question = displayable(f"Run {event.name}({event.arguments})? [y/N] ")
-        approved = (prompt_for(question) or "").strip().lower() in {"y", "yes"}
+        try:
+            answer = prompt_for(displayable(f"Run {event.name}({event.arguments})? [y/N] "))
+        except KeyboardInterrupt:
+            await self._chat.stop(reply_id)
+            return
+        approved = answer.strip().lower() in {"y", "yes"}
         await self._chat.answer(reply_id, ApprovalAnswer(tool_call_id=event.tool_call_id, approved=approved))
 
     def _tell(self, line: str) -> None:
@@ -173,19 +177,25 @@ def shorten(text: str) -> str:
 
 def ask() -> str | None:
     """Reads a message; None ends the conversation."""
-    message = prompt_for("> ")
-    return None if message is None or message.strip().lower() in {"exit", "quit"} else message
+    try:
+        message = prompt_for("> ", at_end="exit")
+    except KeyboardInterrupt:
+        return None
+    return None if message.strip().lower() in {"exit", "quit"} else message
 
 
-def prompt_for(question: str) -> str | None:
-    """Reads a line; None at the end. Blocks the event loop, which has nothing else to do meanwhile."""
+def prompt_for(question: str, *, at_end: str = "") -> str:
+    """Reads a line. Raises KeyboardInterrupt. Blocks the event loop, which has nothing else to do meanwhile."""
     terminal_input()
     of_asyncio = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would not interrupt input()
     try:
         return input(question)
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         typer.echo()
-        return None
+        return at_end
+    except KeyboardInterrupt:
+        typer.echo()
+        raise
     finally:
         signal.signal(signal.SIGINT, of_asyncio)
 

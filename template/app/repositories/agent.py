@@ -22,11 +22,12 @@ class AgentRepository(OwnedRepository[Agent]):
 
     model = Agent
 
-    async def get_with_tools(self, id: UUID) -> tuple[Agent, Sequence[Grant]]:
-        """Returns an agent with what it is granted, in one query. Raises NotFound."""
+    async def load(self, id: UUID) -> tuple[Agent, Sequence[Grant], Sequence[Agent]]:
+        """Returns an agent, what it is granted and its subagents, in one query where it has none. Raises NotFound."""
+        delegates = select(AgentSubagent.id).where(AgentSubagent.agent_id == id).exists()
         found = (
             self._rows()
-            .add_columns(Tool, AgentTool.policy)
+            .add_columns(Tool, AgentTool.policy, delegates)
             .outerjoin(AgentTool, AgentTool.agent_id == Agent.id)
             .outerjoin(Tool, and_(Tool.id == AgentTool.tool_id, Tool.available))
             .where(Agent.id == id)
@@ -35,7 +36,8 @@ class AgentRepository(OwnedRepository[Agent]):
         rows = (await self._session.execute(found)).all()
         if not rows:
             raise NotFound("Agent", id)
-        return rows[0][0], [Grant(tool, policy) for _agent, tool, policy in rows if tool is not None]
+        subagents: Sequence[Agent] = (await self.subagents([id])).get(id, ()) if rows[0][3] else ()
+        return rows[0][0], [Grant(tool, policy) for _agent, tool, policy, _ in rows if tool is not None], subagents
 
     async def grants(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Grant]]:
         found = (

@@ -22,6 +22,7 @@ from app.models.execution import (
 from app.models.message import Message
 from app.repositories.base import OwnedRepository, Page
 from app.repositories.job import JobRepository
+from app.repositories.usage import ReservationRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,14 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return await self._session.scalar(found.with_only_columns(Execution.id).limit(1)) is not None
 
     async def delete_of_conversation(self, conversation_id: UUID) -> None:
-        """Deletes the executions that write replies of a conversation, with those of their subagents."""
+        """Deletes the executions that write replies of a conversation, those of subagents, and what they reserved."""
         replies = select(Message.id).where(
             Message.conversation_id == conversation_id, Message.execution_id.is_not(None)
         )
         of_it = (Execution.user_id == self._user_id, Execution.message_id.in_(replies))
-        await self._session.execute(delete(Execution).where(*of_it), execution_options={"synchronize_session": False})
+        deleted = delete(Execution).where(*of_it).returning(Execution.id)
+        ids = (await self._session.scalars(deleted, execution_options={"synchronize_session": False})).all()
+        await ReservationRepository(self._session).release(ids)
 
     async def approvals(self, execution: Execution) -> Sequence[Approval]:
         found = select(Approval).where(Approval.execution_id == execution.id).order_by(Approval.id)

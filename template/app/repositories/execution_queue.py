@@ -213,6 +213,12 @@ class RunRepository:
         found = select(Execution).where(Execution.id.in_(replies), Execution.status.in_(FINAL)).limit(limit)
         return (await self._session.scalars(found)).all()
 
+    async def list_lost_replies(self, limit: int) -> Sequence[UUID]:
+        """Returns pending replies of executions that are gone, as a version before 0.2 deletes old ones."""
+        exists = select(Execution.id).where(Execution.id == Message.execution_id).exists()
+        lost = select(Message.id).where(PENDING_REPLY, Message.execution_id.is_not(None), ~exists).limit(limit)
+        return (await self._session.scalars(lost)).all()
+
     async def count_open(self) -> Mapping[ExecutionStatus, int]:
         """Counts queued and running executions by their status."""
         counted = select(Execution.status, func.count()).where(OPEN).group_by(Execution.status)

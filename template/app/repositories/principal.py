@@ -13,6 +13,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.models.base import now
 from app.models.user import ApiKey, User, UserSession
 
+Scopes = Sequence[str] | None
+"""Lists what an API key may do; None for a person who has logged in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -28,7 +31,7 @@ class Principal:
     credential_id: UUID
     """Identifies the session or the API key."""
     last_used_at: datetime | None
-    scopes: Sequence[str] | None = None
+    scopes: Scopes = None
     """Lists what an API key may be used for; None for a session, which may do all that its user may."""
 
     @property

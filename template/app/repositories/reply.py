@@ -107,10 +107,10 @@ class ReplyRepository:
         await self._session.flush()
         return replies
 
-    async def settle(self, id: UUID, values: Mapping[str, Any]) -> None:
-        """Stores the end of the reply of an agent, unless it has ended before or was deleted."""
-        ended = update(Message).where(Message.id == id, PENDING).values(**values)
-        await self._session.execute(ended, execution_options={"synchronize_session": False})
+    async def settle(self, id: UUID, values: Mapping[str, Any]) -> Message | None:
+        """Stores the end of the reply of an agent, and returns it; None if it has ended before or was deleted."""
+        ended = update(Message).where(Message.id == id, PENDING).values(**values).returning(Message)
+        return await self._session.scalar(ended)
 
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
         own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)

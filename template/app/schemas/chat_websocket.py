@@ -3,15 +3,13 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.schemas.base import Text
 from app.schemas.message import ApprovalAnswer, MessageCreate, RegenerateCreate
 from app.schemas.websocket import Auth, Frame, Ping
 
-Offset = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-Place = Annotated[str, Field(pattern=r"^\d{1,9}\.\d{1,9}\.\d{1,9}$")]
 Key = Annotated[Text, Field(min_length=1, max_length=KEY_CHARACTERS)]
 
 
@@ -39,7 +37,7 @@ class Stop(Frame):
 class Resume(Frame):
     type: Literal["resume"]
     reply_id: UUID
-    offset: Offset | Place | None = None
+    offset: StrictInt | Annotated[Text, Field(max_length=100)] | None = None
     """Gives the offset of the last event that arrived; without it all events are sent again."""
 
 

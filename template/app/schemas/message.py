@@ -24,7 +24,7 @@ class MessageCreate(Body):
     """Begins another branch in place of this message of the user, which is kept in its own branch."""
 
     agent_id: UUID | None = None
-    """Asks this agent; without it the one of the conversation. A conversation that begins with an agent is with it."""
+    """Asks this agent, or with null none; left out, the one of the conversation, which begins with the first one."""
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
@@ -37,7 +37,7 @@ class RegenerateCreate(Body):
     model: ModelName | None = None
     """Names one of the models that `/info` lists. The first of them is the default."""
     agent_id: UUID | None = None
-    """Asks this agent; without it whoever wrote the reply."""
+    """Asks this agent, or with null none; left out, whoever wrote the reply."""
 
 
 class ApprovalAnswer(Body):

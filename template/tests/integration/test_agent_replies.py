@@ -286,6 +286,45 @@ async def test_anothers_agent_does_not_exist(app: FastAPI, alice: httpx2.AsyncCl
     assert await _listed(bob, **theirs) == []
 
 
+async def test_an_api_key_needs_the_scope_of_agents(
+    app: FastAPI, alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    """Refuses a key that may only chat whatever lets an agent act; it reads and stops replies."""
+    play(app, calls(ADD), "done")
+    helper, plain = await asking(alice, "calculate"), await send(alice, "hello")
+    waiting = await send(alice, "go", agent_id=helper["id"])
+    made = await alice.post("/api/v1/auth/api-keys", json={"name": "Widget", "scopes": ["chat"]})
+    client.headers["Authorization"] = f"Bearer {made.json()['key']}"
+    with_agent = {"agent_id": helper["id"]}
+    requests = [
+        ("post", SEND, {"content": "hello", **with_agent}),
+        ("post", STREAM, {"content": "hello", **with_agent}),
+        ("post", f"{SEND}/{plain['id']}/regenerate", with_agent),
+        ("post", f"{SEND}/{waiting['id']}/regenerate", {}),
+        ("post", CONVERSATIONS, with_agent),
+        ("patch", f"{CONVERSATIONS}/{plain['conversation_id']}", with_agent),
+        ("post", f"{SEND}/{waiting['id']}/approvals", {"tool_call_id": "call_1", "approved": True}),
+    ]
+    for method, path, body in requests:
+        answer = await client.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope"), path
+    async with connected(app, SOCKET, client) as socket:
+        await socket.send(type="send", content="hello", **with_agent)
+        assert (await socket.frame())["status"] == 403
+    assert (await client.post(f"{SEND}/{waiting['id']}/stop")).json()["status"] == "stopped"
+    assert (await client.post(SEND, json={"content": "hello"})).status_code == 201
+
+
+async def test_a_message_can_ask_no_agent(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    play(app, "I am the agent.")
+    first = await send(alice, "who?", agent_id=(await agent(alice))["id"])
+    second = (await alice.post(f"{SEND}/{first['id']}/regenerate", json={"agent_id": None})).json()
+    third = await send(alice, "who?", conversation_id=first["conversation_id"], agent_id=None)
+    assert (second["agent_id"], third["agent_id"]) == (None, None)
+    last = await send(alice, "who?", conversation_id=first["conversation_id"])
+    assert last["content"] == "I am the agent."
+
+
 async def test_a_socket_answers_approvals_and_resumes_anywhere(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     play(app, calls(ADD, text="May I?"), "Done.")
     helper = await asking(alice, "calculate")
@@ -312,7 +351,8 @@ async def test_a_reply_costs_few_statements(app: FastAPI, alice: httpx2.AsyncCli
     await stream(alice, "hello", agent_id=helper["id"])
     with statements(app) as found:
         await stream(alice, "hello", agent_id=helper["id"])
-    assert len(found) <= 19, found
+    polls = [one for one in found if "executions.id IN" in one]  # a slow machine polls for news of others
+    assert len(found) - len(polls) <= 15, found
 
 
 async def test_places_of_other_replies_are_refused(app: FastAPI, alice: httpx2.AsyncClient) -> None:

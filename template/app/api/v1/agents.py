@@ -11,6 +11,7 @@ from app.api.deps import CurrentUser, Cursor, DatabaseDep, IdempotencyKey, Limit
 from app.api.v1.executions import Executions, execution_stream_of
 from app.core.config import read_settings
 from app.jobs import jobs
+from app.repositories.principal import Scopes
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
 from app.schemas.execution import ExecutionCreate, ExecutionRead
@@ -74,12 +75,13 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
 
 
-def _replies_of(state: State, user_id: UUID) -> AgentReplies:
+def _replies_of(state: State, user_id: UUID, scopes: Scopes = None) -> AgentReplies:
     """Lets agents write replies of conversations."""
     return AgentReplies(
         state.reply_dependencies,
         AgentReplyStream(state.database, execution_stream_of(state, user_id), user_id),
         user_id,
+        may_act=scopes is None or "agents" in scopes,
     )
 
 

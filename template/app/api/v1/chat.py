@@ -1,3 +1,4 @@
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -5,19 +6,23 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator
 from starlette.datastructures import State
 
 from app.api.deps import CurrentUser, IdempotencyKey
 from app.api.errors import problem_responses
 from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, event, event_stream
 from app.core.config import read_settings
+from app.repositories.principal import Scopes
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead, RegenerateCreate
 from app.services.chat.limits import ChatLimits
 from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, open_reply_watch
-from app.services.chat.writers import OtherWriter
+from app.services.chat.writers import AgentWriter
+
+EVENT_ID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}\.[0-9]{1,9})?")
 
 
 @asynccontextmanager
@@ -46,16 +51,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
 
 
-def agents_of(state: State, user_id: UUID) -> OtherWriter | None:
-    """Returns who writes the replies of agents, where there are any."""
-    build: Callable[[UUID], OtherWriter] | None = getattr(state, "agent_replies", None)
-    return build and build(user_id)
+def agents_of(state: State, user_id: UUID, scopes: Scopes = None) -> AgentWriter | None:
+    """Returns who writes the replies of agents, where there are any; `scopes` are those of an API key."""
+    build: Callable[[UUID, Scopes], AgentWriter] | None = getattr(state, "agent_replies", None)
+    return build and build(user_id, scopes)
 
 
 router = APIRouter(prefix="/chat/messages", tags=["chat"], lifespan=lifespan)
 
 
-def chat_of(state: State, user_id: UUID) -> ChatService:
+def chat_of(state: State, user_id: UUID, scopes: Scopes = None) -> ChatService:
     return ChatService(
         state.chat_settings,
         state.database,
@@ -63,22 +68,25 @@ def chat_of(state: State, user_id: UUID) -> ChatService:
         state.replies,
         state.reply_watch,
         chat_limits=state.chat_limits,
-        agents=agents_of(state, user_id),
+        agents=agents_of(state, user_id, scopes),
         user_id=user_id,
     )
 
 
 async def chat_service(request: Request, user: CurrentUser) -> ChatService:
-    return chat_of(request.app.state, user.id)
+    return chat_of(request.app.state, user.id, user.scopes)
+
+
+def _event_id(value: str) -> str:
+    if not EVENT_ID.fullmatch(value):
+        raise ValueError("it must be the id of an event: a number, or three numbers with dots between them")
+    return value
 
 
 LastReplyEventId = Annotated[
     str | None,
-    Header(
-        alias="Last-Event-ID",
-        pattern=r"^\d{1,9}(\.\d{1,9}\.\d{1,9})?$",
-        description="The `id` of the last event that arrived",
-    ),
+    Header(alias="Last-Event-ID", description="The `id` of the last event that arrived"),
+    AfterValidator(lambda value: value if value is None else _event_id(value)),
 ]
 Chat = Annotated[ChatService, Depends(chat_service)]
 

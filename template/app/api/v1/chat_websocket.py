@@ -24,7 +24,7 @@ async def chat_socket(websocket: WebSocket, endpoint: WebSocketEndpointDep) -> N
     """Serves the chat to one person. Closing the socket stops no reply."""
 
     async def on_connect(socket: Socket) -> ChatSession:
-        return ChatSession(chat_of(websocket.app.state, socket.user.id), socket)
+        return ChatSession(chat_of(websocket.app.state, socket.user.id, socket.user.scopes), socket)
 
     await endpoint.serve("chat", FRAMES, on_connect)
 
@@ -42,7 +42,9 @@ class ChatSession:
                 await self._send(frame)
             case Regenerate():
                 self._socket.check_room()
-                data = RegenerateCreate(**frame.model_dump(include=set(RegenerateCreate.model_fields)))
+                data = RegenerateCreate(
+                    **frame.model_dump(include=set(RegenerateCreate.model_fields), exclude_unset=True)
+                )
                 exchange = await self._chat.regenerate(frame.reply_id, data, frame.idempotency_key)
                 self._follow(exchange, None, frame.ref)
             case Resume():
@@ -57,7 +59,7 @@ class ChatSession:
 
     async def _send(self, frame: Send) -> None:
         self._socket.check_room()  # before anything is stored
-        data = MessageCreate(**frame.model_dump(include=set(MessageCreate.model_fields)))
+        data = MessageCreate(**frame.model_dump(include=set(MessageCreate.model_fields), exclude_unset=True))
         self._follow(await self._chat.send(data, frame.idempotency_key), None, frame.ref)
 
     async def _answer(self, frame: Answer) -> None:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/chat/conversations", tags=["chat"])
 
 async def conversation_service(request: Request, database: DatabaseDep, user: CurrentUser) -> ConversationService:
     state = request.app.state
-    return ConversationService(database, state.ai, agents_of(state, user.id), user.id)
+    return ConversationService(database, state.ai, agents_of(state, user.id, user.scopes), user.id)
 
 
 Conversations = Annotated[ConversationService, Depends(conversation_service)]

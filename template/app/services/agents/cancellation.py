@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append, expire_approvals, release_run
+from app.repositories.usage import ReservationRepository
 from app.schemas.execution_event import ExecutionCancelled
 from app.services.agents.events import to_new_event
 from app.services.agents.settling import settle
@@ -22,6 +23,7 @@ async def cancel(
     if execution.status.is_final:
         return []
     release_run(execution, ExecutionStatus.cancelled)
+    await ReservationRepository(session).release([execution.id])  # the process of its run may be dead
     execution.finished_at, execution.context = now(), None
     append(session, execution, to_new_event(ExecutionCancelled()))
     await expire_approvals(session, execution)

@@ -25,8 +25,7 @@ async def load_configuration(
 ) -> Configuration:
     """Copies an agent with its granted tools and its subagents. Raises NotFound."""
     agents = AgentRepository(session, user_id)
-    agent, grants = await agents.get_with_tools(agent_id)
-    subagents = (await agents.subagents([agent_id])).get(agent_id, [])
+    agent, grants, subagents = await agents.load(agent_id)
     return Configuration(
         name=agent.name,
         model_name=agent.model_name,

@@ -131,7 +131,9 @@ async def check_room(executions: ExecutionRepository, settings: ExecutionSetting
     """Raises TooManyExecutions when too many are under way; the caller holds the person's lock."""
     most = settings.max_concurrent_executions
     if most and await executions.count_open() >= most:
-        raise TooManyExecutions(f"At most {most} of your executions are under way at a time; wait, or cancel one.")
+        raise TooManyExecutions(
+            f"At most {most} of your executions and replies of agents are under way at a time; wait, or stop one."
+        )
 
 
 def to_execution_read(execution: Execution) -> ExecutionRead:

@@ -26,11 +26,13 @@ from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository, UsageRecord, UsageRepository
 from app.schemas.execution import Limits
 from app.schemas.execution_event import StoredEvent
+from app.schemas.message import ReplyEnd
 from app.services.agents.events import event_data, to_new_event
 from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.subagents import add_costs, report_end
 from app.services.agents.transcript import to_entry
 from app.services.ai import AssistantMessage, ModelUsage, ToolResult
+from app.services.chat.stream import to_reply
 from app.services.usage.metrics import count_usage
 
 FEATURE = "agents"
@@ -72,6 +74,7 @@ class Journal:
         self._noted: list[NewEvent] = []
         self._noted_above: list[NewEvent] = []
         self._used: list[UsageRecord] = []
+        self._reply_end: ReplyEnd | None = None
         self._began = monotonic()
         self._seconds = execution.seconds
         streams.open(claim.run_id)
@@ -200,7 +203,8 @@ class Journal:
         if ancestors and "finished_at" in values:
             await report_end(session, execution, values, ancestors[-1])
         if reply is not None and execution.message_id is not None:
-            await ReplyRepository(session).settle(execution.message_id, reply)
+            settled = await ReplyRepository(session).settle(execution.message_id, reply)
+            self._reply_end = settled and to_reply(settled).end
 
     async def _add(self, session: AsyncSession, rows: Sequence[Base]) -> None:
         """Adds rows, and the jobs of those that are executions."""
@@ -257,7 +261,10 @@ class Journal:
         """Sends what is stored to those who follow the run, so that they need not read it."""
         first, id = sequence - len(events) + 1, self._execution.id
         told = [event_data(id, number, event) for number, event in enumerate(events, start=first)]
-        self._publish({"sequence": sequence, "events": told})
+        news: dict[str, Any] = {"sequence": sequence, "events": told}
+        if self._reply_end is not None:
+            news["reply_end"] = self._reply_end.model_dump(mode="json")
+        self._publish(news)
 
     def _publish(self, news: dict[str, Any]) -> None:
         self._streams.append(self._run_id, json.dumps(news) + "\n")

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from app.core.commands import full_command
 from app.core.database import Database
-from app.core.errors import NotFound, SetupError
+from app.core.errors import MissingScope, NotFound, SetupError
 from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.models.message import Message
@@ -59,13 +59,18 @@ class ReplyDependencies:
 class AgentReplies:
     """Writes replies to one person's messages. Locks are taken in the order user, conversation, execution, message."""
 
-    def __init__(self, dependencies: ReplyDependencies, stream: AgentReplyStream, user_id: UUID) -> None:
+    def __init__(
+        self, dependencies: ReplyDependencies, stream: AgentReplyStream, user_id: UUID, *, may_act: bool = True
+    ) -> None:
+        """Takes whether the caller may let agents act, as an API key needs their scope for it."""
         self._dependencies = dependencies
         self._stream = stream
         self._user_id = user_id
+        self._may_act = may_act
 
     async def check(self, session: AsyncSession, agent_id: UUID) -> None:
-        """Raises NotFound if the person has no such agent."""
+        """Raises NotFound if the person has no such agent, and MissingScope."""
+        self._check_scope()
         await AgentRepository(session, self._user_id).get(agent_id)
 
     async def find(self, name: str) -> UUID:
@@ -89,8 +94,9 @@ class AgentReplies:
     async def begin(self, session: AsyncSession, turn: Turn) -> Callable[[], None]:
         """Stores the execution that writes the reply: as claimed by this process, else in the queue.
 
-        Raises NotFound, Invalid, TooManyExecutions.
+        Raises NotFound, Invalid, MissingScope, TooManyExecutions.
         """
+        self._check_scope()
         needs, executions = self._dependencies, ExecutionRepository(session, self._user_id)
         await executions.lock_owner(exclusive=True)  # or two requests at once would not count each other
         runs_with = await self._configure(session, turn)
@@ -157,11 +163,12 @@ class AgentReplies:
         return partial(self._wake, run_id, execution.id)
 
     async def answer(self, reply_id: UUID, data: ApprovalAnswer) -> None:
-        """Approves or denies a tool call that waits for it. Raises NotFound, ApprovalClosed."""
+        """Approves or denies a tool call that waits for it. Raises NotFound, ApprovalClosed, MissingScope."""
+        self._check_scope()
         async with self._dependencies.database.write(self._user_id) as session:
             execution_id = await ExecutionRepository(session, self._user_id).find_of_call(reply_id, data.tool_call_id)
             if execution_id is None:
-                raise NotFound("Approval", data.tool_call_id)
+                raise NotFound("Tool call", data.tool_call_id)
             chain = await Approvals(session, self._user_id).answer(execution_id, data)
         self._dependencies.notifier.notify(*(execution.id for execution in chain))
 
@@ -177,6 +184,10 @@ class AgentReplies:
     async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:
         """Deletes the executions of a conversation, whose runs then end."""
         await ExecutionRepository(session, self._user_id).delete_of_conversation(conversation_id)
+
+    def _check_scope(self) -> None:
+        if not self._may_act:
+            raise MissingScope("This needs an API key with the scope agents as well.")
 
     async def _configure(self, session: AsyncSession, turn: Turn) -> Configuration:
         """Returns what the execution runs with. Raises NotFound, Invalid."""

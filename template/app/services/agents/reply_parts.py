@@ -8,6 +8,8 @@ from app.schemas import reply_event as events
 from app.schemas.message import ToolCallState
 from app.schemas.reply_event import AgentEvent
 
+RESULTS_CHARACTERS, SHORT_CHARACTERS = 100_000, 1_000
+"""Limits the results of calls that a message lists, in all; above that each is shortened. Events have them whole."""
 NOT_ENDED = "The reply ended before this call did."
 
 _OPEN = (ToolCallState.called, ToolCallState.approval_requested)
@@ -59,10 +61,13 @@ class ReplyParts:
         return _BETWEEN_TEXTS.join(part["text"] for part in self.parts if part["type"] == "text")
 
     def close(self) -> None:
-        """Ends the calls that have not ended, since the reply has."""
+        """Ends the calls that have not ended, since the reply has, and shortens results of which there are too many."""
+        results = sum(len(part.get("result") or "") for part in self.parts)
         for part in self.parts:
             if part.get("state") in _OPEN:
                 part.update(state=ToolCallState.failed, result=NOT_ENDED)
+            elif results > RESULTS_CHARACTERS and len(result := part.get("result") or "") > SHORT_CHARACTERS:
+                part["result"] = f"{result[:SHORT_CHARACTERS]}\n[The rest is left out.]"
 
     def add(self, type: str, data: Mapping[str, Any]) -> Iterator[Happened]:
         """Folds an event of the execution, and yields what that is in the reply."""

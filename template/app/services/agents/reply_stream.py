@@ -2,19 +2,20 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from app.core.database import Database
 from app.core.errors import Invalid, NotFound
 from app.repositories.conversation import ConversationRepository
-from app.schemas.message import MessageDelta, MessageRead, ReasoningPart, TextPart
+from app.schemas.message import MessageDelta, MessageRead, ToolCallPart
 from app.schemas.reply_event import MessageRewound, ReasoningDelta
 from app.services.agents.reply_parts import Happened, Place, ReplyParts
 from app.services.agents.stream import ExecutionProgress, ExecutionStream
-from app.services.chat.stream import Progress, Reply, to_deleted_reply, to_reply
+from app.services.chat.stream import Progress, Reply, read_end, to_deleted_reply, to_reply
 
 AGAIN_SECONDS = 1.0
 """Sets the pause before a reply is read again whose execution has ended before it."""
@@ -26,8 +27,8 @@ def parse_place(id: str | None) -> Place:
     """Returns the place that the id of an event names; the start without one. Raises Invalid."""
     if id is None:
         return _START
-    if not re.fullmatch(r"\d{1,9}\.\d{1,9}\.\d{1,9}", id):
-        raise Invalid("The ids of the events of this reply are three numbers with dots between them.")
+    if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}", id):
+        raise Invalid("The id of an event of this reply is three numbers with dots between them.")
     return Place(*map(int, id.split(".")))
 
 
@@ -49,9 +50,9 @@ class AgentReplyStream:
             async for step in self._follow_execution(reply.message.execution_id, run_id, reader):
                 yield step
             if reply.end is None:
-                if self._executions.is_stopping:
+                if reader.end is None and self._executions.is_stopping:
                     return
-                reply = await self._ended(reply.message)
+                reply = await self._ended(reply.message) if reader.end is None else read_end(reader.end)
         for step in reader.read_all(reply.message):
             yield step
         if reply.end is not None:
@@ -98,12 +99,15 @@ class _Reader:
 
     def __init__(self, reply_id: UUID, place: Place) -> None:
         self.place = place
+        self.end: Mapping[str, Any] | None = None
+        """Holds the last event of the reply, if it came live."""
         self._reply_id = reply_id
         self._parts = ReplyParts(reply_id)
         self._live = _Live()
 
     def read(self, step: ExecutionProgress) -> Iterator[Progress]:
         """Yields the events of the reply that an event of its execution means to the reader."""
+        self.end = step.reply_end
         if step.data is None:
             yield Progress(str(self.place))
         elif step.type in ("model.delta", "reasoning.delta"):
@@ -117,14 +121,22 @@ class _Reader:
 
     def read_all(self, message: MessageRead) -> Iterator[Progress]:
         """Yields what the reader lacks of a reply that has ended, and takes back what has not become part of it."""
-        if not self._parts.parts:  # its execution is gone
+        if len(self._parts.parts) < len(message.parts):  # its execution is gone
             yield from self._read_texts(message)
         if self.place.part >= len(message.parts) and self.place.offset:
             yield self._take_back(Place(self.place.attempt, len(message.parts)))
 
     def _read_texts(self, message: MessageRead) -> Iterator[Progress]:
-        for number, part in enumerate(message.parts):
-            if isinstance(part, TextPart | ReasoningPart):
+        """Yields texts from the one on at which the reader is, who may have other words of it, of an earlier run."""
+        texts = {number: part for number, part in enumerate(message.parts) if not isinstance(part, ToolCallPart)}
+        first = min(self.place.part, len(message.parts))
+        if first in texts or first == len(message.parts):
+            while first - 1 in texts:
+                first -= 1  # a step shows its reasoning before its text
+            if self.place[1:] > (first, 0):
+                yield self._take_back(Place(self.place.attempt, first))
+        for number, part in texts.items():
+            if number >= first:
                 place = Place(max(self.place.attempt, 1), number, len(part.text))
                 yield from self._tell(Happened(place, kind=part.type, text=part.text))
 
@@ -155,9 +167,9 @@ class _Reader:
             yield Progress(str(place), delta(reply_id=self._reply_id, text=lacking, part=place.part))
 
     def _rewind(self, place: Place) -> Iterator[Progress]:
-        """Takes back what an earlier run has said of this part."""
-        is_older = self.place.part == place.part and self.place.attempt < place.attempt
-        if is_older and self.place.offset:
+        """Takes back what an earlier run has said of this part, and of those after it."""
+        is_older = self.place.part >= place.part and self.place.attempt < place.attempt
+        if is_older and self.place[1:] > (place.part, 0):
             yield self._take_back(place)
 
     def _take_back(self, place: Place) -> Progress:

@@ -164,6 +164,7 @@ class Run:
 
     async def _ask(self) -> None:
         self._check_limits()
+        self._dependencies.ai.check(self._configuration.model_name)  # it may have been allowed only before
         prompt = self._prompt()
         await self._reserve(prompt)
         if not self._is_asking:
@@ -232,9 +233,10 @@ class Run:
         budgets, execution = self._dependencies.budgets, self._execution
         if budgets.active:
             user_id, id, amount = execution.user_id, execution.id, budgets.at_most(prompt)
-            # By the journal, which retries: results of tools that are noted, but not stored yet, must not be lost.
             self._journal.has_reserved = True
-            await self._journal.transact(lambda session: budgets.reserve(session, user_id, id, FEATURE, amount))
+            # By the journal, which retries: results of tools that are noted, but not stored yet, must not be lost.
+            with CancelScope(shield=True):  # a stop amid it could leave the connection in its transaction
+                await self._journal.transact(lambda session: budgets.reserve(session, user_id, id, FEATURE, amount))
 
     async def _complete(self, answer: AssistantMessage) -> None:
         completed = events.ExecutionCompleted(output=answer.text, usage=to_usage(self._execution))

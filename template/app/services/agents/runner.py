@@ -10,7 +10,9 @@ from app.core.database import Database
 from app.core.jobs import JobInterrupted
 from app.core.periodic import Supervisor
 from app.models.base import now
+from app.models.message import MessageStatus
 from app.repositories.execution_queue import Claim, Claimant, RunRepository
+from app.repositories.reply import ReplyRepository
 from app.services.agents.dependencies import RunDependencies
 from app.services.agents.run import Run
 from app.services.agents.settling import settle
@@ -105,7 +107,7 @@ class ExecutionRunner:
     async def recover(self) -> None:
         """Adds jobs for executions that no job will run: those of versions before 0.2, and of lost processes.
 
-        Ends the replies of those that ended without them.
+        Ends the replies of those that ended without them, or are gone.
         """
         async with self.dependencies.database.read() as session:
             ids = await RunRepository(session).list_claimable(self._claimant, RECOVERED_AT_ONCE)
@@ -117,10 +119,14 @@ class ExecutionRunner:
     async def _settle(self) -> None:
         async with self.dependencies.database.read() as session:
             unsettled = await RunRepository(session).list_unsettled(RECOVERED_AT_ONCE)
+            lost = await RunRepository(session).list_lost_replies(RECOVERED_AT_ONCE)
         for execution in unsettled:
             end = {"status": execution.status, "code": execution.code, "detail": execution.detail}
             async with self.dependencies.database.write() as session:
                 await settle(session, execution, end, self.dependencies.chat_settings.history_max_tokens)
+        for id in lost:
+            async with self.dependencies.database.write() as session:
+                await ReplyRepository(session).settle(id, {"status": MessageStatus.interrupted})
 
     async def _claim(self, execution_id: UUID) -> Claim | None:
         async with self.dependencies.database.write() as session:

@@ -39,6 +39,8 @@ class ExecutionProgress:
     type: str = ""
     data: Mapping[str, Any] | None = None
     """Holds the event as clients receive it."""
+    reply_end: Mapping[str, Any] | None = None
+    """Holds the last event of the reply that the execution has written, if it comes live."""
 
 
 @dataclass(slots=True)
@@ -198,7 +200,8 @@ def _read(item: Mapping[str, Any], execution_id: UUID, position: _Position) -> I
     for event in item["events"]:
         if event["sequence"] > position.sequence:
             position.sequence, position.is_last = event["sequence"], event["type"] in ENDS
-            yield ExecutionProgress(position.sequence, event["type"], event)
+            reply_end = item.get("reply_end") if position.is_last else None
+            yield ExecutionProgress(position.sequence, event["type"], event, reply_end)
 
 
 async def _states(database: Database, ids: Collection[UUID]) -> Mapping[UUID, ExecutionState]:

@@ -15,7 +15,7 @@ from app.repositories.message import MessageRepository, MessageRow
 from app.schemas.base import changed
 from app.schemas.conversation import ConversationCreate, ConversationUpdate
 from app.services.ai import ModelGateway
-from app.services.chat.writers import OtherWriter, Written
+from app.services.chat.writers import AgentWriter, Written
 
 TITLE_CHARACTERS = 50
 """Limits the titles that are made from first messages; the column holds 200 characters."""
@@ -24,7 +24,7 @@ TITLE_CHARACTERS = 50
 class ConversationService:
     """Manages one user's conversations."""
 
-    def __init__(self, database: Database, ai: ModelGateway, agents: OtherWriter | None, user_id: UUID) -> None:
+    def __init__(self, database: Database, ai: ModelGateway, agents: AgentWriter | None, user_id: UUID) -> None:
         self._database = database
         self._ai = ai
         self._agents = agents

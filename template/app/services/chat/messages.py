@@ -27,10 +27,10 @@ from app.services.chat.replies import Replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, to_reply
 from app.services.chat.turns import Exchange, TurnWriter, Writers, to_exchange
-from app.services.chat.writers import OtherWriter
+from app.services.chat.writers import AgentWriter
 
 SINCE_0_2 = ("parent_id", "replaces", "agent_id")
-"""Names the fields that are left out of fingerprints where they say nothing, as versions before 0.2 do."""
+"""Names the fields that are left out of fingerprints where they are not sent, as versions before 0.2 do."""
 
 
 class ChatService:
@@ -45,7 +45,7 @@ class ChatService:
         watch: ReplyWatch,
         *,
         chat_limits: ChatLimits,
-        agents: OtherWriter | None,
+        agents: AgentWriter | None,
         user_id: UUID,
     ) -> None:
         self._settings = settings
@@ -153,7 +153,7 @@ _Store = Callable[[AsyncSession, Message], Awaitable[tuple[Exchange, Callable[[]
 
 def _fingerprint(what: str, data: MessageCreate | RegenerateCreate) -> str:
     """Returns what versions before 0.2 do for a message of their kind, so that its key holds across updates."""
-    left_out = {name for name in SINCE_0_2 if getattr(data, name, None) is None}
+    left_out = {name for name in SINCE_0_2 if name not in data.model_fields_set}
     return fingerprint(f"{what} {data.model_dump_json(exclude=left_out)}")
 
 

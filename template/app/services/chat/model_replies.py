@@ -1,5 +1,6 @@
 """Lets a model write replies, from the text of the conversation."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from uuid import UUID
@@ -48,8 +49,8 @@ class ModelReplies:
 
     def follow(self, reply: Reply, after: str | None) -> AsyncGenerator[Progress]:
         """Returns the text after so many characters, and the end."""
-        if after is not None and not after.isdigit():
-            raise Invalid("The ids of the events of this reply are numbers of characters.")
+        if after is not None and not re.fullmatch("[0-9]{1,9}", after):
+            raise Invalid("The id of an event of this reply is a number, of at most nine digits.")
         return self._reply_stream.follow(reply, int(after or 0))
 
     async def wait(self, reply: Reply) -> MessageRead:

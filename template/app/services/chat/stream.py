@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -155,6 +156,12 @@ def to_deleted_reply(message: MessageRead) -> Reply:
     code = "conversation_deleted"
     lost = message.model_copy(update={"status": MessageStatus.failed, "code": code})
     return Reply(lost, MessageFailed(message=lost, code=code, detail="The conversation was deleted."))
+
+
+def read_end(end: Mapping[str, Any]) -> Reply:
+    """Returns the reply that this event ends."""
+    event = _reply_end.validate_python(end)
+    return Reply(event.message, event)
 
 
 def _ended(end: str) -> Progress:

@@ -15,7 +15,7 @@ from app.schemas.message import MessageCreate, MessageRead, RegenerateCreate
 from app.services.chat.conversations import title_from
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Reply, to_reply
-from app.services.chat.writers import OtherWriter, ReplyWriter, Turn
+from app.services.chat.writers import AgentWriter, ReplyWriter, Turn
 
 MAX_SIBLINGS = 200
 """Limits the alternatives of a message, all of whose ids are listed with it."""
@@ -42,7 +42,7 @@ class Writers:
     """Holds who writes replies: a model, and agents where the service has them."""
 
     model: ReplyWriter
-    agents: OtherWriter | None
+    agents: AgentWriter | None
 
     def of_agent(self, agent_id: UUID | None) -> ReplyWriter:
         """Returns who is asked. Raises NotFound."""
@@ -72,7 +72,8 @@ class TurnWriter:
         conversations = ConversationRepository(session, self._user_id)
         message = Message(id=uuid7(), role=Role.user, status=MessageStatus.completed, content=data.content)
         branch = await self._open(conversations, data)
-        agent_id, model = data.agent_id or branch.conversation.agent_id, data.model or branch.conversation.model
+        agent_id = data.agent_id if "agent_id" in data.model_fields_set else branch.conversation.agent_id
+        model = data.model or branch.conversation.model
         start = await self._begin(session, Turn(branch, message, reply, agent_id, model))
         await conversations.append(branch, message, reply)
         return to_exchange(message, reply), start
@@ -84,8 +85,9 @@ class TurnWriter:
         conversations = ConversationRepository(session, self._user_id)
         message, first = await conversations.exchange(reply_id)
         branch = _check_siblings(await conversations.answer_again(message, self._reach))
+        agent_id = data.agent_id if "agent_id" in data.model_fields_set else first.agent_id
         model = data.model or branch.conversation.model
-        start = await self._begin(session, Turn(branch, message, reply, data.agent_id or first.agent_id, model))
+        start = await self._begin(session, Turn(branch, message, reply, agent_id, model))
         await conversations.append(branch, reply)
         return to_exchange(message, reply), start
 

@@ -61,8 +61,8 @@ class ReplyWriter(Protocol):
         ...
 
 
-class OtherWriter(ReplyWriter, Protocol):
-    """Writes replies by other means than a model alone."""
+class AgentWriter(ReplyWriter, Protocol):
+    """Writes replies of agents, where the service has any."""
 
     async def check(self, session: AsyncSession, agent_id: UUID) -> None:
         """Raises NotFound if the person has no such agent."""
