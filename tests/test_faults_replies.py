@@ -4,8 +4,8 @@ import asyncio
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import asyncpg
 import httpx2
 import pytest
 from proxy import Proxy, proxied
-from servers import Project, Server, free_port
+from servers import Project, free_port
 from services import database
 from test_faults import BROKEN, ENDED, MESSAGES
 from test_faults_agents import APART, SETTINGS, TOOLS, Person, person
@@ -234,8 +234,7 @@ def test_the_next_start_goes_on_without_redis(alone: Project) -> None:
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            port = free_port()
-            server = await stack.enter_async_context(serve_at(alone, port))
+            server = await stack.enter_async_context(alone.serve(**SETTINGS))
             ada = await stack.enter_async_context(person(server.url))
             followers = await follow_all(ada, await ada.agent(*TOOLS), [server.url], 3)
             reading = asyncio.create_task(read_all(followers))
@@ -244,22 +243,17 @@ def test_the_next_start_goes_on_without_redis(alone: Project) -> None:
                 await server.end(number)
                 for follower in followers:
                     follower.speaks.clear()
-                server = await stack.enter_async_context(serve_at(alone, port))
+                server = await stack.enter_async_context(alone.serve(**SETTINGS))
+                for follower in followers:
+                    follower.servers = [server.url]
             await reading
+            ada = Person(ada.client, server.url)
             for follower in followers:
                 await assert_whole(ada, follower)
                 assert follower.taken_back
             assert await ada.notes() == len(followers)
 
     asyncio.run(run())
-
-
-@asynccontextmanager
-async def serve_at(project: Project, port: int) -> AsyncIterator[Server]:
-    """Starts a server at the port of one before it."""
-    async with project.serve(f"--port={port}", **SETTINGS) as server:
-        server.url = f"http://127.0.0.1:{port}"
-        yield server
 
 
 def test_an_approval_outlives_a_restart_of_everything(cluster: Project) -> None:
@@ -341,7 +335,7 @@ async def assert_stops(ada: Person, follower: Follower) -> None:
 async def until_dead(url: str) -> None:
     """Waits until the heartbeat of every worker is as old as that of a dead process."""
     connection = await asyncpg.connect(url)
-    late = "SELECT bool_and(now() - last_heartbeat_at > interval '5 s') FROM processes WHERE is_worker"
+    late = "SELECT bool_and(now() - beat_at > interval '5 s') FROM processes WHERE works"
     try:
         async with asyncio.timeout(60):
             while not await connection.fetchval(late):

@@ -178,13 +178,14 @@ def test_what_a_projects_readme_says_of_agents(render: Render) -> None:
     readme = (project / "README.md").read_text("utf-8")
     [chat] = re.findall(r"(?s)\n## Chat with it\n.*?\n## ", readme)
     [section] = re.findall(r"(?s)\n## Run an agent\n.*?\n## ", readme)
-    account, (work, tool) = blocks(chat)[0], blocks(section)
+    account, (work, talk, tool) = blocks(chat)[0], blocks(section)
     (project / "app" / "services" / "tools" / "letters.py").write_text(tool.text, encoding="utf-8")
     ask = 'ask "$API/tools?limit=100"'
     with served(project) as port:
-        said = succeed("bash", "-euc", filled(f"{account.text}\n{work.text}\n{ask}", at(port)), cwd=project)
-    *_, completed, tools = re.findall(r"(?m)^(?:data: )?(\{.*\})$", said)
+        said = succeed("bash", "-euc", filled(f"{account.text}\n{work.text}\n{talk.text}\necho\n{ask}", at(port)), cwd=project)
+    *_, completed, reply, tools = re.findall(r"(?m)^(?:data: )?(\{.*\})$", said)
     assert "5" in json.loads(completed)["output"]
+    assert [part["result"] for part in json.loads(reply)["parts"] if part["type"] == "tool_call"] == ["5"]
     assert "count_letters" in {tool["name"] for tool in json.loads(tools)["items"]}
 
 

@@ -21,6 +21,7 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationInfo
 from alembic.script import Script
 from alembic.util import CommandError
+from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core.config import Settings, load_environment, read_settings
@@ -192,13 +193,13 @@ def keep_triggers(connection: sa.Connection) -> None:
     """Creates the triggers of a table again on SQLite when it is replaced, since they are dropped with the old one."""
     dropped: dict[str, list[str]] = {}
 
-    @sa.event.listens_for(connection, "before_cursor_execute")
+    @event.listens_for(connection, "before_cursor_execute")
     def _note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if found := _DROPPED.match(statement):
             cursor.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (found[1],))
             dropped[found[1]] = [sql for (sql,) in cursor.fetchall()]
 
-    @sa.event.listens_for(connection, "after_cursor_execute")
+    @event.listens_for(connection, "after_cursor_execute")
     def _create(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if found := _RENAMED.match(statement):
             for sql in dropped.pop(found[1], ()):

@@ -60,6 +60,16 @@ class Branch:
     """Counts the messages that have gone on from here before."""
 
 
+@dataclass(frozen=True, slots=True)
+class TitledExchange:
+    """Holds the texts of a user's message and of the reply to it, and the title of their conversation."""
+
+    conversation_id: UUID
+    title: str
+    message: str
+    reply: str
+
+
 class ConversationRepository(OwnedRepository[Conversation]):
     """Reads and writes one user's conversations and, only through them, their messages."""
 
@@ -221,6 +231,20 @@ class ConversationRepository(OwnedRepository[Conversation]):
         mine = Message.conversation_id == self._mine(Message.conversation_id)
         found = select(Message.id, Message.entries).where(Message.id.in_(ids), mine, Message.entries.is_not(None))
         return {row[0]: row[1] or [] for row in await self._session.execute(found)}
+
+    async def find_exchange(self, reply_id: UUID) -> TitledExchange | None:
+        message = aliased(Message)
+        columns = (Conversation.id, Conversation.title, message.content, Message.content)
+        rows = self._rows().join(Message, Message.conversation_id == Conversation.id).where(Message.id == reply_id)
+        rows = rows.join(message, message.id == parent_of(Message)).with_only_columns(*columns)
+        found = (await self._session.execute(rows)).one_or_none()
+        return None if found is None else TitledExchange(*found)
+
+    async def replace_title(self, id: UUID, old: str, new: str) -> None:
+        """Replaces a title, unless it has changed."""
+        await self.lock_owner()
+        of_user = (Conversation.id == id, Conversation.user_id == self._user_id, Conversation.title == old)
+        await self._session.execute(update(Conversation).where(*of_user).values(title=new))
 
     async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
         """Updates a reply and returns it; None when there is none that meets all conditions."""

@@ -14,7 +14,8 @@ NEW_TITLE = "New conversation"
 """Stands until the first message, whose beginning becomes the title."""
 
 
-SearchQuery = Annotated[Words, Field(max_length=200)]
+QUERY_CHARACTERS = 200
+SearchQuery = Annotated[Words, Field(max_length=QUERY_CHARACTERS)]
 """Accepts the words of a search."""
 
 

@@ -12,7 +12,7 @@ from app.core.config import Settings
 from app.services.ai import AssistantMessage, Prompt, ToolResult, UserMessage
 from tests.agents import Thinking, agent, asking, by_role, calls, delegates, events, play, read, returned, team
 from tests.chats import CONVERSATIONS, SEND, STREAM, events_of, messages, resume, stream, text_of
-from tests.conftest import running
+from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.counting import statements
 from tests.sockets import connected
 from tests.sse import Event
@@ -353,6 +353,20 @@ async def test_a_reply_costs_few_statements(app: FastAPI, alice: httpx2.AsyncCli
         await stream(alice, "hello", agent_id=helper["id"])
     polls = [one for one in found if "executions.id IN" in one]  # a slow machine polls for news of others
     assert len(found) - len(polls) <= 15, found
+
+
+async def test_the_first_reply_of_an_agent_leads_to_a_title(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TITLE_MODEL", "demo")
+    async with running(make_settings(), is_server=True) as app, client_for(app) as client:
+        client.headers.update(await sign_in(client, "alice@example.com"))
+        play(app, "done")
+        helper = await agent(client)
+        reply = await send(client, "hello", agent_id=helper["id"])
+        await app.state.worker.drain()
+        conversation = (await client.get(f"{CONVERSATIONS}/{reply['conversation_id']}")).json()
+        assert conversation["title"].startswith("You said")
 
 
 async def test_places_of_other_replies_are_refused(app: FastAPI, alice: httpx2.AsyncClient) -> None:

@@ -755,7 +755,7 @@ async def test_what_a_version_before_ends_is_settled(
 
 
 STEPS, WIDTH, LONG = 50, 20_000, 500
-"""Say how many calls a reply makes, how long the result of each is, and how many replies the branch has."""
+"""Counts the calls of a reply, the characters of the result of each, and the replies of the branch."""
 DETAILED = 6
 """Counts the newest replies, each with 1 MB of calls and results."""
 

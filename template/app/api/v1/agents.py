@@ -10,7 +10,7 @@ from starlette.datastructures import State
 from app.api.deps import CurrentUser, Cursor, DatabaseDep, IdempotencyKey, Limit
 from app.api.v1.executions import Executions, execution_stream_of
 from app.core.config import read_settings
-from app.jobs import jobs
+from app.core.jobs import find_job
 from app.repositories.principal import Scopes
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate
 from app.schemas.base import PageRead
@@ -87,7 +87,7 @@ def _replies_of(state: State, user_id: UUID, scopes: Scopes = None) -> AgentRepl
 
 def _open_own_worker(state: State, user_id: UUID) -> AbstractAsyncContextManager[None]:
     """Runs the executions of one person while the block lasts, for commands, which run no jobs."""
-    worker = JobWorker({JOB: jobs[JOB]}, state.settings, state, only_user=user_id)
+    worker = JobWorker({JOB: find_job(JOB)}, state.settings, state, only_user=user_id)
     return open_worker(worker, state.settings, state.supervisor)
 
 

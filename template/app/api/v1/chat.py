@@ -20,6 +20,7 @@ from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, open_reply_watch
+from app.services.chat.titles import open_titles
 from app.services.chat.writers import AgentWriter
 
 EVENT_ID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}\.[0-9]{1,9})?")
@@ -39,6 +40,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     )
     async with (
         open_reply_watch(state.database, state.streams) as state.reply_watch,
+        open_titles(state.settings, settings, state.telemetry, state.database) as state.titles,
         open_replies(
             state.database,
             state.streams,
@@ -46,6 +48,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             heartbeat=state.heartbeat,
             supervisor=state.supervisor,
             shutdown=state.shutdown,
+            writes_titles=state.titles is not None,
         ) as state.replies,
     ):
         yield

@@ -62,13 +62,18 @@ class Memory:
     def recall(self, newest: Sequence[HistoryMessage], entries: Mapping[UUID, Entries]) -> Entries:
         """Returns the history, oldest first. What does not fit goes oldest first: long results, then whole turns."""
         turns = [self._turn(message, entries.get(message.id)) for message in reversed(newest)]
+        sizes = [_sum(turn) for turn in turns]
+        total, first = sum(sizes), 0
         for number, turn in enumerate(turns):
-            if _sum(turns) <= self.max_tokens:
+            if total <= self.max_tokens:
                 break
             turns[number] = list(map(_shortened, turn))
-        while turns and (_sum(turns) > self.max_tokens or not _begins_with_user(turns)):
-            del turns[0]
-        return [to_entry(message) for turn in turns for message in turn]
+            total -= sizes[number] - _sum(turns[number])
+            sizes[number] = _sum(turns[number])
+        while first < len(turns) and (total > self.max_tokens or not _is_of_user(turns[first])):
+            total -= sizes[first]
+            first += 1
+        return [to_entry(message) for turn in turns[first:] for message in turn]
 
     def _turn(self, message: HistoryMessage, entries: Entries | None) -> Sequence[ChatMessage]:
         if message.role is Role.user:
@@ -92,12 +97,12 @@ def _calls(messages: Iterable[ChatMessage]) -> Iterable[ToolCall]:
     return (call for message in messages if isinstance(message, AssistantMessage) for call in message.tool_calls)
 
 
-def _begins_with_user(turns: Sequence[Sequence[ChatMessage]]) -> bool:
-    return bool(turns[0]) and isinstance(turns[0][0], UserMessage)
+def _is_of_user(turn: Sequence[ChatMessage]) -> bool:
+    return bool(turn) and isinstance(turn[0], UserMessage)
 
 
-def _sum(turns: Iterable[Iterable[ChatMessage]]) -> int:
-    return sum(_tokens(message) for turn in turns for message in turn)
+def _sum(turn: Iterable[ChatMessage]) -> int:
+    return sum(map(_tokens, turn))
 
 
 def _shortened(message: ChatMessage) -> ChatMessage:

@@ -32,6 +32,7 @@ from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.subagents import add_costs, report_end
 from app.services.agents.transcript import to_entry
 from app.services.ai import AssistantMessage, ModelUsage, ToolResult
+from app.services.chat.replies import request_title
 from app.services.chat.stream import to_reply
 from app.services.usage.metrics import count_usage
 
@@ -54,7 +55,9 @@ class StopRequested(Exception):
 
 
 class Journal:
-    def __init__(self, database: Database, streams: TextStreams, shutdown: Shutdown, claim: Claim) -> None:
+    def __init__(
+        self, database: Database, streams: TextStreams, shutdown: Shutdown, claim: Claim, *, writes_titles: bool
+    ) -> None:
         self.parts: ReplyParts | None = None
         """Holds the parts of the reply that the execution writes, if it writes one."""
         self.has_reserved = False
@@ -71,6 +74,7 @@ class Journal:
         self._execution = execution = claim.execution
         self._run_id = claim.run_id
         self._has_job = claim.has_job
+        self._writes_titles = writes_titles
         self._noted: list[NewEvent] = []
         self._noted_above: list[NewEvent] = []
         self._used: list[UsageRecord] = []
@@ -205,6 +209,8 @@ class Journal:
         if reply is not None and execution.message_id is not None:
             settled = await ReplyRepository(session).settle(execution.message_id, reply)
             self._reply_end = settled and to_reply(settled).end
+            if settled is not None and self._writes_titles:
+                await request_title(session, execution.user_id, settled)
 
     async def _add(self, session: AsyncSession, rows: Sequence[Base]) -> None:
         """Adds rows, and the jobs of those that are executions."""

@@ -54,7 +54,13 @@ class Run:
         self._user_is_active = claim.user_is_active
         self._is_asking = bool(claim.begun)
         """Tells whether it is stored that the model is asked next."""
-        self._journal = Journal(dependencies.database, dependencies.streams, dependencies.shutdown, claim)
+        self._journal = Journal(
+            dependencies.database,
+            dependencies.streams,
+            dependencies.shutdown,
+            claim,
+            writes_titles=bool(dependencies.chat_settings.title_model),
+        )
         self._scope = CancelScope()
         self._steps = CancelScope()
         self._text = self._reasoning = ""

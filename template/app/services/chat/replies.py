@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from anyio import CancelScope
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database
 from app.core.periodic import Supervisor
@@ -20,8 +21,9 @@ from app.core.shutdown import Shutdown
 from app.core.streams.base import TextStream, TextStreams
 from app.core.telemetry.spans import note_failure, traced
 from app.core.text import storable
-from app.models.message import MessageStatus
+from app.models.message import Message, MessageStatus
 from app.repositories.conversation import ConversationRepository
+from app.repositories.job import JobRepository
 from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
@@ -35,6 +37,9 @@ FEATURE = "chat"
 """Names the feature in usage records."""
 FLUSH_SECONDS, ONLY_FLUSH_SECONDS = 1.0, 0.2
 """Sets the seconds between two writes of texts; the second value, if only this process has them until then."""
+
+FIRST_REPLY = 2
+"""Holds the position of the first reply in its conversation."""
 
 T = TypeVar("T")
 PromptLoader = Callable[[], Awaitable[Prompt]]
@@ -73,8 +78,17 @@ class _ActiveReply:
 class Replies:
     """Runs the replies that this process generates."""
 
-    def __init__(self, database: Database, streams: TextStreams, ai: ModelGateway, process_id: UUID) -> None:
+    def __init__(
+        self,
+        database: Database,
+        streams: TextStreams,
+        ai: ModelGateway,
+        process_id: UUID,
+        *,
+        writes_titles: bool = False,
+    ) -> None:
         self.process_id = process_id
+        self._writes_titles = writes_titles
         self._database = database
         self._streams = streams
         self._ai = ai
@@ -184,10 +198,19 @@ class Replies:
             if finished is None and (ended := await conversations.find_reply(reply.id)):
                 return to_reply(ended).end
             await UsageRepository(session, active.request.user_id).record(reply.id, FEATURE, outcome.used)
+            if self._writes_titles and finished is not None:
+                await request_title(session, active.request.user_id, finished)
         count_usage(FEATURE, outcome.used)
         if finished is None:
             return to_deleted_reply(reply.model_copy(update={"content": outcome.content})).end
         return to_reply(finished).end
+
+
+async def request_title(session: AsyncSession, user_id: UUID, reply: Message) -> None:
+    """Adds the job that has a model write the title, if the reply is the first of its conversation and is whole."""
+    if reply.position == FIRST_REPLY and reply.status is MessageStatus.completed:
+        arguments = {"user_id": user_id, "reply_id": reply.id}
+        await JobRepository(session).enqueue("write_title", arguments, user_id=user_id)
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -208,9 +231,10 @@ async def open_replies(
     heartbeat: Heartbeat,
     supervisor: Supervisor,
     shutdown: Shutdown,
+    writes_titles: bool,
 ) -> AsyncGenerator[Replies]:
     """Opens the replies of this process. At shutdown, those in flight get the time that is left to end regularly."""
-    replies = Replies(database, streams, ai, heartbeat.id)
+    replies = Replies(database, streams, ai, heartbeat.id, writes_titles=writes_titles)
     flush_seconds = FLUSH_SECONDS if streams.outlives_its_process else ONLY_FLUSH_SECONDS
     recovery = ReplyRecovery(database, streams, heartbeat, replies.is_active)
     async with (

@@ -8,6 +8,7 @@ class ChatSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     ai_system_prompt: str = "You are a helpful assistant."
+    title_model: str = ""
     message_max_characters: int = Field(default=32_000, ge=1, le=1_000_000)
     history_max_tokens: int = Field(default=8_000, ge=0, le=10_000_000)
     concurrent_messages: Literal["queue", "reject"] = "queue"
