@@ -14,8 +14,9 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
+from laid_over.redis_server import OwnServer
 from proxy import Proxy, proxied
-from servers import Project, free_port
+from servers import Project
 from services import database
 from test_faults import BROKEN, ENDED, MESSAGES
 from test_faults_agents import APART, SETTINGS, TOOLS, Person, person
@@ -400,9 +401,7 @@ def test_redis_restarts_empty(cluster: Project) -> None:
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            redis = Redis()
-            stack.push_async_callback(redis.kill)
-            await redis.start()
+            redis = await stack.enter_async_context(OwnServer.started())
             cluster.settings["REDIS_URL"] = redis.url
             one, other = [await stack.enter_async_context(cluster.serve(**SETTINGS)) for _ in range(2)]
             ada = await stack.enter_async_context(person(other.url))
@@ -419,29 +418,3 @@ def test_redis_restarts_empty(cluster: Project) -> None:
             assert await ada.notes() == len(followers)
 
     asyncio.run(run())
-
-
-class Redis:
-    """Runs a Redis server that can be killed and started again, empty."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    async def start(self) -> None:
-        command = ("redis-server", "--port", str(self.port), "--save", "", "--appendonly", "no")
-        self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert self._process.stdout
-        async for line in self._process.stdout:
-            if b"Ready to accept connections" in line:
-                return
-        raise AssertionError("redis-server did not start")
-
-    async def kill(self) -> None:
-        if self._process and self._process.returncode is None:
-            self._process.kill()
-            await self._process.communicate()

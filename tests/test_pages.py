@@ -182,7 +182,8 @@ def test_what_a_projects_readme_says_of_agents(render: Render) -> None:
     (project / "app" / "services" / "tools" / "letters.py").write_text(tool.text, encoding="utf-8")
     ask = 'ask "$API/tools?limit=100"'
     with served(project) as port:
-        said = succeed("bash", "-euc", filled(f"{account.text}\n{work.text}\n{talk.text}\necho\n{ask}", at(port)), cwd=project)
+        script = f"{account.text}\n{work.text}\n{talk.text}\necho\n{ask}"
+        said = succeed("bash", "-euc", filled(script, at(port)), cwd=project)
     *_, completed, reply, tools = re.findall(r"(?m)^(?:data: )?(\{.*\})$", said)
     assert "5" in json.loads(completed)["output"]
     assert [part["result"] for part in json.loads(reply)["parts"] if part["type"] == "tool_call"] == ["5"]

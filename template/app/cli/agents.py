@@ -42,7 +42,7 @@ def run(
     async def execute(state: Any, user_id: "UUID") -> str:
         return await _run(state, user_id, typed(name), task)
 
-    print(displayable(asyncio.run(_with_app(user, execute))), file=sys.stdout)  # noqa: T201
+    sys.stdout.write(f"{displayable(asyncio.run(_with_app(user, execute)))}\n")
 
 
 async def _with_app(email: str, work: Any) -> Any:

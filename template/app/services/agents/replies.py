@@ -219,8 +219,7 @@ class AgentReplies:
 
     async def _read(self, message: MessageRead) -> MessageRead:
         async with self._dependencies.database.read() as session:
-            written = (await self.read_written(session, [message.id]))[message.id]
-        return MessageRead.model_validate({**dict(message), "content": written.content, "parts": written.parts})
+            return (await self.read_written(session, [message.id]))[message.id].add_to(message)
 
     def _wake(self, run_id: UUID | None, execution_id: UUID) -> None:
         if self._dependencies.runner is not None:

@@ -129,7 +129,7 @@ class ChatService:
         if row.status is MessageStatus.pending:
             written = await self._writers.of_reply(row.execution_id).read_written(session, [row.id])
             if found := written.get(row.id):
-                return MessageRead.model_validate({**dict(message), "content": found.content, "parts": found.parts})
+                return found.add_to(message)
         return message
 
     async def _answer(self, model: str | None, store: "_Store", asked: str, key: str | None) -> Exchange:

@@ -33,6 +33,9 @@ class Written:
     content: str
     parts: Sequence[Mapping[str, Any]]
 
+    def add_to(self, message: MessageRead) -> MessageRead:
+        return MessageRead.model_validate({**dict(message), "content": self.content, "parts": self.parts})
+
 
 class ReplyWriter(Protocol):
     """Writes replies to one person's messages."""
