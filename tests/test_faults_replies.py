@@ -37,6 +37,8 @@ class Follower:
     client: httpx2.AsyncClient
     servers: list[str]
     agent_id: str
+    tools: Sequence[dict[str, Any]] = ()
+    """Lists the tools that the client runs."""
     reply: dict[str, Any] = field(default_factory=dict[str, Any])
     last_id: str = ""
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
@@ -48,12 +50,12 @@ class Follower:
     speaks: asyncio.Event = field(default_factory=asyncio.Event)
     """Signals that text has come."""
     asks: asyncio.Event = field(default_factory=asyncio.Event)
-    """Signals that a call waits for approval."""
+    """Signals that a call waits for a person or for the client."""
 
     async def begin(self, question: str = "What is 2 + 3?") -> None:
         """Stores the message, whose reply another connection follows."""
         key = {"Idempotency-Key": uuid4().hex}
-        body = {"content": question, "agent_id": self.agent_id}
+        body = {"content": question, "agent_id": self.agent_id, "tools": self.tools}
         path = f"{self.servers[0]}{MESSAGES}/stream"
         async with self.client.stream("POST", path, json=body, headers=key) as response:
             response.raise_for_status()
@@ -99,7 +101,7 @@ class Follower:
             case "message.rewound":
                 self.taken_back += any(part >= event["part"] for part in self.texts)
                 self.texts = {part: text for part, text in self.texts.items() if part < event["part"]}
-            case "approval.requested":
+            case "approval.requested" | "result.requested":
                 self.asks.set()
             case kind if kind in ENDED:
                 self.end = event
@@ -257,7 +259,9 @@ def test_the_next_start_goes_on_without_redis(alone: Project) -> None:
     asyncio.run(run())
 
 
-def test_an_approval_outlives_a_restart_of_everything(cluster: Project) -> None:
+@pytest.mark.parametrize("asked", ["a person", "the client"])
+def test_what_waits_outlives_a_restart_of_everything(cluster: Project, asked: str) -> None:
+    is_of_client = asked == "the client"
     cluster.settings |= {"DEMO_MODEL_DELAY": "0.01"}
 
     async def run() -> None:
@@ -265,20 +269,26 @@ def test_an_approval_outlives_a_restart_of_everything(cluster: Project) -> None:
             server = await stack.enter_async_context(cluster.serve(**APART))
             worker = await stack.enter_async_context(cluster.work(**SETTINGS))
             ada = await stack.enter_async_context(person(server.url))
-            [follower] = await follow_all(ada, await ada.agent("calculate", ask=True), [server.url])
+            agent = await ada.agent() if is_of_client else await ada.agent("calculate", ask=True)
+            follower = Follower(ada.client, [server.url], agent, [{"name": "look"}] if is_of_client else [])
+            await follower.begin()
             reading = asyncio.create_task(read_all([follower]))
             await asyncio.wait_for(follower.asks.wait(), 60)
             await asyncio.gather(server.end(signal.SIGTERM), worker.end(signal.SIGKILL))
             server = await stack.enter_async_context(cluster.serve(**SETTINGS))
             follower.servers, ada = [server.url], Person(ada.client, server.url)
-            [asked] = (await stored(ada, follower))["parts"]
-            body = {"tool_call_id": asked["tool_call_id"], "approved": True}
-            await ada.ask("POST", f"chat/messages/{follower.reply['id']}/approvals", json=body)
+            [call] = (await stored(ada, follower))["parts"]
+            path, of_call = f"chat/messages/{follower.reply['id']}", {"tool_call_id": call["tool_call_id"]}
+            if is_of_client:
+                await ada.ask("POST", f"{path}/tool-results", json={"results": [{**of_call, "content": "5"}]})
+            else:
+                await ada.ask("POST", f"{path}/approvals", json={**of_call, "approved": True})
             await reading
             reply = await stored(ada, follower)
             assert follower.end["type"] == "message.completed"
-            assert "calculate returned: “5”" in reply["content"]
-            assert [event["type"] for event in follower.of_type(*OF_A_CALL)] == list(OF_A_CALL)
+            assert f"{call['name']} returned: “5”" in reply["content"]
+            kinds = OF_A_CLIENTS_CALL if is_of_client else OF_A_CALL
+            assert [event["type"] for event in follower.of_type(*OF_A_CALL, *OF_A_CLIENTS_CALL)] == list(kinds)
             assert not follower.of_type("message.rewound")
             ids = [place_of(id) for id, event in follower.told if event["type"] not in ENDED | {"message.created"}]
             assert ids == sorted(set(ids))
@@ -288,6 +298,7 @@ def test_an_approval_outlives_a_restart_of_everything(cluster: Project) -> None:
 
 
 OF_A_CALL = ("tool.called", "approval.requested", "approval.answered", "tool.returned")
+OF_A_CLIENTS_CALL = ("tool.called", "result.requested", "tool.returned")
 
 
 def place_of(id: str) -> tuple[int, ...]:

@@ -105,14 +105,24 @@ class ApprovalStatus(StrEnum):
     expired = "expired"
 
 
+class ApprovalKind(StrEnum):
+    approval = "approval"
+    client_tool = "client_tool"
+    """Asks the client to run a tool that it has declared: `approved` then says that it gave the result."""
+
+
 class Approval(Base):
-    """Asks a person to approve a tool call, and holds the answer. It covers exactly these arguments."""
+    """Asks a person to approve a tool call, and holds the answer. It covers exactly these arguments.
+
+    A call of a client's own tool is kept here as well, while the client runs it.
+    """
 
     __tablename__ = "approvals"
     __table_args__ = (sa.UniqueConstraint("execution_id", "tool_call_id"), sa.Index(None, "status", "expires_at"))
 
     execution_id: Mapped[UUID] = mapped_column(sa.ForeignKey("executions.id", ondelete="CASCADE"))
     tool_call_id: Mapped[str] = mapped_column(sa.String(32))
+    kind: Mapped[ApprovalKind] = mapped_column(default=ApprovalKind.approval, server_default="approval")
     tool: Mapped[str] = mapped_column(sa.String(64))
     arguments: Mapped[str] = mapped_column(sa.Text)
     status: Mapped[ApprovalStatus]

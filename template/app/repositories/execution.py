@@ -72,10 +72,15 @@ class ExecutionRepository(OwnedRepository[Execution]):
         return found
 
     async def find_of_call(self, message_id: UUID, tool_call_id: str) -> UUID | None:
-        """Returns the execution whose call waits for approval: the one that writes the reply, or a subagent's."""
+        """Returns the execution that made the call, which asks a person: that of the reply, or a subagent's."""
         of_it = Execution.message_id == message_id, Approval.tool_call_id == tool_call_id
         found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*of_it)
         return await self._session.scalar(found.with_only_columns(Execution.id))
+
+    async def find_of_reply(self, message_id: UUID) -> UUID | None:
+        """Returns the execution that writes a reply."""
+        of_it = Execution.message_id == message_id, Execution.parent_id.is_(None)
+        return await self._session.scalar(self._rows().where(*of_it).with_only_columns(Execution.id))
 
     async def waits_for_approval(self, message_id: UUID) -> bool:
         of_it = Execution.message_id == message_id, Approval.status == ApprovalStatus.pending

@@ -7,6 +7,7 @@ from pydantic import Field, StrictInt
 
 from app.models.idempotency_key import KEY_CHARACTERS
 from app.schemas.base import Text
+from app.schemas.client_tool import ToolResultsCreate
 from app.schemas.message import ApprovalAnswer, MessageCreate, RegenerateCreate
 from app.schemas.websocket import Auth, Frame, Ping
 
@@ -29,6 +30,11 @@ class Answer(Frame, ApprovalAnswer):
     reply_id: UUID
 
 
+class ToolResults(Frame, ToolResultsCreate):
+    type: Literal["tool_results"]
+    reply_id: UUID
+
+
 class Stop(Frame):
     type: Literal["stop"]
     reply_id: UUID
@@ -41,4 +47,6 @@ class Resume(Frame):
     """Gives the offset of the last event that arrived; without it all events are sent again."""
 
 
-ClientFrame = Annotated[Send | Regenerate | Answer | Stop | Resume | Auth | Ping, Field(discriminator="type")]
+ClientFrame = Annotated[
+    Send | Regenerate | Answer | ToolResults | Stop | Resume | Auth | Ping, Field(discriminator="type")
+]

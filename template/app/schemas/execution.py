@@ -4,9 +4,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.models.execution import ApprovalStatus, ExecutionStatus
+from app.models.execution import ApprovalKind, ApprovalStatus, ExecutionStatus
 from app.models.tool import Policy
 from app.schemas.base import Body, Money, Read, Words
+from app.schemas.client_tool import ClientTool
 
 
 class GrantedTool(BaseModel):
@@ -41,6 +42,8 @@ class Configuration(BaseModel):
     instructions: str
     tools: list[GrantedTool]
     subagents: list[GrantedSubagent]
+    client_tools: list[ClientTool] = []
+    """Lists the tools that the client has declared and runs itself."""
     limits: Limits
     lineage: list[UUID] = []
     """Lists the ids of the agents that delegated to this one, from the first one on."""
@@ -83,6 +86,7 @@ class ExecutionRead(Read):
 
 class ApprovalRead(Read):
     tool_call_id: str
+    kind: ApprovalKind
     tool: str
     arguments: str
     """Holds JSON, exactly as the tool will receive it."""

@@ -91,6 +91,13 @@ class ApprovalRequested(EventBase, Call):
     expires_at: datetime
 
 
+class ResultRequested(EventBase, Call):
+    """Asks the client to run a tool of its own, and to give the result to the reply that the execution writes."""
+
+    type: Literal["result.requested"] = "result.requested"
+    expires_at: datetime
+
+
 class ApprovalAnswered(EventBase):
     type: Literal["approval.answered"] = "approval.answered"
     of: UUID
@@ -142,6 +149,7 @@ StoredEvent = (
     | ToolReturned
     | ToolFailed
     | ApprovalRequested
+    | ResultRequested
     | ApprovalAnswered
     | SubagentStarted
     | SubagentCompleted

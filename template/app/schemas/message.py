@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from app.models.message import MessageStatus, Rating, Role
 from app.schemas.base import Body, Money, Read, Text, Words
+from app.schemas.client_tool import ClientTools
 from app.schemas.reply_event import AgentEvent
 
 ModelName = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -25,6 +26,8 @@ class MessageCreate(Body):
 
     agent_id: UUID | None = None
     """Asks this agent, or with null none; left out, the one of the conversation, which begins with the first one."""
+    tools: ClientTools = Field(default=[])
+    """Lets the agent call tools that the client runs, for this reply."""
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
@@ -38,6 +41,8 @@ class RegenerateCreate(Body):
     """Names one of the models that `/info` lists. The first of them is the default."""
     agent_id: UUID | None = None
     """Asks this agent, or with null none; left out, whoever wrote the reply."""
+    tools: ClientTools = Field(default=[])
+    """Lets the agent call tools that the client runs, for this reply."""
 
 
 class ApprovalAnswer(Body):
@@ -80,6 +85,8 @@ class ReasoningPart(Read):
 class ToolCallState(StrEnum):
     called = "called"
     approval_requested = "approval_requested"
+    result_requested = "result_requested"
+    """Waits for the client, which runs this tool."""
     returned = "returned"
     failed = "failed"
     denied = "denied"
@@ -96,7 +103,7 @@ class ToolCallPart(Read):
     result: str | None
     """Holds what the tool returned, or a sentence that says why it did not."""
     expires_at: datetime | None
-    """Tells until when the call can be approved, while it waits for that."""
+    """Tells until when the call can be approved, or its result be given, while it waits for that."""
     execution_id: UUID | None
     """Identifies the subagent's execution that this call has begun, or that makes this call."""
 

@@ -56,6 +56,15 @@ class ApprovalRequested(CallEvent):
     expires_at: datetime
 
 
+class ResultRequested(CallEvent):
+    """Asks the client to run a tool that it has declared, and to give the results of all such calls together."""
+
+    type: Literal["result.requested"] = "result.requested"
+    name: str
+    arguments: str
+    expires_at: datetime
+
+
 class ApprovalAnswered(CallEvent):
     type: Literal["approval.answered"] = "approval.answered"
     approved: bool
@@ -89,6 +98,7 @@ AgentEvent = (
     | ToolReturned
     | ToolFailed
     | ApprovalRequested
+    | ResultRequested
     | ApprovalAnswered
     | SubagentStarted
     | SubagentCompleted

@@ -282,6 +282,14 @@ async def test_anothers_agent_does_not_exist(app: FastAPI, alice: httpx2.AsyncCl
         for frame in ({"type": "send", "content": "hello"}, {"type": "regenerate", "reply_id": own["id"]}):
             await socket.send(**frame, **theirs)
             assert (await socket.frame())["status"] == 404
+        reply = await send(alice, "hello", **theirs)
+        results = [{"tool_call_id": "call_1", "content": "mine"}]
+        for frame in (
+            {"type": "answer", "tool_call_id": "call_1", "approved": True},
+            {"type": "tool_results", "results": results},
+        ):
+            await socket.send(**frame, reply_id=reply["id"])
+            assert (await socket.frame())["status"] == 404
     assert len((await messages(bob, own["conversation_id"]))["items"]) == 2
     assert await _listed(bob, **theirs) == []
 

@@ -46,6 +46,15 @@ async def waiting_reply(client: httpx2.AsyncClient) -> str:
     return f"/api/v1/chat/messages/{reply['id']}/approvals"
 
 
+async def reply_of_client(client: httpx2.AsyncClient) -> str:
+    """Lets an agent write a reply that waits for the result of a client's tool, which `RESULTS` gives."""
+    agent_id = (await agent(client))["id"]
+    body = {"content": "go", "agent_id": agent_id, "tools": [{"name": "look"}]}
+    reply = (await client.post("/api/v1/chat/messages", json=body)).json()
+    RESULTS["results"][0]["tool_call_id"] = reply["parts"][0]["tool_call_id"]
+    return f"/api/v1/chat/messages/{reply['id']}/tool-results"
+
+
 async def talk(client: httpx2.AsyncClient) -> tuple[str, Sequence[dict[str, Any]]]:
     execution = await asked(client)
     return f"/api/v1/agents/{execution['agent_id']}/ws", frames(execution["id"])
@@ -65,6 +74,7 @@ def frames(execution_id: str) -> Sequence[dict[str, Any]]:
 
 
 APPROVED = {"tool_call_id": "call_1", "approved": True}
+RESULTS: dict[str, Any] = {"results": [{"tool_call_id": "", "content": "It rains."}]}
 APPROVED_IN_CHAT: dict[str, Any] = {"tool_call_id": "", "approved": True}
 WRITES = [("post", "/api/v1/agents", {"name": "Another", "model_name": "demo"})]
 OF_NOBODY = {"tools"}
@@ -79,4 +89,5 @@ CASES = {
     "/api/v1/executions/{execution_id}/cancel": Case(cancelled),
     "/api/v1/executions/{execution_id}/approvals": Case(approvals, {"post": APPROVED}),
     "/api/v1/chat/messages/{message_id}/approvals": Case(waiting_reply, {"post": APPROVED_IN_CHAT}),
+    "/api/v1/chat/messages/{message_id}/tool-results": Case(reply_of_client, {"post": RESULTS}),
 }

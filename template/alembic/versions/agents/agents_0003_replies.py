@@ -14,10 +14,12 @@ def upgrade() -> None:
     op.add_column("executions", sa.Column("context", sa.JSON(), nullable=True))
     op.add_column("executions", sa.Column("attempt", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("executions", sa.Column("stop_requested", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("approvals", sa.Column("kind", sa.String(32), nullable=False, server_default="approval"))
     op.create_index("ix_executions_message_id", "executions", ["message_id"])
 
 
 def downgrade() -> None:
     op.drop_index("ix_executions_message_id", "executions")
+    op.drop_column("approvals", "kind")
     for name in ("stop_requested", "attempt", "context", "message_id"):
         op.drop_column("executions", name)

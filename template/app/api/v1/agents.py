@@ -50,7 +50,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.execution_watch = await stack.enter_async_context(watch)
         chat_settings = read_settings(ChatSettings)
         state.reply_dependencies = ReplyDependencies(
-            settings, chat_settings, state.database, state.ai, state.notifier, state.heartbeat.id
+            settings, chat_settings, state.database, state.ai, state.notifier, toolbox, state.heartbeat.id
         )
         state.worker.slots[QUEUE] = settings.worker_concurrency if state.runs_jobs else 0
         if state.runs_jobs or not state.is_server:

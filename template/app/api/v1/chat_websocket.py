@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from app.api.v1.chat import chat_of
 from app.api.websockets import Socket, WebSocketEndpointDep
-from app.schemas.chat_websocket import Answer, ClientFrame, Regenerate, Resume, Send, Stop
+from app.schemas.chat_websocket import Answer, ClientFrame, Regenerate, Resume, Send, Stop, ToolResults
+from app.schemas.client_tool import ToolResultsCreate
 from app.schemas.message import ApprovalAnswer, MessageCreate, RegenerateCreate
 from app.services.chat.messages import ChatService
 from app.services.chat.stream import REPLY_ENDS, Progress, Reply
@@ -51,7 +52,12 @@ class ChatSession:
                 exchange = await self._chat.find(frame.reply_id)
                 self._follow(exchange, None if frame.offset is None else str(frame.offset), frame.ref)
             case Answer():
-                await self._answer(frame)
+                data = ApprovalAnswer(**frame.model_dump(include=set(ApprovalAnswer.model_fields)))
+                await self._chat.answer(frame.reply_id, data)
+                await self._go_on(frame)
+            case ToolResults():
+                await self._chat.give_results(frame.reply_id, ToolResultsCreate(results=frame.results))
+                await self._go_on(frame)
             case Stop():
                 await self._stop(frame)
             case _:
@@ -62,10 +68,8 @@ class ChatSession:
         data = MessageCreate(**frame.model_dump(include=set(MessageCreate.model_fields), exclude_unset=True))
         self._follow(await self._chat.send(data, frame.idempotency_key), None, frame.ref)
 
-    async def _answer(self, frame: Answer) -> None:
-        """Answers an approval, and follows the reply, which goes on, unless the socket does so already."""
-        data = ApprovalAnswer(**frame.model_dump(include=set(ApprovalAnswer.model_fields)))
-        await self._chat.answer(frame.reply_id, data)
+    async def _go_on(self, frame: Answer | ToolResults) -> None:
+        """Follows a reply that goes on, unless the socket does so already."""
         if not self._socket.has(frame.reply_id):
             self._follow(await self._chat.find(frame.reply_id), None, frame.ref)
 

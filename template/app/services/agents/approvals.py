@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.database import Database
 from app.core.errors import AccountGone, Conflict, NotFound
 from app.models.base import now
-from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
+from app.models.execution import Approval, ApprovalKind, ApprovalStatus, Execution, ExecutionStatus
 from app.repositories.execution import ExecutionRepository, append, resume
 from app.repositories.execution_queue import RunRepository
 from app.schemas.execution_event import ApprovalAnswered
 from app.schemas.message import ApprovalAnswer
+from app.services.agents.client_calls import ClientCalls
 from app.services.agents.events import to_new_event
 from app.services.agents.notifier import ExecutionNotifier
 
@@ -34,6 +35,8 @@ class Approvals:
     async def answer(self, execution_id: UUID, data: ApprovalAnswer) -> Sequence[Execution]:
         """Answers a call; returns the requeued execution after its ancestors. Raises NotFound, ApprovalClosed."""
         chain, approval = await self._find(execution_id, data.tool_call_id)
+        if approval.kind is ApprovalKind.client_tool:
+            raise ApprovalClosed("This tool call needs no approval: the client runs it, and gives its result.")
         if approval.status is ApprovalStatus.expired or approval.expires_at <= now():
             raise ApprovalClosed("This tool call can no longer be answered: it expired, or its execution ended.")
         if approval.status is not ApprovalStatus.pending:
@@ -45,7 +48,9 @@ class Approvals:
 
     async def expire(self, execution_id: UUID, tool_call_id: str) -> Sequence[Execution]:
         chain, approval = await self._find(execution_id, tool_call_id)
-        if approval.status is ApprovalStatus.pending:
+        if approval.status is ApprovalStatus.pending and approval.kind is ApprovalKind.client_tool:
+            await ClientCalls(self._session, self._executions, chain[-1]).expire()
+        elif approval.status is ApprovalStatus.pending:
             await self._close(chain, approval, ApprovalStatus.expired, None)
         return chain
 

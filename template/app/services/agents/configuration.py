@@ -7,8 +7,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.errors import Invalid
 from app.models.agent import Agent
+from app.models.execution import Execution
 from app.repositories.agent import AgentRepository, Grant
+from app.schemas.client_tool import ClientTool
 from app.schemas.execution import Configuration, GrantedSubagent, GrantedTool, Limits
 from app.services.ai import ToolSpec
 
@@ -39,11 +42,24 @@ async def load_configuration(
 
 
 def tool_specs(configuration: Configuration) -> list[ToolSpec]:
-    """Returns what the model may call: the granted tools, and each subagent as a tool."""
+    """Returns what the model may call: the granted tools, each subagent as a tool, and the tools of the client."""
     tools = [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in configuration.tools]
     for subagent in configuration.subagents:
         tools.append(ToolSpec(subagent.tool, f"Give a task to the agent “{subagent.name}”.", DELEGATION))
+    tools += [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in configuration.client_tools]
     return tools
+
+
+def with_client_tools(configuration: Configuration, tools: Sequence[ClientTool]) -> Configuration:
+    """Returns the configuration with the tools that a client has declared. Raises Invalid for a name that is taken."""
+    taken = {tool.name for tool in tool_specs(configuration)}
+    if shared := next((tool.name for tool in tools if tool.name in taken), None):
+        raise Invalid(f"The agent has a tool named {shared} itself: give the client's another name.")
+    return configuration.model_copy(update={"client_tools": list(tools)})
+
+
+def client_tool_names(execution: Execution) -> set[str]:
+    return {tool["name"] for tool in execution.configuration.get("client_tools", ())}
 
 
 def subagent_limits(limits: Limits, used: Limits) -> Limits:

@@ -34,7 +34,8 @@ def keep(messages: Sequence[ChatMessage], max_tokens: int) -> tuple[Entries | No
 def complete(transcript: Transcript, sentence: str) -> Sequence[ChatMessage]:
     """Returns the agent's messages, with this sentence for each call without a result: no model takes one without."""
     while pending := transcript.pending:
-        transcript.add(ToolResult(pending.call.id, pending.call.name, sentence))
+        call = pending[0].call
+        transcript.add(ToolResult(call.id, call.name, sentence))
     return transcript.own
 
 

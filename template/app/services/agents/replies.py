@@ -19,13 +19,15 @@ from app.repositories.agent import AgentRepository
 from app.repositories.conversation import ConversationRepository
 from app.repositories.execution import ExecutionRepository, enqueue_run
 from app.repositories.execution_queue import Claim, History, RunRepository
+from app.schemas.client_tool import ToolResultsCreate
 from app.schemas.execution import Configuration
 from app.schemas.execution_event import ExecutionStarted, ModelStarted
 from app.schemas.message import ApprovalAnswer, MessageRead
-from app.schemas.reply_event import ApprovalRequested
+from app.schemas.reply_event import ApprovalRequested, ResultRequested
 from app.services.agents.approvals import Approvals
 from app.services.agents.cancellation import cancel
-from app.services.agents.configuration import load_configuration, tool_specs
+from app.services.agents.client_calls import ClientCalls
+from app.services.agents.configuration import load_configuration, tool_specs, with_client_tools
 from app.services.agents.events import to_new_event
 from app.services.agents.executions import check_room
 from app.services.agents.history import Entries, Memory
@@ -34,6 +36,7 @@ from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.reply_stream import AgentReplyStream, parse_place
 from app.services.agents.runner import ExecutionRunner
 from app.services.agents.settings import ExecutionSettings
+from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import REPLY_ENDS, Progress, Reply
@@ -49,6 +52,7 @@ class ReplyDependencies:
     database: Database
     ai: ModelGateway
     notifier: ExecutionNotifier
+    toolbox: Toolbox
     process_id: UUID
     runner: ExecutionRunner | None = None
     """Runs executions in this process, if any are run here."""
@@ -140,12 +144,12 @@ class AgentReplies:
         return self._stream.follow(reply, parse_place(after), run_id)
 
     async def wait(self, reply: Reply) -> MessageRead:
-        """Returns the reply once it has ended, or as far as it is when it waits for an approval."""
+        """Returns the reply once it has ended, or as far as it is when it waits for an approval or for the client."""
         async with aclosing(self.follow(reply, None)) as progress:
             async for step in progress:
                 if isinstance(step.event, REPLY_ENDS):
                     return step.event.message
-                if isinstance(step.event, ApprovalRequested) and await self._waits(reply.message.id):
+                if isinstance(step.event, ApprovalRequested | ResultRequested) and await self._waits(reply.message.id):
                     break
         return await self._read(reply.message)
 
@@ -171,6 +175,18 @@ class AgentReplies:
                 raise NotFound("Tool call", data.tool_call_id)
             chain = await Approvals(session, self._user_id).answer(execution_id, data)
         self._dependencies.notifier.notify(*(execution.id for execution in chain))
+
+    async def give_results(self, reply_id: UUID, data: ToolResultsCreate) -> None:
+        """Gives the results of the client's own tools. Raises Invalid, NotFound, CallClosed, MissingScope."""
+        self._check_scope()
+        async with self._dependencies.database.write(self._user_id) as session:
+            executions = ExecutionRepository(session, self._user_id)
+            execution_id = await executions.find_of_reply(reply_id)
+            if execution_id is None:
+                raise NotFound("Reply", reply_id)
+            [execution] = await executions.lock_with_ancestors(execution_id)
+            await ClientCalls(session, executions, execution).give_results(data, self._dependencies.toolbox.shorten)
+        self._dependencies.notifier.notify(execution_id)
 
     async def read_written(self, session: AsyncSession, reply_ids: Collection[UUID]) -> Mapping[UUID, Written]:
         """Returns what there is of pending replies, from the events of their executions."""
@@ -198,7 +214,7 @@ class AgentReplies:
         if turn.model is not None:
             runs_with = runs_with.model_copy(update={"model_name": turn.model})
         self._dependencies.ai.check(runs_with.model_name)
-        return runs_with
+        return with_client_tools(runs_with, turn.tools)
 
     async def _recall(self, session: AsyncSession, turn: Turn, runs_with: Configuration) -> Entries:
         """Returns the history that the execution keeps, so that its runs read nothing of the conversation."""

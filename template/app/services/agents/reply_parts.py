@@ -12,7 +12,7 @@ RESULTS_CHARACTERS, SHORT_CHARACTERS = 100_000, 1_000
 """Limits the results of calls that a message lists, in all; above that each is shortened. Events have them whole."""
 NOT_ENDED = "The reply ended before this call did."
 
-_OPEN = (ToolCallState.called, ToolCallState.approval_requested)
+_OPEN = (ToolCallState.called, ToolCallState.approval_requested, ToolCallState.result_requested)
 _BETWEEN_TEXTS = "\n\n"
 
 
@@ -65,7 +65,7 @@ class ReplyParts:
         results = sum(len(part.get("result") or "") for part in self.parts)
         for part in self.parts:
             if part.get("state") in _OPEN:
-                part.update(state=ToolCallState.failed, result=NOT_ENDED)
+                part.update(state=ToolCallState.failed, result=NOT_ENDED, expires_at=None)
             elif results > RESULTS_CHARACTERS and len(result := part.get("result") or "") > SHORT_CHARACTERS:
                 part["result"] = f"{result[:SHORT_CHARACTERS]}\n[The rest is left out.]"
 
@@ -79,6 +79,8 @@ class ReplyParts:
                 yield from self._answer(data)
             case "approval.requested":
                 yield from self._request_approval(data)
+            case "result.requested":
+                yield self._request(data, ToolCallState.result_requested, events.ResultRequested)
             case "approval.answered":
                 yield from self._answer_approval(data)
             case "tool.returned":
@@ -120,14 +122,12 @@ class ReplyParts:
     def _request_approval(self, data: Mapping[str, Any]) -> Iterator[Happened]:
         if data["tool_call_id"] not in self._calls:  # it is a subagent's, which only its approval makes known here
             yield self._call(data, data["of"])
-        self._part(data).update(state=ToolCallState.approval_requested, expires_at=data["expires_at"])
-        yield self._tell(
-            events.ApprovalRequested,
-            data,
-            name=data["name"],
-            arguments=data["arguments"],
-            expires_at=data["expires_at"],
-        )
+        yield self._request(data, ToolCallState.approval_requested, events.ApprovalRequested)
+
+    def _request(self, data: Mapping[str, Any], state: ToolCallState, kind: Callable[..., AgentEvent]) -> Happened:
+        expires_at = data["expires_at"]
+        self._part(data).update(state=state, expires_at=expires_at)
+        return self._tell(kind, data, name=data["name"], arguments=data["arguments"], expires_at=expires_at)
 
     def _answer_approval(self, data: Mapping[str, Any]) -> Iterator[Happened]:
         is_denied = not (data["approved"] or data["expired"])
@@ -140,7 +140,7 @@ class ReplyParts:
     def _end_call(self, data: Mapping[str, Any], state: ToolCallState, result: str) -> Iterator[Happened]:
         part = self._part(data)
         is_denied = part["state"] is ToolCallState.denied
-        part.update(state=ToolCallState.denied if is_denied else state, result=result)
+        part.update(state=ToolCallState.denied if is_denied else state, result=result, expires_at=None)
         if state is ToolCallState.returned:
             yield self._tell(events.ToolReturned, data, name=data["name"], content=result)
         else:

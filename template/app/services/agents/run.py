@@ -18,7 +18,7 @@ from app.models.message import MessageStatus
 from app.repositories.execution_queue import Claim
 from app.schemas import execution_event as events
 from app.schemas.execution import Configuration, Limits
-from app.services.agents.configuration import tool_specs
+from app.services.agents.configuration import client_tool_names, tool_specs
 from app.services.agents.dependencies import RunDependencies
 from app.services.agents.events import to_usage
 from app.services.agents.journal import FEATURE, Journal, LeaseLost, StopRequested
@@ -103,7 +103,13 @@ class Run:
         self._configuration = Configuration.model_validate(execution.configuration)
         reply_id = execution.message_id
         prefix = "call" if reply_id is None else f"call_{execution.id.hex[-12:]}"  # unique in the conversation
-        self._transcript = Transcript(execution.input, history.entries, context=execution.context or (), prefix=prefix)
+        self._transcript = Transcript(
+            execution.input,
+            history.entries,
+            context=execution.context or (),
+            prefix=prefix,
+            client_tools=client_tool_names(execution),
+        )
         if reply_id is not None and execution.parent_id is None:
             self._journal.parts = ReplyParts(reply_id, history.happened)
         self._journal.is_stopped |= execution.stop_requested
@@ -162,7 +168,7 @@ class Run:
 
     async def _step(self) -> None:
         if pending := self._transcript.pending:
-            await self._calls.answer(pending)
+            await self._calls.answer_next(pending)
         elif (answer := self._transcript.answer) is not None:
             await self._complete(answer)
         else:
@@ -278,5 +284,8 @@ class Run:
 
 
 def _storable(message: AssistantMessage) -> AssistantMessage:
-    calls = [replace(call, name=storable(call.name), arguments=storable(call.arguments)) for call in message.tool_calls]
+    calls = [
+        replace(call, name=storable(call.name), arguments=storable(call.arguments).strip() or "{}")
+        for call in message.tool_calls
+    ]
     return replace(message, text=storable(message.text), tool_calls=calls, reasoning=storable(message.reasoning))

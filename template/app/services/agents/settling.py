@@ -9,6 +9,7 @@ from app.models.execution import Execution, ExecutionStatus
 from app.models.message import MessageStatus
 from app.repositories.execution_queue import RunRepository
 from app.repositories.reply import ReplyRepository
+from app.services.agents.configuration import client_tool_names
 from app.services.agents.history import complete, keep
 from app.services.agents.reply_parts import NOT_ENDED, ReplyParts
 from app.services.agents.transcript import Transcript
@@ -48,6 +49,6 @@ async def settle(session: AsyncSession, execution: Execution, end: Mapping[str, 
         return
     history = await RunRepository(session).history(execution)
     parts = ReplyParts(execution.message_id, history.happened)
-    transcript = Transcript(execution.input, history.entries)
+    transcript = Transcript(execution.input, history.entries, client_tools=client_tool_names(execution))
     values = describe_reply(execution, end, parts, transcript, max_tokens)
     await ReplyRepository(session).settle(execution.message_id, values)

@@ -1,12 +1,15 @@
 """Handles the tool calls of a model: calls tools, which may need approval, and delegates to subagents."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from pydantic import BaseModel, ValidationError
 from uuid_utils.compat import uuid7
 
 from app.core.errors import NotFound
 from app.core.telemetry.spans import traced
 from app.models.base import now
-from app.models.execution import Approval, ApprovalStatus, Execution, ExecutionStatus
+from app.models.execution import Approval, ApprovalKind, ApprovalStatus, Execution, ExecutionStatus
 from app.models.tool import Policy
 from app.repositories.execution_queue import History
 from app.schemas import execution_event as events
@@ -44,13 +47,23 @@ class ToolCallHandler:
         self._journal = journal
         self._transcript = transcript
         self._tools = {tool.name: tool for tool in configuration.tools}
+        self._client_tools = {tool.name for tool in configuration.client_tools}
         self._subagents = {subagent.tool: subagent for subagent in configuration.subagents}
 
-    async def answer(self, pending: PendingToolCall) -> None:
+    async def answer_next(self, calls: Sequence[PendingToolCall]) -> None:
+        """Answers the first of the calls that wait. Those of the client's tools come last, all at once."""
+        if calls[0].is_for_client:
+            await self._request_results(calls)
+        else:
+            await self._answer(calls[0])
+
+    async def _answer(self, pending: PendingToolCall) -> None:
         name = pending.call.name
         tool = self._tools.get(name)
         if subagent := self._subagents.get(name):
             await self._delegate(pending, subagent)
+        elif name in self._client_tools:
+            self._refuse(pending, "The arguments are refused: they are no JSON object.")
         elif tool is None:
             self._refuse(pending, f"There is no tool {name}.")
         elif tool.policy is Policy.deny:
@@ -73,24 +86,36 @@ class ToolCallHandler:
             await self._call(pending)
 
     async def _request_approval(self, pending: PendingToolCall) -> None:
-        expires_at = now() + self._dependencies.settings.approvals_last
-        call, of = pending.call, self._execution.id
+        expires_at, of = now() + self._dependencies.settings.approvals_last, self._execution.id
         requested = events.ApprovalRequested(**to_event_call(pending).model_dump(), of=of, expires_at=expires_at)
         self._journal.note(requested, also_to_ancestors=True)
+        await self._journal.wait(lambda: [self._ask(pending, ApprovalKind.approval, expires_at)])
 
-        def approval() -> list[Approval]:
-            return [
-                Approval(
-                    execution_id=of,
-                    tool_call_id=pending.id,
-                    tool=call.name,
-                    arguments=call.arguments,
-                    status=ApprovalStatus.pending,
-                    expires_at=expires_at,
-                )
-            ]
+    async def _request_results(self, calls: Sequence[PendingToolCall]) -> None:
+        """Asks the client for the results of its tools, which the end of the wait adds to the log."""
+        asked = [self._history.approvals[pending.id] for pending in calls if pending.id in self._history.approvals]
+        if any(approval.status is ApprovalStatus.pending for approval in asked):
+            await self._journal.wait()
+        elif asked:  # a server of version 0.1 took them for approvals
+            self._refuse(calls[0], "The client gave no result.")
+        else:
+            expires_at = now() + self._dependencies.settings.approvals_last
+            for pending in calls:
+                self._journal.note(events.ResultRequested(**to_event_call(pending).model_dump(), expires_at=expires_at))
+            await self._journal.wait(
+                lambda: [self._ask(pending, ApprovalKind.client_tool, expires_at) for pending in calls]
+            )
 
-        await self._journal.wait(approval)
+    def _ask(self, pending: PendingToolCall, kind: ApprovalKind, expires_at: datetime) -> Approval:
+        return Approval(
+            execution_id=self._execution.id,
+            tool_call_id=pending.id,
+            kind=kind,
+            tool=pending.call.name,
+            arguments=pending.call.arguments,
+            status=ApprovalStatus.pending,
+            expires_at=expires_at,
+        )
 
     async def _call(self, pending: PendingToolCall) -> None:
         execution = self._execution

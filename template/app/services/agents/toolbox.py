@@ -102,9 +102,9 @@ class Toolbox:
     async def call(self, name: str, context: ToolContext, arguments: str) -> str:
         """Returns the result of a tool, cut to the length that a model may read. Raises ToolError."""
         try:
-            return self._told(await self._answer(name, context, arguments))
+            return self.shorten(await self._answer(name, context, arguments))
         except ToolError as error:
-            raise ToolError(self._told(str(error))) from None
+            raise ToolError(self.shorten(str(error))) from None
 
     async def _answer(self, name: str, context: ToolContext, arguments: str) -> str:
         if name not in self.tools:
@@ -116,7 +116,7 @@ class Toolbox:
         except TimeoutError:
             raise ToolError(f"The tool was stopped after {seconds:g} seconds.") from None
 
-    def _told(self, text: str) -> str:
+    def shorten(self, text: str) -> str:
         """Replaces what a database cannot store, and cuts the text to its maximum length."""
         text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
         limit = self._settings.tool_result_max_characters

@@ -1,8 +1,10 @@
 """Rebuilds an execution as a conversation with a model, and tells what comes next in it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from pydantic_core import from_json
 
 from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage
 
@@ -13,6 +15,10 @@ class PendingToolCall:
 
     id: str
     call: ToolCall
+    number: int
+    """Counts the calls of the execution."""
+    is_for_client: bool
+    """Tells whether a client runs the tool, which then gets an object of arguments."""
 
 
 class Transcript:
@@ -23,13 +29,20 @@ class Transcript:
         *,
         context: Iterable[Mapping[str, Any]] = (),
         prefix: str = "call",
+        client_tools: Collection[str] = (),
     ) -> None:
-        """Goes on after `context`, what was said before the input. Ids of calls begin with `prefix`."""
+        """Goes on after `context`, what was said before the input. Ids of calls begin with `prefix`.
+
+        `client_tools` names the tools that the client runs.
+        """
         self.messages: list[ChatMessage] = [*map(_loaded, context), UserMessage(input)]
         self._before = len(self.messages)
         self._prefix = prefix
+        self._client_tools = client_tools
         self._calls = 0
         self._pending: list[PendingToolCall] = []
+        self._answered: list[int] = []
+        """Holds the numbers of the calls of the last message that have results."""
         for entry in entries:
             if not isinstance(message := _loaded(entry), UserMessage):
                 self.add(message)
@@ -40,9 +53,9 @@ class Transcript:
         return self.messages[self._before :]
 
     @property
-    def pending(self) -> PendingToolCall | None:
-        """Returns the next call to answer; calls are answered one by one, in the order in which the model made them."""
-        return self._pending[0] if self._pending else None
+    def pending(self) -> Sequence[PendingToolCall]:
+        """Returns the calls without results, in the order in which they get them: the client's after the others."""
+        return self._pending
 
     @property
     def answer(self) -> AssistantMessage | None:
@@ -51,16 +64,25 @@ class Transcript:
         return last if isinstance(last, AssistantMessage) and not last.tool_calls else None
 
     def add(self, message: AssistantMessage | ToolResult) -> Sequence[PendingToolCall]:
-        """Adds a message, and returns the calls that still have no result."""
+        """Adds a message, and returns the calls that still have no result, in the order in which they were made."""
         if isinstance(message, AssistantMessage):
             numbered = enumerate(message.tool_calls, start=self._calls + 1)
-            self._pending = [PendingToolCall(f"{self._prefix}_{number}", call) for number, call in numbered]
+            calls = (self._pend(number, call) for number, call in numbered)
+            self._pending = sorted(calls, key=lambda pending: pending.is_for_client)
+            self._answered = []
             self._calls += len(message.tool_calls)
             self.messages.append(message)
         else:
             answered = self._pending.pop(0)
-            self.messages.append(replace(message, call_id=answered.call.id))
-        return list(self._pending)
+            # Providers get results in the order of the calls.
+            later = sum(number > answered.number for number in self._answered)
+            self.messages.insert(len(self.messages) - later, replace(message, call_id=answered.call.id))
+            self._answered.append(answered.number)
+        return sorted(self._pending, key=lambda pending: pending.number)
+
+    def _pend(self, number: int, call: ToolCall) -> PendingToolCall:
+        is_for_client = call.name in self._client_tools and _is_object(call.arguments)
+        return PendingToolCall(f"{self._prefix}_{number}", call, number, is_for_client)
 
 
 def to_entry(message: ChatMessage) -> dict[str, Any]:
@@ -72,6 +94,13 @@ def to_entry(message: ChatMessage) -> dict[str, Any]:
     calls = [asdict(call) for call in message.tool_calls]
     entry = {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
     return {**entry, "reasoning": message.reasoning} if message.reasoning else entry
+
+
+def _is_object(arguments: str) -> bool:
+    try:
+        return isinstance(from_json(arguments), dict)
+    except ValueError:
+        return False
 
 
 def _loaded(entry: Mapping[str, Any]) -> ChatMessage:

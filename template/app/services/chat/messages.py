@@ -13,6 +13,7 @@ from app.core.streams.base import TextStreams
 from app.models.message import Message, MessageStatus, Role
 from app.repositories.conversation import ConversationRepository
 from app.repositories.idempotency_key import IdempotencyRepository
+from app.schemas.client_tool import ToolResultsCreate
 from app.schemas.message import (
     ApprovalAnswer,
     FeedbackUpdate,
@@ -29,7 +30,7 @@ from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, t
 from app.services.chat.turns import Exchange, TurnWriter, Writers, to_exchange
 from app.services.chat.writers import AgentWriter
 
-SINCE_0_2 = ("parent_id", "replaces", "agent_id")
+SINCE_0_2 = ("parent_id", "replaces", "agent_id", "tools")
 """Names the fields that are left out of fingerprints where they are not sent, as versions before 0.2 do."""
 
 
@@ -110,6 +111,12 @@ class ChatService:
         if self._writers.agents is None:
             raise NotFound("Reply", reply_id)
         await self._writers.agents.answer(reply_id, data)
+
+    async def give_results(self, reply_id: UUID, data: ToolResultsCreate) -> None:
+        """Gives the results of the client's own tools; the reply goes on. Raises Invalid, NotFound, Conflict."""
+        if self._writers.agents is None:
+            raise NotFound("Reply", reply_id)
+        await self._writers.agents.give_results(reply_id, data)
 
     async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
         """Stores the user's rating of a reply and their comment on it. Raises NotFound."""

@@ -42,6 +42,8 @@ class ModelReplies:
     async def begin(self, session: AsyncSession, turn: Turn) -> Callable[[], None]:
         """Reserves what the reply may use. Raises Invalid, TooManyReplies, BudgetExhausted."""
         self._replies.check(turn.model)
+        if turn.tools:
+            raise Invalid("A model without an agent calls no tools: name an agent in agent_id.")
         prompt = self._prompt(turn.branch.newest, turn.message, turn.model)
         await self._chat_limits.reserve(session, self._user_id, turn.reply.id, prompt)
         turn.reply.process_id = self._replies.process_id

@@ -74,7 +74,7 @@ class TurnWriter:
         branch = await self._open(conversations, data)
         agent_id = data.agent_id if "agent_id" in data.model_fields_set else branch.conversation.agent_id
         model = data.model or branch.conversation.model
-        start = await self._begin(session, Turn(branch, message, reply, agent_id, model))
+        start = await self._begin(session, Turn(branch, message, reply, agent_id, model, data.tools))
         await conversations.append(branch, message, reply)
         return to_exchange(message, reply), start
 
@@ -87,7 +87,7 @@ class TurnWriter:
         branch = _check_siblings(await conversations.answer_again(message, self._reach))
         agent_id = data.agent_id if "agent_id" in data.model_fields_set else first.agent_id
         model = data.model or branch.conversation.model
-        start = await self._begin(session, Turn(branch, message, reply, agent_id, model))
+        start = await self._begin(session, Turn(branch, message, reply, agent_id, model, data.tools))
         await conversations.append(branch, reply)
         return to_exchange(message, reply), start
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.message import Message
 from app.repositories.conversation import Branch
+from app.schemas.client_tool import ClientTool, ToolResultsCreate
 from app.schemas.message import ApprovalAnswer, MessageRead
 from app.services.chat.stream import Progress, Reply
 
@@ -24,6 +25,8 @@ class Turn:
     reply: Message
     agent_id: UUID | None
     model: str | None
+    tools: Sequence[ClientTool] = ()
+    """Lists the tools that the client runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,10 @@ class AgentWriter(ReplyWriter, Protocol):
 
     async def answer(self, reply_id: UUID, data: ApprovalAnswer) -> None:
         """Approves or denies a tool call that waits for it. Raises NotFound, Conflict."""
+        ...
+
+    async def give_results(self, reply_id: UUID, data: ToolResultsCreate) -> None:
+        """Gives the results of the client's own tools. Raises Invalid, NotFound, Conflict."""
         ...
 
     async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:

@@ -1,0 +1,77 @@
+"""Defines tools that a client declares with a message and runs itself, and the results that it gives."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from app.schemas.base import Body, Text
+
+NAME = re.compile(r"[a-zA-Z][\w-]{0,63}", re.ASCII)
+SCHEMA_CHARACTERS, ALL_CHARACTERS = 32_000, 128_000
+"""Limits the schema of one tool, and all tools of a message together, each as JSON."""
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("the name must have letters, digits, _ and -, begin with a letter, and be at most 64 long")
+    return value
+
+
+def _schema(value: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(value, ensure_ascii=False)
+    if value.get("type") != "object":
+        raise ValueError("the schema of a tool's arguments must have the type object")
+    if len(text) > SCHEMA_CHARACTERS:
+        raise ValueError(f"the schema must have at most {SCHEMA_CHARACTERS} characters")
+    if "\\u0000" in text or not _is_unicode(text):
+        raise ValueError("the schema must not contain the character NUL or half of a surrogate pair")
+    return value
+
+
+class ClientTool(Body):
+    name: Annotated[str, AfterValidator(_name)]
+    description: Annotated[Text, Field(max_length=4_000)] = ""
+    input_schema: Annotated[dict[str, Any], AfterValidator(_schema)] = Field(
+        default={"type": "object", "properties": {}}
+    )
+    """Describes the arguments of a call, as a JSON schema. The model may ignore it."""
+
+
+def _distinct(tools: list[ClientTool]) -> list[ClientTool]:
+    if repeated := _repeated([tool.name for tool in tools]):
+        raise ValueError(f"two tools have the name {repeated}")
+    if sum(len(tool.model_dump_json()) for tool in tools) > ALL_CHARACTERS:
+        raise ValueError(f"the tools must have at most {ALL_CHARACTERS} characters in all")
+    return tools
+
+
+ClientTools = Annotated[list[ClientTool], Field(max_length=50), AfterValidator(_distinct)]
+
+
+class ToolResultCreate(Body):
+    tool_call_id: Annotated[Text, Field(max_length=32)]
+    content: Annotated[Text, Field(max_length=1_000_000)]
+    """Holds what the tool returned; if it failed, a sentence for the model."""
+    is_error: bool = False
+
+
+def _once(results: list[ToolResultCreate]) -> list[ToolResultCreate]:
+    if repeated := _repeated([result.tool_call_id for result in results]):
+        raise ValueError(f"{repeated} has two results")
+    return results
+
+
+class ToolResultsCreate(Body):
+    results: Annotated[list[ToolResultCreate], Field(min_length=1, max_length=1_000), AfterValidator(_once)]
+    """Holds one result for each call of the client's tools for which the reply waits."""
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    return next((name for number, name in enumerate(names) if name in names[:number]), None)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
