@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from app.services.ai import AssistantMessage, ModelUsage, Prompt, ToolResult, UserMessage
+from app.services.ai import AssistantMessage, ModelUsage, Piece, Prompt, ToolResult, UserMessage
 from tests.sse import Event, parse_all
 
 SEND, STREAM, CONVERSATIONS = "/api/v1/chat/messages", "/api/v1/chat/messages/stream", "/api/v1/chat/conversations"
@@ -63,11 +63,11 @@ async def stored(client: httpx2.AsyncClient, count: int) -> list[dict[str, Any]]
 class Said:
     """Streams a scripted reply that costs nothing."""
 
-    pieces: AsyncGenerator[str]
+    pieces: AsyncGenerator[Piece]
     message: AssistantMessage
     usage: ModelUsage = field(default=ModelUsage("demo"))
 
-    def __aiter__(self) -> AsyncGenerator[str]:
+    def __aiter__(self) -> AsyncGenerator[Piece]:
         return self.pieces
 
 
@@ -77,7 +77,7 @@ class Scripted:
     models: Sequence[str] = ("demo",)
     code: str | None = None
 
-    def __init__(self, *pieces: str) -> None:
+    def __init__(self, *pieces: Piece) -> None:
         self.pieces = pieces
         self.heard: list[Sequence[UserMessage | AssistantMessage]] = []
 
@@ -92,7 +92,7 @@ class Scripted:
         async with aclosing(self.stream(prompt)) as pieces:
             yield Said(pieces, AssistantMessage(code=self.code))
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
         self.hear(prompt)
         for piece in self.pieces:
             yield piece
@@ -101,12 +101,12 @@ class Scripted:
 class Endless(Scripted):
     """Streams its first piece, then waits until the test sets `go_on`, and streams the rest."""
 
-    def __init__(self, first: str = "so far", *rest: str) -> None:
+    def __init__(self, first: Piece = "so far", *rest: Piece) -> None:
         super().__init__(*rest)
         self.first = first
         self.thinks, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
         self.hear(prompt)
         yield self.first
         self.thinks.set()

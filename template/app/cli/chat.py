@@ -41,6 +41,9 @@ def chat(
     agent: Annotated[
         str | None, typer.Option(metavar="NAME", help="The agent of this account to talk with, by name or id.")
     ] = None,
+    effort: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="How much the model reasons: none, low, medium, high, …")
+    ] = None,
 ) -> None:
     """Talk with the model, or with an agent, until Ctrl-D or `exit`."""
     from app.core.logging import configure_logging
@@ -48,10 +51,10 @@ def chat(
 
     settings = load_settings()
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}))
-    asyncio.run(_chat(create_app(settings), message, user.lower(), agent))
+    asyncio.run(_chat(create_app(settings), message, user.lower(), agent, effort))
 
 
-async def _chat(app: Any, message: str | None, email: str, agent: str | None) -> None:
+async def _chat(app: Any, message: str | None, email: str, agent: str | None, effort: str | None) -> None:
     from app.api.v1.chat import agents_of, chat_of
 
     state = app.state
@@ -64,7 +67,7 @@ async def _chat(app: Any, message: str | None, email: str, agent: str | None) ->
                 raise SetupError("This project has no agents.")
             agent_id = await agents.find(typed(agent))
             await stack.enter_async_context(agents.run_here())
-        talk = ChatSession(chat_of(state, user_id), state.replies, agent_id)
+        talk = ChatSession(chat_of(state, user_id), state.replies, agent_id, effort)
         if message is None:
             await talk.converse()
         else:
@@ -74,10 +77,13 @@ async def _chat(app: Any, message: str | None, email: str, agent: str | None) ->
 class ChatSession:
     """Holds one conversation, which begins with the first message."""
 
-    def __init__(self, chat: "ChatService", replies: "Replies", agent_id: "UUID | None" = None) -> None:
+    def __init__(
+        self, chat: "ChatService", replies: "Replies", agent_id: "UUID | None" = None, effort: str | None = None
+    ) -> None:
         self._chat = chat
         self._replies = replies
         self._agent_id = agent_id
+        self._effort = effort
         self._conversation_id: UUID | None = None
         self._text = DisplayableStream()
         self._is_amid_line = False
@@ -99,7 +105,13 @@ class ChatSession:
         """Sends a message and prints the reply as it grows. Raises SetupError, with the reason, when that fails."""
         from app.schemas.message import MessageCreate
 
-        data = validate(MessageCreate, content=message, conversation_id=self._conversation_id, agent_id=self._agent_id)
+        data = validate(
+            MessageCreate,
+            content=message,
+            conversation_id=self._conversation_id,
+            agent_id=self._agent_id,
+            reasoning_effort=self._effort,
+        )
         exchange = await self._chat.send(data)
         self._conversation_id = exchange.message.conversation_id
         reply_id = exchange.reply.message.id

@@ -4,6 +4,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.reasoning import ReasoningEffort
 from app.models.base import Base, Owned, now
 from app.models.tool import Policy
 
@@ -14,6 +15,7 @@ class Agent(Owned):
     name: Mapped[str] = mapped_column(sa.String(100))
     model_name: Mapped[str] = mapped_column(sa.String(200))
     temperature: Mapped[float]
+    reasoning_effort: Mapped[ReasoningEffort | None] = mapped_column(sa.String(16))
     instructions: Mapped[str] = mapped_column(sa.Text)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
     deleted_at: Mapped[datetime | None]

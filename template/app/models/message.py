@@ -53,7 +53,7 @@ class Message(Base):
     status: Mapped[MessageStatus]
     content: Mapped[str] = mapped_column(sa.Text)
     stored_parts: Mapped[list[dict[str, Any]] | None] = mapped_column("parts", sa.JSON(none_as_null=True))
-    """Holds what it consists of; None where that is the text alone, and while it is pending."""
+    """Holds what it consists of; None where that is the text alone. Reasoning alone is followed by the text."""
     entries: Mapped[list[dict[str, Any]] | None] = mapped_column(sa.JSON(none_as_null=True), info=SECRET, deferred=True)
     """Holds an agent's tool calls and their results as the model needs them again."""
     history_tokens: Mapped[int | None]
@@ -93,7 +93,7 @@ class Message(Base):
 
 
 def parts_of(stored: Sequence[Mapping[str, Any]] | None, content: str) -> Sequence[Mapping[str, Any]]:
-    """Returns what a message consists of: its text, where nothing else is stored."""
-    if stored is not None:
+    """Returns what a message consists of: its text, after its reasoning, where nothing else is stored."""
+    if stored and any(part["type"] != "reasoning" for part in stored):
         return stored
-    return [{"type": "text", "text": content}] if content else []
+    return [*(stored or ()), {"type": "text", "text": content}] if content else stored or []

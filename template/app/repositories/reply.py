@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.base import now
@@ -16,6 +16,19 @@ from app.models.message import PENDING, Message, MessageStatus
 from app.models.user import User
 from app.repositories.process import of_dead_process
 from app.repositories.usage import UsageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """Holds what a model has said of a reply, and what it has shown of its reasoning before that."""
+
+    content: str
+    reasoning: str = ""
+
+    @property
+    def stored_parts(self) -> list[dict[str, Any]] | None:
+        """Returns what is stored besides the text."""
+        return [{"type": "reasoning", "text": self.reasoning}] if self.reasoning else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,7 @@ class Outcome:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Decimal | None = None
+    stored_parts: list[dict[str, Any]] | None = None
 
     @property
     def used(self) -> UsageRecord | None:
@@ -52,14 +66,23 @@ class ReplyState:
 
     status: MessageStatus
     length: int
+    """Counts the characters that carry its reasoning and its text."""
+
+
+_REASONING = Message.stored_parts[0]["text"].as_string()
+_LENGTH = func.length(Message.content) + func.coalesce(
+    func.length(_REASONING) + case((Message.content == "", 1), else_=2), 0
+)
 
 
 class ReplyRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def store_texts(self, texts: Mapping[UUID, str]) -> None:
-        """Stores the texts of pending replies in one round trip. A reply that has ended keeps its final text.
+    async def store_texts(self, texts: Mapping[UUID, ReplyText]) -> None:
+        """Stores the texts of pending replies, in one round trip for those without and one for those with reasoning.
+
+        A reply that has ended keeps its final text.
 
         It skips replies that others have locked, as deletion locks several in another order, so that none deadlock.
         """
@@ -69,12 +92,16 @@ class ReplyRepository:
             .where(Message.id == free.scalar_subquery())
             .values(content=bindparam("text"))
         )
+        rows = [{"of": id, "text": texts[id].content, "shown": texts[id].stored_parts} for id in sorted(texts)]
         connection = await self._session.connection()
-        await connection.execute(stored, [{"of": id, "text": texts[id]} for id in sorted(texts)])
+        if plain := [row for row in rows if row["shown"] is None]:
+            await connection.execute(stored, plain)
+        if reasoned := [row for row in rows if row["shown"] is not None]:
+            await connection.execute(stored.values(parts=bindparam("shown")), reasoned)
 
     async def states(self, ids: Collection[UUID]) -> Mapping[UUID, ReplyState]:
         """Returns the states of those replies that exist."""
-        columns = (Message.id, Message.status, func.length(Message.content))
+        columns = (Message.id, Message.status, _LENGTH)
         found = await self._session.execute(select(*columns).where(Message.id.in_(ids)))
         return {row[0]: ReplyState(row[1], row[2]) for row in found}
 
@@ -92,18 +119,18 @@ class ReplyRepository:
         """Returns the pending replies of dead processes, and of the calling process unless they have just begun."""
         return (await self._session.scalars(select(Message.id).where(self._abandoned(process_id)))).all()
 
-    async def texts(self, ids: Collection[UUID]) -> dict[UUID, str]:
-        """Returns the texts of replies as far as they are stored."""
-        found = select(Message.id, Message.content).where(Message.id.in_(ids))
-        return {row.id: row.content for row in await self._session.execute(found)}
+    async def texts(self, ids: Collection[UUID]) -> dict[UUID, ReplyText]:
+        """Returns the texts of models' replies as far as they are stored."""
+        found = select(Message.id, Message.content, _REASONING).where(Message.id.in_(ids))
+        return {row[0]: ReplyText(row[1], row[2] or "") for row in await self._session.execute(found)}
 
-    async def interrupt(self, process_id: UUID, texts: Mapping[UUID, str]) -> Sequence[Message]:
+    async def interrupt(self, process_id: UUID, texts: Mapping[UUID, ReplyText]) -> Sequence[Message]:
         """Ends and returns those that are still abandoned, with these texts. It skips those that others have locked."""
         found = select(Message).where(Message.id.in_(texts), self._abandoned(process_id)).order_by(Message.id)
         replies = (await self._session.scalars(found.with_for_update(skip_locked=True))).all()
         for reply in replies:
             reply.status = MessageStatus.stopped if reply.stop_requested else MessageStatus.interrupted
-            reply.content = texts[reply.id]
+            reply.content, reply.stored_parts = texts[reply.id].content, texts[reply.id].stored_parts
         await self._session.flush()
         return replies
 

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
+from app.core.reasoning import ReasoningEffort
 from app.models.tool import Policy
 from app.schemas.base import Body, NotNull, Read, Text
 from app.schemas.tool import ToolRead
@@ -27,6 +28,8 @@ class AgentCreate(Body):
     name: Name
     model_name: ModelName
     temperature: Temperature = 0.7
+    reasoning_effort: ReasoningEffort | None = None
+    """Says how much the model reasons, unless a message does; without it, as the provider does by itself."""
     instructions: Instructions = ""
     tool_ids: Ids = Field(default=[])
     tool_policies: dict[UUID, Policy] = Field(default={})
@@ -40,6 +43,7 @@ class AgentUpdate(Body):
     name: NotNull[Name] = None
     model_name: NotNull[ModelName] = None
     temperature: NotNull[Temperature] = None
+    reasoning_effort: ReasoningEffort | None = None
     instructions: NotNull[Instructions] = None
     tool_ids: NotNull[Ids] = None
     tool_policies: NotNull[dict[UUID, Policy]] = None
@@ -56,6 +60,7 @@ class AgentRead(Read):
     name: str
     model_name: str
     temperature: float
+    reasoning_effort: ReasoningEffort | None
     instructions: str
     tools: list[ToolRead]
     """Lists the tools that it may call, each with the policy for this agent."""

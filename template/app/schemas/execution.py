@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from app.core.reasoning import ReasoningEffort
 from app.models.execution import ApprovalKind, ApprovalStatus, ExecutionStatus
 from app.models.tool import Policy
 from app.schemas.base import Body, Money, Read, Words
@@ -39,6 +40,7 @@ class Configuration(BaseModel):
     name: str
     model_name: str
     temperature: float
+    reasoning_effort: ReasoningEffort | None = None
     instructions: str
     tools: list[GrantedTool]
     subagents: list[GrantedSubagent]

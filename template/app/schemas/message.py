@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from app.core.reasoning import ReasoningEffort
 from app.models.message import MessageStatus, Rating, Role
 from app.schemas.base import Body, Money, Read, Text, Words
 from app.schemas.client_tool import ClientTools
@@ -28,6 +29,8 @@ class MessageCreate(Body):
     """Asks this agent, or with null none; left out, the one of the conversation, which begins with the first one."""
     tools: ClientTools = Field(default=[])
     """Lets the agent call tools that the client runs, for this reply."""
+    reasoning_effort: ReasoningEffort | None = None
+    """Says how much the model reasons; without it, as the agent says, or else as the provider does by itself."""
 
     @model_validator(mode="after")
     def _has_one_place(self) -> Self:
@@ -43,6 +46,8 @@ class RegenerateCreate(Body):
     """Asks this agent, or with null none; left out, whoever wrote the reply."""
     tools: ClientTools = Field(default=[])
     """Lets the agent call tools that the client runs, for this reply."""
+    reasoning_effort: ReasoningEffort | None = None
+    """Says how much the model reasons; without it, as the agent says, or else as the provider does by itself."""
 
 
 class ApprovalAnswer(Body):

@@ -1,4 +1,4 @@
-"""Defines the events of a reply that an agent writes, beside those of every reply. Their `type` tells them apart."""
+"""Defines the events of a reply besides its text: reasoning, and what an agent does. Their `type` tells them apart."""
 
 from datetime import datetime
 from typing import Literal
@@ -8,7 +8,7 @@ from app.schemas.base import Read
 
 
 class ReplyEvent(Read):
-    """Tells what an agent does while it writes a reply; `part` counts the parts that come before the one concerned."""
+    """Tells what happens while a reply is written; `part` counts the parts that come before the one concerned."""
 
     reply_id: UUID
     part: int

@@ -16,12 +16,15 @@ from sqlalchemy.exc import OperationalError
 from app.core import watch
 from app.core.streams import redis_reader, redis_writer
 from app.repositories import process, reply
+from app.services.ai import Piece, Prompt, Reasoning
 from app.services.chat import replies
 from app.services.processes import heartbeat
 from tests.chats import SEND, Endless, all_messages, resume, stored, stream, text_of, until
 from tests.conftest import BACKENDS, MakeSettings, client_for, running, sign_in
 from tests.counting import listening
 from tests.redis_server import Line, own_prefix, reachable
+from tests.sockets import connected
+from tests.sse import Event
 
 ROWS = [(backend, "rows") for backend in BACKENDS]
 REDIS = [(BACKENDS[-1], "redis")] if reachable() else []
@@ -34,7 +37,7 @@ class Replica:
     app: FastAPI
     client: httpx2.AsyncClient
 
-    def endless(self, *pieces: str) -> Endless:
+    def endless(self, *pieces: Piece) -> Endless:
         self.app.state.replies._ai = model = Endless(*pieces)
         return model
 
@@ -266,3 +269,131 @@ async def test_idle_readers_of_another_process_ask_the_database_for_nothing(repl
     model.go_on.set()
     assert {text_of(events) for events in await asyncio.gather(*again)} == {"so far, and further"}
     await first
+
+
+class Paused(Endless):
+    """Streams its pieces; before each of those with these numbers it waits until the test sets `go_on`."""
+
+    def __init__(self, pieces: list[Piece], *stops: int) -> None:
+        super().__init__()
+        self.pieces, self.stops = pieces, stops
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
+        self.hear(prompt)
+        for number, piece in enumerate(self.pieces):
+            if number in self.stops:
+                self.thinks.set()
+                await self.go_on.wait()
+                self.go_on.clear()
+            yield piece
+
+
+THOUGHT = "I see 😀"
+REASONED = len(f"-{THOUGHT}")
+
+
+def told(events: list[Event]) -> tuple[str, str]:
+    """Returns the reasoning and the text that these events carry."""
+    return "".join(event.data["text"] for event in events if event.type == "reasoning.delta"), text_of(events)
+
+
+def rest(thought: str, text: str, id: int) -> tuple[str, str]:
+    """Returns what comes after the event with this id."""
+    return thought[max(id - 1, 0) :], text[max(id - 2 - len(thought), 0) :]
+
+
+@several(ROWS + REDIS)
+@pytest.mark.parametrize("ids", [(0, 1, 3), (REASONED, REASONED + 3)], ids=["amid the reasoning", "amid the text"])
+async def test_reasoning_is_followed_in_any_process_from_any_place(
+    replicas: tuple[Replica, Replica], ids: tuple[int, ...]
+) -> None:
+    one, other = replicas
+    pieces: list[Piece] = [Reasoning("I see"), Reasoning(" 😀"), "so", " far", Reasoning("no"), " 🦜 done"]
+    before = 1 if ids[0] == 0 else 3
+    model = Paused(pieces, before)
+    one.app.state.replies._ai = model
+    first, reply_id = await begin(one, model)
+    readers = [(id, asyncio.create_task(resume(replica.client, reply_id, id))) for replica in replicas for id in ids]
+    shown = [{"type": "reasoning", "text": "I see" if before == 1 else THOUGHT}]
+    text = "" if before == 1 else "so"
+
+    async def so_far() -> bool:
+        return (await all_messages(other.client))[1]["parts"] == shown + [{"type": "text", "text": text}] * bool(text)
+
+    await until(so_far)
+    assert (await all_messages(other.client))[1]["content"] == text
+    model.go_on.set()
+    whole = await first
+    for id, reader in readers:
+        events = await reader
+        assert (told(events), events[-1]) == (rest(THOUGHT, "so far 🦜 done", id), whole[-1])
+    for id in range(whole[-1].id + 2):
+        for replica in replicas:
+            assert told(await resume(replica.client, reply_id, id)) == rest(THOUGHT, "so far 🦜 done", id)
+
+
+@several(ROWS + REDIS)
+@pytest.mark.parametrize("text", ["", "so far"])
+async def test_a_dead_process_leaves_the_reasoning_as_its_readers_have_it(
+    replicas: tuple[Replica, Replica], text: str
+) -> None:
+    one, other = replicas
+    model = Paused([Reasoning(THOUGHT), *([text] if text else []), " too late"], 1 + bool(text))
+    one.app.state.replies._ai = model
+    own_reader, reply_id = await begin(one, model)
+    follower = asyncio.create_task(resume(other.client, reply_id, 3))
+    pause(one)
+    events = await asyncio.wait_for(follower, 10)
+    assert (told(events), events[-1].type) == (rest(THOUGHT, text, 3), "message.interrupted")
+    parts = [{"type": "reasoning", "text": THOUGHT}, *([{"type": "text", "text": text}] if text else [])]
+    assert (events[-1].data["message"]["content"], events[-1].data["message"]["parts"]) == (text, parts)
+    go_on(one)
+    model.go_on.set()
+    end = (await own_reader)[-1]
+    assert (end.type, end.id, end.data) == (events[-1].type, events[-1].id, events[-1].data)
+    assert told(await resume(one.client, reply_id)) == (THOUGHT, text)
+
+
+@several(ROWS + REDIS)
+async def test_reasoning_is_seen_in_another_process_as_it_grows(replicas: tuple[Replica, Replica]) -> None:
+    one, other = replicas
+    model = Paused([Reasoning("I see"), Reasoning(" 😀"), Reasoning(" now"), "done"], 1, 2, 3)
+    one.app.state.replies._ai = model
+    first, reply_id = await begin(one, model)
+    seen = ""
+    async with connected(other.app, "/api/v1/chat/ws", other.client) as socket:
+        await socket.send(type="resume", reply_id=reply_id)
+        for text in ("I see", "I see 😀", "I see 😀 now"):
+            while seen != text:
+                frame = (await socket.until("reasoning.delta"))[-1]
+                seen += frame["text"]
+                assert (text.startswith(seen), frame["offset"], frame["part"]) == (True, 1 + len(seen), 0)
+            model.go_on.set()
+        assert (await socket.until("message.completed"))[-2]["part"] == 1
+    await first
+
+
+@several(ROWS)
+async def test_who_ends_a_reply_brings_its_reasoning_to_its_own_readers(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Has the reader look at the row once, before anything is stored: all that it gets comes from the recovery."""
+    monkeypatch.setattr(watch, "LONGEST_PAUSE", 1_000_000)
+    one, other = replicas
+    model = Paused([Reasoning(THOUGHT), "so far", " too late"], 0, 2)
+    one.app.state.replies._ai = model
+    own_reader, reply_id = await begin(one, model)
+    follower = asyncio.create_task(resume(other.client, reply_id))
+
+    async def looked() -> bool:
+        return any(watched.due for watched in other.app.state.reply_watch._watched.values())
+
+    await until(looked)
+    model.go_on.set()
+    await stored_as(other, "so far")
+    pause(one)
+    events = await asyncio.wait_for(follower, 10)
+    assert (told(events), events[-1].type) == ((THOUGHT, "so far"), "message.interrupted")
+    go_on(one)
+    model.go_on.set()
+    await own_reader

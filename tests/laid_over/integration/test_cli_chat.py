@@ -17,7 +17,7 @@ from app.api.v1.chat import chat_of
 from app.cli.chat import LOCAL_ACCOUNT, ChatSession, account, ask
 from app.core.commands import full_command
 from app.core.errors import SetupError
-from app.services.ai import ModelFailure, Prompt
+from app.services.ai import ModelFailure, Piece, Prompt
 from tests.chats import Scripted
 from tests.integration.conftest import InProcess, Project, branch, newest, remove_own_revisions
 
@@ -35,6 +35,7 @@ FILES = (
     "app/schemas/message.py",
     "app/services/chat/recovery.py",
     "app/services/chat/messages.py",
+    "app/services/chat/reply_text.py",
     "app/services/chat/conversations.py",
     "app/services/chat/stream.py",
     "app/services/chat/replies.py",
@@ -124,6 +125,13 @@ def test_one_message_is_answered_once(in_process: InProcess, database_url: str) 
     assert said.endswith("then start again.\n")
 
 
+def test_an_effort_is_asked_for_and_the_answer_alone_is_printed(in_process: InProcess, database_url: str) -> None:
+    said = in_process.succeed("chat", "--effort", "high", "What is up?", DATABASE_URL=database_url)
+    assert said.startswith("You said: “What is up?”")
+    sentence = in_process.fail("chat", "--effort", "huge", "What is up?", DATABASE_URL=database_url)
+    assert sentence.startswith("reasoning_effort: Input should be 'none', 'minimal'")
+
+
 def test_a_conversation_goes_on_until_one_leaves_it(prepared: Project) -> None:
     with prepared.at_terminal("chat", MESSAGE_MAX_CHARACTERS="6") as terminal:
         for message, end in (("first", "again."), ("too long", "at most 6 characters."), ("second", "again.")):
@@ -145,7 +153,7 @@ SPELT = f"10\N{NO-BREAK SPACE}000 € 空\N{IDEOGRAPHIC SPACE}白 {JOINED}\n\tta
 class Spelling(Scripted):
     """Answers in pieces that divide letters and escape sequences."""
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
         for character in f"\x1b[31m{SPELT}\x9b0m\x1b]0;title\x07\u202e\r!\x1b[":
             yield character
 
@@ -213,7 +221,7 @@ def test_ctrl_c_during_a_reply_keeps_what_was_said(prepared: Project) -> None:
 class Broken(Scripted):
     """Fails after its first words."""
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece]:
         yield "Well"
         raise ModelFailure("model_timeout", "The model did not answer in time.")
 

@@ -171,6 +171,7 @@ def of_installed(cases: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
 def contains(found: Any, wanted: Any) -> bool:
     """Tells whether all that is wanted is there, with what an ellipsis stands for not there."""
     if isinstance(wanted, Mapping):
+        found = found or {}
         missing = [key for key, value in wanted.items() if value is ... and key in found]
         return not missing and all(contains(found.get(key), value) for key, value in wanted.items() if value is not ...)
     if isinstance(wanted, list):

@@ -81,10 +81,10 @@ class Messages(Dialect):
         """Ends with a block of reasoning that is encrypted, and so not shown."""
         deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
         return [
-            *_start(0, type="thinking", thinking="", signature=""),
-            *(_event("content_block_delta", index=0, delta=delta) for delta in deltas),
-            _event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": SIGNATURE}),
-            _stop(0),
+            *_start(6, type="thinking", thinking="", signature=""),
+            *(_event("content_block_delta", index=6, delta=delta) for delta in deltas),
+            _event("content_block_delta", index=6, delta={"type": "signature_delta", "signature": SIGNATURE}),
+            _stop(6),
             *_start(7, type="redacted_thinking", data=SIGNATURE),
             _stop(7),
         ]

@@ -112,8 +112,8 @@ class Converse(Dialect):
     def reasoning(self, *pieces: str) -> Sequence[bytes]:
         deltas = [*({"text": piece} for piece in pieces), {"signature": SIGNATURE}]
         return [
-            *(_event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"reasoningContent": d}}) for d in deltas),
-            _event("contentBlockStop", {"contentBlockIndex": 0}),
+            *(_event("contentBlockDelta", {"contentBlockIndex": 6, "delta": {"reasoningContent": d}}) for d in deltas),
+            _event("contentBlockStop", {"contentBlockIndex": 6}),
         ]
 
     def answer(self, frames: Sequence[Any], end: End = End.whole) -> Answer:

@@ -128,6 +128,14 @@ class Dialect(ABC):
         begin, *rest = self.calling("", call)
         return self.answer([begin, *self.reasoning(*pieces), *rest])
 
+    def reason_and_speak(self, *pieces: str, deltas: Sequence[str], pauses: Sequence[Any] = ()) -> Answer:
+        """Shows reasoning and says the deltas; waits for `pauses`, the events after the reasoning and after each."""
+        [*first], [*rest] = self.opening()[:1], self.opening()[1:]
+        frames: list[Any] = [*first, *self.reasoning(*pieces), *pauses[:1], *rest]
+        for number, delta in enumerate(deltas, 1):
+            frames += [self.delta(delta), *pauses[number : number + 1]]
+        return self.answer([*frames, *self.closing("".join(deltas))])
+
     def begin(self, *deltas: str) -> Sequence[bytes]:
         return [*self.opening(), *map(self.delta, deltas)]
 

@@ -22,6 +22,8 @@ class Chunk:
     text: str = ""
     end: str | None = None
     """Holds what `close` was given, in the last chunk of every stream and in no other."""
+    whole: str = field(default="", repr=False, compare=False)
+    """Holds the whole text up to and including this chunk, if it brings some."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -48,7 +50,7 @@ class TextStream:
         while True:
             if len(self.text) > offset:
                 text, offset = self.text[offset:], len(self.text)
-                yield Chunk(offset, text)
+                yield Chunk(offset, text, whole=self.text)
             elif self.end is not None:
                 yield Chunk(offset, end=self.end)
                 return

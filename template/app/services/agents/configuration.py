@@ -33,6 +33,7 @@ async def load_configuration(
         name=agent.name,
         model_name=agent.model_name,
         temperature=agent.temperature,
+        reasoning_effort=agent.reasoning_effort,
         instructions=agent.instructions,
         tools=list(map(_tool, grants)),
         subagents=_delegates(subagents, {grant.tool.name for grant in grants}),

@@ -211,8 +211,8 @@ class AgentReplies:
             raise AssertionError("a turn without an agent is a model's")
         limits = self._dependencies.settings.limits
         runs_with = await load_configuration(session, self._user_id, turn.agent_id, limits)
-        if turn.model is not None:
-            runs_with = runs_with.model_copy(update={"model_name": turn.model})
+        asked = {"model_name": turn.model, "reasoning_effort": turn.reasoning_effort}
+        runs_with = runs_with.model_copy(update={name: value for name, value in asked.items() if value is not None})
         self._dependencies.ai.check(runs_with.model_name)
         return with_client_tools(runs_with, turn.tools)
 

@@ -231,7 +231,8 @@ class Run:
         instructions = "\n\n".join(
             filter(None, (self._dependencies.chat_settings.ai_system_prompt, agent.instructions))
         )
-        return Prompt(messages, instructions, agent.model_name, tool_specs(agent), agent.temperature)
+        tools, effort = tool_specs(agent), agent.reasoning_effort
+        return Prompt(messages, instructions, agent.model_name, tools, agent.temperature, effort)
 
     def _check_limits(self) -> None:
         """Raises LimitReached when the steps, tokens or dollars are used up."""

@@ -16,7 +16,7 @@ from app.schemas.base import PageRead, changed
 from app.schemas.tool import ToolRead
 from app.services.ai import ModelGateway
 
-COLUMNS = {"name", "model_name", "temperature", "instructions"}
+COLUMNS = {"name", "model_name", "temperature", "reasoning_effort", "instructions"}
 
 
 class AgentService:
@@ -110,6 +110,7 @@ def _agent(agent: Agent, grants: Iterable[Grant], subagents: Iterable[Agent]) ->
         name=agent.name,
         model_name=agent.model_name,
         temperature=agent.temperature,
+        reasoning_effort=agent.reasoning_effort,
         instructions=agent.instructions,
         tools=[_tool(grant) for grant in grants],
         subagents=[SubagentRead.model_validate(subagent) for subagent in subagents],

@@ -5,12 +5,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
+
+from app.core.reasoning import ReasoningEffort
 
 BYTES_PER_TOKEN = 4
-
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-"""Says how much a model reasons before it answers. One that knows fewer levels takes the nearest, also for "none"."""
 
 _BARE_NAMES = {"claude-": "anthropic", "gpt-": "openai"}
 

@@ -30,7 +30,7 @@ from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, t
 from app.services.chat.turns import Exchange, TurnWriter, Writers, to_exchange
 from app.services.chat.writers import AgentWriter
 
-SINCE_0_2 = ("parent_id", "replaces", "agent_id", "tools")
+SINCE_0_2 = ("parent_id", "replaces", "agent_id", "reasoning_effort", "tools")
 """Names the fields that are left out of fingerprints where they are not sent, as versions before 0.2 do."""
 
 

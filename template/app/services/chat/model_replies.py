@@ -44,13 +44,13 @@ class ModelReplies:
         self._replies.check(turn.model)
         if turn.tools:
             raise Invalid("A model without an agent calls no tools: name an agent in agent_id.")
-        prompt = self._prompt(turn.branch.newest, turn.message, turn.model)
+        prompt = self._prompt(turn.branch.newest, turn)
         await self._chat_limits.reserve(session, self._user_id, turn.reply.id, prompt)
         turn.reply.process_id = self._replies.process_id
-        return partial(self._start, turn, self._loader(turn.branch.newest, turn.message, prompt))
+        return partial(self._start, turn, self._loader(turn, prompt))
 
     def follow(self, reply: Reply, after: str | None) -> AsyncGenerator[Progress]:
-        """Returns the text after so many characters, and the end."""
+        """Returns the reasoning and the text after so many characters, and the end."""
         if after is not None and not re.fullmatch("[0-9]{1,9}", after):
             raise Invalid("The id of an event of this reply is a number, of at most nine digits.")
         return self._reply_stream.follow(reply, int(after or 0))
@@ -70,17 +70,19 @@ class ModelReplies:
     def _start(self, turn: Turn, load_prompt: PromptLoader) -> None:
         self._replies.start(ReplyRequest(self._user_id, MessageRead.model_validate(turn.reply), load_prompt))
 
-    def _prompt(self, before: Sequence[HistoryMessage], message: Message, model: str | None) -> Prompt:
-        messages = [*fit_messages(self._settings.history_max_tokens, before), UserMessage(message.content)]
-        return Prompt(messages, self._settings.ai_system_prompt, model)
+    def _prompt(self, before: Sequence[HistoryMessage], turn: Turn) -> Prompt:
+        messages = [*fit_messages(self._settings.history_max_tokens, before), UserMessage(turn.message.content)]
+        effort = turn.reasoning_effort
+        return Prompt(messages, self._settings.ai_system_prompt, turn.model, reasoning_effort=effort)
 
-    def _loader(self, before: Sequence[HistoryMessage], message: Message, prompt: Prompt) -> PromptLoader:
+    def _loader(self, turn: Turn, prompt: Prompt) -> PromptLoader:
         """Returns a function that loads the prompt: at once, or after the previous reply has ended, to include it."""
 
         async def load() -> Prompt:
+            before = turn.branch.newest
             if not before or before[0].status is not MessageStatus.pending:
                 return prompt
-            return self._prompt(await self._wait_for(before[0].id), message, prompt.model)
+            return self._prompt(await self._wait_for(before[0].id), turn)
 
         return load
 

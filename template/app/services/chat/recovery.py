@@ -10,6 +10,7 @@ from app.core.streams.base import TextStreams
 from app.repositories.reply import ReplyRepository
 from app.repositories.usage import ReservationRepository
 from app.schemas.message import ReplyEnd
+from app.services.chat.reply_text import decode, encode, encode_message
 from app.services.chat.stream import to_reply
 from app.services.processes.heartbeat import Heartbeat
 
@@ -39,7 +40,8 @@ class ReplyRecovery:
         for id, text in (await self._streams.texts(texts)).items():
             texts[id] = max(texts[id], text, key=len)
         async with self._database.write() as session:
-            rows = await ReplyRepository(session).interrupt(self._heartbeat.id, texts)
+            found = {id: decode(text) for id, text in texts.items()}
+            rows = await ReplyRepository(session).interrupt(self._heartbeat.id, found)
             await ReservationRepository(session).release([row.id for row in rows])
             replies = [to_reply(row) for row in rows]
         for reply in replies:
@@ -47,14 +49,14 @@ class ReplyRecovery:
                 self._announce(reply.end)
 
     async def _texts(self) -> dict[UUID, str]:
-        """Returns the stored text of each abandoned reply, by id."""
+        """Returns what carries each abandoned reply, as far as it is stored, by id."""
         async with self._database.read() as session:
             replies = ReplyRepository(session)
             ids = [id for id in await replies.abandoned(self._heartbeat.id) if not self._is_active(id)]
-            return await replies.texts(ids) if ids else {}
+            return {id: encode(text) for id, text in (await replies.texts(ids)).items()} if ids else {}
 
     def _announce(self, end: ReplyEnd) -> None:
         """Sends the end of a reply to its readers, whichever processes they are connected to."""
         log.warning("abandoned reply settled", reply_id=str(end.message.id), end=end.type)
-        self._streams.open(end.message.id, end.message.content)
+        self._streams.open(end.message.id, encode_message(end.message))
         self._streams.close(end.message.id, end.model_dump_json())

@@ -20,16 +20,17 @@ from app.core.retries import retry
 from app.core.shutdown import Shutdown
 from app.core.streams.base import TextStream, TextStreams
 from app.core.telemetry.spans import note_failure, traced
-from app.core.text import storable
-from app.models.message import Message, MessageStatus
+from app.models.message import Message, MessageStatus, parts_of
 from app.repositories.conversation import ConversationRepository
 from app.repositories.job import JobRepository
 from app.repositories.reply import Outcome, ReplyRepository
 from app.repositories.usage import UsageRepository
 from app.schemas.message import MessageRead, ReplyEnd
-from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt, Reasoning
+from app.services.ai import ModelFailure, ModelGateway, ModelStream, Prompt
 from app.services.chat.recovery import ReplyRecovery
+from app.services.chat.reply_text import decode, encode_piece
 from app.services.chat.stream import to_deleted_reply, to_reply
+from app.services.chat.writers import Written
 from app.services.processes.heartbeat import BEAT_SECONDS, Heartbeat
 from app.services.usage.metrics import count_usage
 
@@ -68,11 +69,12 @@ class _ActiveReply:
     cancelled_status: MessageStatus = MessageStatus.interrupted
     """Becomes the status of the reply if the scope is cancelled."""
     flushed: int = 0
-    """Counts the characters that are stored already."""
+    """Counts the characters of the stream that are stored already."""
 
     def outcome(self, status: MessageStatus, code: str | None = None, detail: str | None = None) -> Outcome:
         usage = asdict(self.stream.usage) if self.stream else {}
-        return Outcome(status, self.log.text, code, detail, **usage)
+        text = decode(self.log.text)
+        return Outcome(status, text.content, code, detail, stored_parts=text.stored_parts, **usage)
 
 
 class Replies:
@@ -130,7 +132,7 @@ class Replies:
         grown = {id: active.log.text for id, active in self._active.items() if len(active.log.text) > active.flushed}
         if grown:
             async with self._database.write() as session:
-                await ReplyRepository(session).store_texts(grown)
+                await ReplyRepository(session).store_texts({id: decode(text) for id, text in grown.items()})
         async with self._database.read() as session:
             wanted = await ReplyRepository(session).list_wanted(self.process_id)
         for id in grown.keys() & self._active.keys():
@@ -168,8 +170,8 @@ class Replies:
                 prompt = await self._retry(active.request.load_prompt, active, "read of a history")
                 async with self._ai.ask(prompt) as active.stream:
                     async for piece in active.stream:
-                        if not isinstance(piece, Reasoning):
-                            self._streams.append(active.request.reply.id, storable(piece))
+                        if text := encode_piece(active.log.text, piece):
+                            self._streams.append(active.request.reply.id, text)
                 return active.outcome(MessageStatus.completed, active.stream.message.code)
         except Exception as error:
             return active.outcome(MessageStatus.failed, *_reason(error))
@@ -202,7 +204,8 @@ class Replies:
                 await request_title(session, active.request.user_id, finished)
         count_usage(FEATURE, outcome.used)
         if finished is None:
-            return to_deleted_reply(reply.model_copy(update={"content": outcome.content})).end
+            written = Written(outcome.content, parts_of(outcome.stored_parts, outcome.content))
+            return to_deleted_reply(written.add_to(reply)).end
         return to_reply(finished).end
 
 

@@ -20,13 +20,13 @@ from app.repositories.reply import ReplyRepository, ReplyState
 from app.schemas.message import (
     ChatEvent,
     MessageCompleted,
-    MessageDelta,
     MessageFailed,
     MessageInterrupted,
     MessageRead,
     MessageStopped,
     ReplyEnd,
 )
+from app.services.chat.reply_text import encode_message, to_deltas
 
 REPLY_ENDS = (MessageCompleted, MessageStopped, MessageInterrupted, MessageFailed)
 ReplyWatch = Watch[ReplyState]
@@ -49,7 +49,7 @@ class Progress:
     """Holds an event and its id, from which a reader goes on. Without an event, the reply is still alive."""
 
     offset: int | str
-    """Counts the characters of the reply up to and including the event; of an agent's, it tells the place in it."""
+    """Counts the characters that carry the reply up to and including the event; of an agent's, it tells the place."""
     event: ChatEvent | None = None
 
 
@@ -63,15 +63,15 @@ class ReplyStream:
         self._user_id = user_id
 
     async def follow(self, reply: Reply, offset: int = 0) -> AsyncGenerator[Progress]:
-        """Yields the text after `offset` characters as it arrives, and then how the reply ended."""
-        known = ReplyState(reply.message.status, len(reply.message.content))
+        """Yields reasoning and text after `offset` characters as they arrive, and then how the reply ended."""
+        known = ReplyState(reply.message.status, len(encode_message(reply.message)))
         with self._watch.watching(reply.message.id, known) as watched:
             async for step in self._follow(reply, offset, watched):
                 yield step
 
     async def ended(self, reply: Reply) -> ReplyEnd:
         """Waits until the reply has ended, and returns its end."""
-        async with aclosing(self.follow(reply, len(reply.message.content))) as progress:
+        async with aclosing(self.follow(reply, len(encode_message(reply.message)))) as progress:
             async for step in progress:
                 if isinstance(step.event, REPLY_ENDS):
                     return step.event
@@ -79,12 +79,12 @@ class ReplyStream:
 
     async def _follow(self, reply: Reply, offset: int, watched: Watched[ReplyState]) -> AsyncGenerator[Progress]:
         while True:
-            message = reply.message
-            if text := message.content[offset:]:
-                offset = len(message.content)
-                yield Progress(offset, MessageDelta(reply_id=message.id, text=text))
+            message, carried = reply.message, encode_message(reply.message)
+            for place, delta in to_deltas(message, carried, offset):
+                yield Progress(place, delta)
+            offset = max(offset, len(carried))
             if reply.end is not None:
-                yield Progress(len(message.content), reply.end)
+                yield Progress(len(carried), reply.end)
                 return
             newer = None
             async with aclosing(self._streams.follow(message.id, offset)) as chunks:
@@ -92,9 +92,10 @@ class ReplyStream:
                     if chunk.end is not None:
                         yield _ended(chunk.end)
                         return
-                    offset = chunk.offset
                     if chunk.text:
-                        yield Progress(offset, MessageDelta(reply_id=message.id, text=chunk.text))
+                        for place, delta in to_deltas(message, chunk.whole, offset):
+                            yield Progress(place, delta)
+                        offset = chunk.offset
                         continue
                     yield Progress(offset)
                     if _has_more(watched.state, offset) and (newer := await self._newer(message, offset)):
@@ -104,7 +105,7 @@ class ReplyStream:
     async def _newer(self, message: MessageRead, offset: int) -> Reply | None:
         """Reads the reply. Returns None if no more of it is stored or the read failed: the next pause retries it."""
         newer = await self._watch.ask((self._user_id, message.id), partial(self._read, message))
-        return newer if newer and (newer.end is not None or len(newer.message.content) > offset) else None
+        return newer if newer and (newer.end is not None or len(encode_message(newer.message)) > offset) else None
 
     async def _read(self, message: MessageRead) -> Reply | None:
         try:
@@ -166,4 +167,4 @@ def read_end(end: Mapping[str, Any]) -> Reply:
 
 def _ended(end: str) -> Progress:
     event = _reply_end.validate_json(end)
-    return Progress(len(event.message.content), event)
+    return Progress(len(encode_message(event.message)), event)

@@ -72,9 +72,7 @@ class TurnWriter:
         conversations = ConversationRepository(session, self._user_id)
         message = Message(id=uuid7(), role=Role.user, status=MessageStatus.completed, content=data.content)
         branch = await self._open(conversations, data)
-        agent_id = data.agent_id if "agent_id" in data.model_fields_set else branch.conversation.agent_id
-        model = data.model or branch.conversation.model
-        start = await self._begin(session, Turn(branch, message, reply, agent_id, model, data.tools))
+        start = await self._begin(session, _turn(data, branch, message, reply, branch.conversation.agent_id))
         await conversations.append(branch, message, reply)
         return to_exchange(message, reply), start
 
@@ -85,9 +83,7 @@ class TurnWriter:
         conversations = ConversationRepository(session, self._user_id)
         message, first = await conversations.exchange(reply_id)
         branch = _check_siblings(await conversations.answer_again(message, self._reach))
-        agent_id = data.agent_id if "agent_id" in data.model_fields_set else first.agent_id
-        model = data.model or branch.conversation.model
-        start = await self._begin(session, Turn(branch, message, reply, agent_id, model, data.tools))
+        start = await self._begin(session, _turn(data, branch, message, reply, first.agent_id))
         await conversations.append(branch, reply)
         return to_exchange(message, reply), start
 
@@ -133,6 +129,16 @@ class TurnWriter:
 
 def to_exchange(message: Message, reply: Message) -> Exchange:
     return Exchange(MessageRead.model_validate(message), to_reply(reply))
+
+
+def _turn(
+    data: MessageCreate | RegenerateCreate, branch: Branch, message: Message, reply: Message, agent_id: UUID | None
+) -> Turn:
+    """Returns what is asked for; the agent with this id answers if the request names none."""
+    if "agent_id" in data.model_fields_set:
+        agent_id = data.agent_id
+    model = data.model or branch.conversation.model
+    return Turn(branch, message, reply, agent_id, model, data.reasoning_effort, data.tools)
 
 
 def _check_siblings(branch: Branch) -> Branch:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.reasoning import ReasoningEffort
 from app.models.message import Message
 from app.repositories.conversation import Branch
 from app.schemas.client_tool import ClientTool, ToolResultsCreate
@@ -25,7 +26,8 @@ class Turn:
     reply: Message
     agent_id: UUID | None
     model: str | None
-    tools: Sequence[ClientTool] = ()
+    reasoning_effort: ReasoningEffort | None
+    tools: Sequence[ClientTool]
     """Lists the tools that the client runs."""
 
 
