@@ -46,7 +46,7 @@ FUZZ_SETTINGS = {
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Renders a project, prepares it and serves it until Ctrl-C. Takes `-- --port N`."""
+    """Renders a project, prepares it and serves it until Ctrl-C, also if its server is killed. Takes `-- --port N`."""
     port = _free_port(session)
     session.install("copier")
     with _rendered(session) as project, session.chdir(project):
@@ -310,16 +310,22 @@ def _free_port(session: nox.Session) -> int:
 
 
 def _serve(session: nox.Session, project: Path, port: int) -> None:
-    server = subprocess.Popen(["uv", "run", "my-bot", "serve", f"--port={port}"], env=_outside())
+    """Serves until Ctrl-C. A server that is stopped or killed has a successor, so that people can try what survives."""
+    program = project / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "my-bot"
+    told = _what_to_try(project, port)
     try:
-        _wait_until_up(session, server, port)
-        print(_what_to_try(project, port), flush=True)
-        server.wait()
+        while True:
+            server = subprocess.Popen([program, "serve", f"--port={port}"], cwd=project, env=_outside())
+            try:
+                _wait_until_up(session, server, port)
+                print(f"{told}\nSERVER={server.pid}  # `kill $SERVER` stops it, and another one starts", flush=True)
+                told = ""
+                server.wait()
+            finally:
+                server.terminate()
+                server.wait()
     except KeyboardInterrupt:
         session.log("Stopping.")
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _outside() -> dict[str, str]:

@@ -29,7 +29,7 @@ from processes import ROOT, environment, succeed
 from pwdlib.hashers.argon2 import Argon2Hasher
 from servers import Project, Server, all_completed, signed_in
 from services import database
-from streams import DEMO_WORDS, LIMITS, listen_to_all, serving
+from streams import DEMO_WORDS, LIMITS, beside_plain, listen_to_all, serving
 
 ROUNDS = 5
 DOCS = ROOT / "docs"
@@ -175,16 +175,21 @@ async def streams(mine: Side, least: Side, number: int) -> list[Figure]:
     ]
 
 
-async def executions(mine: Side, client: httpx2.AsyncClient, url: str) -> Figure:
-    made = await client.post(f"{url}/api/v1/agents", json={"name": "Helper", "model_name": "demo"})
-    asked = request("POST", f"/api/v1/agents/{made.json()['id']}/execute", mine.token, {"input": "Do it."})
+async def executions(mine: Side, client: httpx2.AsyncClient, url: str) -> list[Figure]:
+    agent_id = (await client.post(f"{url}/api/v1/agents", json={"name": "Helper", "model_name": "demo"})).json()["id"]
+    asked = request("POST", f"/api/v1/agents/{agent_id}/execute", mine.token, {"input": "Do it."})
     found, number = list[float](), 160
     for done in range(1, 4):
         before = cpu(mine.process_id)
         await hammer(mine.port, asked, number)
         await all_completed(client, url, number * done)
         found.append(1000 * (cpu(mine.process_id) - before) / number)
-    return Figure("an execution of one step", found, "ms of CPU")
+    beside = await beside_plain(mine.port, mine.process_id, mine.token, agent_id, ROUNDS)
+    return [
+        Figure("an execution of one step", found, "ms of CPU"),
+        Figure("an agent's reply of one step", beside.times, "times a plain reply", "1.6"),
+        Figure("its first word, median", [1000 * beside.later], "ms after a plain reply's", "50 ms"),
+    ]
 
 
 async def memory(project: Project, name: str, wanted: str) -> Figure:
@@ -250,7 +255,7 @@ async def served(project: Project, url: str, reading: Side, posted: Side, stream
             *await reads(mine, Side(reading.port, reading.process_id, mine.token), page),
             *await log_ins(mine),
             *await posts(mine, posted, short, long),
-            await executions(mine, client, server.url),
+            *await executions(mine, client, server.url),
         ]
     async with project.serve(**{**UNHINDERED, "DEMO_MODEL_DELAY": "0.05"}) as server, signed_in(server.url) as client:
         for number in (100, 500):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+from hammer import cost, request
 from processes import environment
 
 LIMITS = {
@@ -43,10 +45,10 @@ def serving(app: str, **settings: str) -> Iterator[tuple[int, int]]:
         process.terminate()
 
 
-async def listen(port: int, token: str, after: float) -> Heard:
+async def listen(port: int, token: str, after: float, **more: str) -> Heard:
     await asyncio.sleep(after)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps({"content": "hello"})
+    body = json.dumps({"content": "hello", **more})
     head = "POST /api/v1/chat/messages/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
     head += f"Idempotency-Key: {uuid4()}\r\nAuthorization: Bearer {token}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -67,3 +69,28 @@ async def listen(port: int, token: str, after: float) -> Heard:
 
 async def listen_to_all(port: int, token: str, count: int, arrival: float) -> list[Heard]:
     return await asyncio.gather(*(listen(port, token, arrival * number / count) for number in range(count)))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Compares replies of an agent without tools with plain ones of the same server, which take turns."""
+
+    times: list[float]
+    """Holds the CPU of a reply as a multiple of a plain one's, for each round."""
+    later: float
+    """Counts the seconds by which the first word comes later, as the difference of the medians."""
+
+
+async def beside_plain(port: int, process_id: int, token: str, agent_id: str, rounds: int = 5) -> Beside:
+    """Measures on a server whose demo model waits for nothing."""
+    body = {"content": "hello"}
+    asked = [request("POST", "/api/v1/chat/messages", token, each) for each in (body, {**body, "agent_id": agent_id})]
+    times, firsts = list[float](), ([], [])
+    for _ in range(rounds):
+        plain, agents = [await cost(port, process_id, each, 160) for each in asked]
+        times.append(agents / plain)
+        for _ in range(20):
+            for found, more in zip(firsts, ({}, {"agent_id": agent_id}), strict=True):
+                found.append((await listen(port, token, 0, **more)).first)
+    plain, agents = map(statistics.median, firsts)
+    return Beside(times, agents - plain)

@@ -59,14 +59,25 @@ def lines_to_try(process: subprocess.Popen[str]) -> str:
     raise AssertionError("".join(said))
 
 
+def server_of(process: subprocess.Popen[str]) -> int:
+    """Returns the process id of the server that comes next."""
+    assert process.stdout
+    return next(int(found[1]) for line in process.stdout if (found := re.match(r"SERVER=(\d+)", line)))
+
+
 @pytest.mark.skipif(
     not shutil.which("curl") and os.environ.get("REQUIRE_SERVICES") != "1", reason="the README's lines are for curl"
 )
 def test_demo_answers_a_streamed_chat_and_ends_with_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
-    said = succeed("bash", "-euo", "pipefail", "-c", lines_to_try(demo), cwd=tmp_path)
+    register, *rest = lines_to_try(demo).partition("\n\n")
+    said = succeed("bash", "-euo", "pipefail", "-c", "".join((register, *rest)), cwd=tmp_path)
     assert said.count("event: message.delta") > 20
     assert "event: message.completed" in said
     assert "Hello! Who are you?" in said
+    os.kill(server_of(demo), signal.SIGTERM)
+    assert server_of(demo)
+    said = succeed("bash", "-euo", "pipefail", "-c", "".join(rest), cwd=tmp_path)
+    assert "event: message.completed" in said, "the account is gone"
     os.killpg(demo.pid, signal.SIGINT)
     rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0, rest

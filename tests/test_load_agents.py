@@ -1,4 +1,4 @@
-"""Measures how fast a server queues executions, and how many of them one worker runs."""
+"""Measures how fast a server queues executions, how many of them one worker runs, and what agents' replies cost."""
 
 import asyncio
 import statistics
@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from hammer import cpu
 from servers import Project, all_completed, signed_in
+from streams import beside_plain
 from test_load import CONNECTIONS, most_connections
 
 pytestmark = [pytest.mark.load, pytest.mark.slow]
@@ -22,6 +23,8 @@ SETTINGS = {
     "MAX_CONCURRENT_EXECUTIONS": "0",
 }
 BODY = {"input": "Do it."}
+TIMES, LATER = 1.6, 0.05
+"""Limits what an agent's reply of one step costs, as a multiple of a plain one, and the seconds its first word lags."""
 
 
 @asynccontextmanager
@@ -95,5 +98,21 @@ def test_one_worker_does_many_a_second(cluster: Project) -> None:
             used = cpu(worker.process.pid) - before
             rate = WORK / await span(cluster.settings["DATABASE_URL"])
             print(f"one worker: {rate:.1f} executions of one step a second, {1000 * used / WORK:.1f} ms of CPU each")
+
+    asyncio.run(run())
+
+
+@pytest.mark.deep
+def test_a_reply_without_tools_costs_little_more_than_a_plain_one(cluster: Project) -> None:
+    async def run() -> None:
+        async with cluster.serve(**SETTINGS) as server, asking(server.url) as (client, path):
+            port, token = int(server.url.rpartition(":")[2]), client.headers["Authorization"].removeprefix("Bearer ")
+            found = await beside_plain(port, server.process.pid, token, path.split("/")[-2])
+            times = statistics.median(found.times)
+            spread = f"{min(found.times):.2f} to {max(found.times):.2f}"
+            print(f"an agent's reply: {times:.2f} times the CPU of a plain one ({spread}),")
+            print(f"its first word {1000 * found.later:.1f} ms later")
+            assert times <= TIMES
+            assert found.later <= LATER
 
     asyncio.run(run())

@@ -23,7 +23,7 @@ from terminal import converse
 from test_load import port_in
 
 SERVED = {"accounts", "agents", "chat", "conversations", "speech", "usage", "websockets"}
-"""Names pages that call a server with the access token in `TOKEN`."""
+"""Names pages that call a server with the access token in `TOKEN`, and may stop it by its process id in `SERVER`."""
 ELSEWHERE = {"quick-start", "updating"}
 """Names pages that begin with no project, or with one in git: each has a test of its own below."""
 NEXT = "=== next block"
@@ -81,9 +81,9 @@ def test_a_page_does_what_it_says(name: str, render: Render, tmp_path: Path) -> 
     if name not in SERVED:
         follow(steps(page), project, {}, **SETTINGS)
         return
-    with served(project) as port:
+    with served(project) as (port, process_id):
         write_clients(files(page), project, port)
-        signed_in = {} if name == "accounts" else {"TOKEN": token(port)}
+        signed_in = {} if name == "accounts" else {"TOKEN": token(port), "SERVER": f"{process_id}"}
         follow(steps(page), project, at(port), **SETTINGS, **signed_in)
 
 
@@ -118,8 +118,8 @@ def write_clients(written: dict[str, str], project: Path, port: int) -> None:
 
 
 @contextmanager
-def served(project: Path) -> Iterator[int]:
-    """Serves the project and yields its port. The server must exit with 0."""
+def served(project: Path) -> Iterator[tuple[int, int]]:
+    """Serves the project and yields its port and process id. The server must exit with 0."""
     serve = (project / ".venv" / "bin" / "my-bot", "serve", "--port=0")
     told = environment(**SETTINGS)
     with subprocess.Popen(serve, cwd=project, env=told, stderr=subprocess.PIPE, text=True) as process:
@@ -128,7 +128,7 @@ def served(project: Path) -> Iterator[int]:
         rest = Thread(target=process.stderr.read)  # a full pipe would stop the server
         rest.start()
         try:
-            yield port
+            yield port, process.pid
         finally:
             process.terminate()
             rest.join()
@@ -181,7 +181,7 @@ def test_what_a_projects_readme_says_of_agents(render: Render) -> None:
     account, (work, talk, tool) = blocks(chat)[0], blocks(section)
     (project / "app" / "services" / "tools" / "letters.py").write_text(tool.text, encoding="utf-8")
     ask = 'ask "$API/tools?limit=100"'
-    with served(project) as port:
+    with served(project) as (port, _):
         script = f"{account.text}\n{work.text}\n{talk.text}\necho\n{ask}"
         said = succeed("bash", "-euc", filled(script, at(port)), cwd=project)
     *_, completed, reply, tools = re.findall(r"(?m)^(?:data: )?(\{.*\})$", said)

@@ -50,6 +50,10 @@ class Terminal:
         with suppress(OSError):  # the process may have ended
             self.type("\n")
 
+    def kill_all(self) -> None:
+        """Kills the command and all that it started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
     def ended(self) -> int:
         """Waits for the end of the command, reads the rest of its output, and returns its exit status."""
         while self._read():
