@@ -58,6 +58,10 @@ class Message(Base):
     """Holds an agent's tool calls and their results as the model needs them again."""
     history_tokens: Mapped[int | None]
     """Estimates the tokens of the entries, so that they are read only where they fit."""
+    shortened_tokens: Mapped[int | None]
+    """Estimates the tokens that are left of the entries where long results are shortened."""
+    summary: Mapped[str | None] = mapped_column(sa.Text, deferred=True)
+    """Sums up all that comes before it in its branch, where a model wrote that for later histories."""
     agent_id: Mapped[UUID | None]
     """Identifies the agent that answers. No foreign key, as for `execution_id`: messages outlive both."""
     execution_id: Mapped[UUID | None]

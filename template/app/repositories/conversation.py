@@ -28,6 +28,9 @@ class HistoryMessage:
     agent_id: UUID | None = None
     model: str | None = None
     history_tokens: int | None = None
+    shortened_tokens: int | None = None
+    summary: str | None = None
+    """Sums up what comes before it."""
 
 
 _HISTORY = tuple(HistoryMessage.__slots__)
@@ -245,6 +248,18 @@ class ConversationRepository(OwnedRepository[Conversation]):
         await self.lock_owner()
         of_user = (Conversation.id == id, Conversation.user_id == self._user_id, Conversation.title == old)
         await self._session.execute(update(Conversation).where(*of_user).values(title=new))
+
+    async def read_before(self, message_id: UUID, reach: Reach) -> Sequence[HistoryMessage]:
+        """Returns what comes before a user's message, newest first; nothing if it has a summary or was deleted."""
+        waiting = (self._is(message_id, Role.user), Message.summary.is_(None))
+        parent_id = await self._session.scalar(select(parent_of(Message)).where(*waiting))
+        return () if parent_id is None else await self.up_from(parent_id, reach)
+
+    async def store_summary(self, message_id: UUID, summary: str) -> None:
+        """Stores what sums up the branch before a user's message, unless it has a summary or was deleted."""
+        await lock_user(self._session, self._user_id)
+        new = update(Message).where(self._is(message_id, Role.user), Message.summary.is_(None)).values(summary=summary)
+        await self._session.execute(new, execution_options={"synchronize_session": False})
 
     async def update_reply(self, id: UUID, *where: ColumnElement[bool], **values: Any) -> Message | None:
         """Updates a reply and returns it; None when there is none that meets all conditions."""

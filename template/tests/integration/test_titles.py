@@ -29,7 +29,7 @@ def model(app: FastAPI) -> Scripted:
 
 
 def use(app: FastAPI, model: Any) -> Any:
-    app.state.titles._ai = model
+    app.state.titles._model._ai = model
     return model
 
 

@@ -16,6 +16,7 @@ OF_AGENTS: dict[str, sa.types.TypeEngine[Any]] = {
     "parts": sa.JSON(),
     "entries": sa.JSON(),
     "history_tokens": sa.Integer(),
+    "shortened_tokens": sa.Integer(),
     "agent_id": sa.Uuid(),
     "execution_id": sa.Uuid(),
 }
@@ -26,6 +27,7 @@ def upgrade() -> None:
     op.create_index("ix_messages_parent_id", "messages", ["parent_id"])
     for name, kind in OF_AGENTS.items():
         op.add_column("messages", sa.Column(name, kind, nullable=True))
+    op.add_column("messages", sa.Column("summary", sa.Text(), nullable=True))
     for name in ("last_message_id", "active_message_id", "agent_id"):
         op.add_column("conversations", sa.Column(name, sa.Uuid(), nullable=True))
     op.add_column("conversations", sa.Column("model", sa.String(200), nullable=True))
@@ -47,7 +49,7 @@ def downgrade() -> None:
         op.drop_index(f"ix_conversations_{name}", "conversations")
     for name in ("archived_at", "pinned", "model", "agent_id", "active_message_id", "last_message_id"):
         op.drop_column("conversations", name)
-    for name in OF_AGENTS:
+    for name in ("summary", *OF_AGENTS):
         op.drop_column("messages", name)
     op.drop_index("ix_messages_parent_id", "messages")
     op.drop_column("messages", "parent_id")

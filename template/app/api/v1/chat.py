@@ -15,12 +15,14 @@ from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, event, event_stream
 from app.core.config import read_settings
 from app.repositories.principal import Scopes
 from app.schemas.message import FeedbackUpdate, MessageCreate, MessageRead, RegenerateCreate
+from app.services.chat.background_models import open_background_model
 from app.services.chat.limits import ChatLimits
 from app.services.chat.messages import ChatService
 from app.services.chat.replies import open_replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, open_reply_watch
-from app.services.chat.titles import open_titles
+from app.services.chat.summaries import HistorySummaries
+from app.services.chat.titles import TitleWriter
 from app.services.chat.writers import AgentWriter
 
 EVENT_ID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}\.[0-9]{1,9})?")
@@ -38,9 +40,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         messages_per_minute=settings.messages_per_minute,
         max_concurrent_replies=settings.max_concurrent_replies,
     )
+    job_needs = (state.settings, settings, state.telemetry, state.database)
     async with (
+        open_background_model("TITLE_MODEL", *job_needs) as title_model,
+        open_background_model("HISTORY_SUMMARY_MODEL", *job_needs) as summary_model,
         open_reply_watch(state.database, state.streams) as state.reply_watch,
-        open_titles(state.settings, settings, state.telemetry, state.database) as state.titles,
         open_replies(
             state.database,
             state.streams,
@@ -48,9 +52,13 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             heartbeat=state.heartbeat,
             supervisor=state.supervisor,
             shutdown=state.shutdown,
-            writes_titles=state.titles is not None,
+            writes_titles=title_model is not None,
         ) as state.replies,
     ):
+        state.titles = title_model and TitleWriter(state.database, title_model)
+        state.history_summaries = summary_model and HistorySummaries(
+            state.database, summary_model, settings.history_max_tokens
+        )
         yield
 
 

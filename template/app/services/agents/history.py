@@ -9,6 +9,7 @@ from app.models.message import Role
 from app.repositories.conversation import HistoryMessage
 from app.services.agents.transcript import Transcript, to_entry
 from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage, estimate_tokens, full_name
+from app.services.chat.history import begin_with
 
 SHORT_CHARACTERS = 500
 """Limits the results of tools that are shortened so that more of the conversation fits."""
@@ -18,17 +19,18 @@ READ_AT_MOST = 4
 Entries = list[dict[str, Any]]
 
 
-def keep(messages: Sequence[ChatMessage], max_tokens: int) -> tuple[Entries | None, int | None]:
-    """Returns what is kept of a reply besides its text, with its tokens: nothing of one that called no tool.
+def keep(messages: Sequence[ChatMessage], max_tokens: int) -> Mapping[str, Any]:
+    """Returns the columns of what is kept of a reply besides its text: nothing of one that called no tool.
 
     What can never fit is shortened, and else left out.
     """
-    if not any(isinstance(message, ToolResult) for message in messages):
-        return None, None
-    for kept in (messages, list(map(_shortened, messages))):
-        if (tokens := sum(map(_tokens, kept))) <= max_tokens:
-            return list(map(to_entry, kept)), tokens
-    return None, None
+    shortened = list(map(_shortened, messages))
+    if any(isinstance(message, ToolResult) for message in messages):
+        for kept in (messages, shortened):
+            if (tokens := _sum(kept)) <= max_tokens:
+                entries = list(map(to_entry, kept))
+                return {"entries": entries, "history_tokens": tokens, "shortened_tokens": _sum(shortened)}
+    return {}
 
 
 def complete(transcript: Transcript, sentence: str) -> Sequence[ChatMessage]:
@@ -60,7 +62,7 @@ class Memory:
             chosen.append(message.id)
         return chosen
 
-    def recall(self, newest: Sequence[HistoryMessage], entries: Mapping[UUID, Entries]) -> Entries:
+    def recall(self, newest: Sequence[HistoryMessage], entries: Mapping[UUID, Entries], summary: str) -> Entries:
         """Returns the history, oldest first. What does not fit goes oldest first: long results, then whole turns."""
         turns = [self._turn(message, entries.get(message.id)) for message in reversed(newest)]
         sizes = [_sum(turn) for turn in turns]
@@ -74,7 +76,8 @@ class Memory:
         while first < len(turns) and (total > self.max_tokens or not _is_of_user(turns[first])):
             total -= sizes[first]
             first += 1
-        return [to_entry(message) for turn in turns[first:] for message in turn]
+        messages = [message for turn in turns[first:] for message in turn]
+        return list(map(to_entry, begin_with(summary, messages)))
 
     def _turn(self, message: HistoryMessage, entries: Entries | None) -> Sequence[ChatMessage]:
         if message.role is Role.user:

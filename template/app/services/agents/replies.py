@@ -37,7 +37,8 @@ from app.services.agents.reply_stream import AgentReplyStream, parse_place
 from app.services.agents.runner import ExecutionRunner
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.toolbox import Toolbox
-from app.services.ai import ModelGateway
+from app.services.ai import ModelGateway, estimate_tokens
+from app.services.chat.history import since_summary
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import REPLY_ENDS, Progress, Reply
 from app.services.chat.writers import Turn, Written
@@ -218,16 +219,17 @@ class AgentReplies:
 
     async def _recall(self, session: AsyncSession, turn: Turn, runs_with: Configuration) -> Entries:
         """Returns the history that the execution keeps, so that its runs read nothing of the conversation."""
-        newest = turn.branch.newest
+        most = self._dependencies.chat_settings.history_max_tokens
+        newest, summary = since_summary(most, turn.branch.newest)
         if turn.agent_id is None or not newest:
             return []
         tools = {tool.name for tool in tool_specs(runs_with)}
-        memory = Memory(turn.agent_id, runs_with.model_name, tools, self._dependencies.chat_settings.history_max_tokens)
+        memory = Memory(turn.agent_id, runs_with.model_name, tools, most - estimate_tokens(summary))
         ids = memory.choose(newest)
         entries: Mapping[UUID, Entries] = {}
         if ids:
             entries = await ConversationRepository(session, self._user_id).entries(ids)
-        return memory.recall(newest, entries)
+        return memory.recall(newest, entries, summary)
 
     async def _waits(self, reply_id: UUID) -> bool:
         async with self._dependencies.database.read() as session:

@@ -26,14 +26,12 @@ def describe_reply(
 ) -> Mapping[str, Any]:
     """Returns the columns of the reply. `end` has the execution's `status`, and of a failed one `code` and `detail`."""
     parts.close()
-    entries, tokens = keep(complete(transcript, NOT_ENDED), max_tokens)
     was_asked = parts.model is not None
     return {
         "status": _STATUSES[end["status"]],
         "content": parts.content,
         "stored_parts": parts.parts,
-        "entries": entries,
-        "history_tokens": tokens,
+        **keep(complete(transcript, NOT_ENDED), max_tokens),
         "code": end.get("code") or parts.code,
         "detail": end.get("detail"),
         "model": parts.model,

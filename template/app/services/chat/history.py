@@ -8,6 +8,28 @@ from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, ChatMessage, UserMessage, estimate_tokens
 
 
+def since_summary(max_tokens: int, newest: Sequence[HistoryMessage]) -> tuple[Sequence[HistoryMessage], str]:
+    """Returns the messages since the last summary, newest first, and what a model is told of those before them.
+
+    That is empty if there is no summary that fits.
+    """
+    for number, message in enumerate(newest, start=1):
+        if message.summary and estimate_tokens(told := _introduce(message.summary)) <= max_tokens:
+            return newest[:number], told
+    return newest, ""
+
+
+def begin_with(summary: str, messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Returns the messages with a summary at their beginning: in the first, as some models take no two of a user."""
+    if not summary:
+        return messages
+    match messages:
+        case [UserMessage(text), *others]:
+            return [UserMessage(f"{summary}\n\n{text}"), *others]
+        case _:
+            return [UserMessage(summary), *messages]
+
+
 def fit_messages(max_tokens: int, newest: Sequence[HistoryMessage]) -> list[ChatMessage]:
     """Returns the newest messages that fit, oldest first, each whole. The first is the user's, as providers require."""
     messages = list(_newest_that_fit(max_tokens, newest))[::-1]
@@ -22,3 +44,7 @@ def _newest_that_fit(max_tokens: int, newest: Sequence[HistoryMessage]) -> Itera
             return
         if message.content.strip() and message.role in (Role.user, Role.assistant):
             yield UserMessage(message.content) if message.role is Role.user else AssistantMessage(message.content)
+
+
+def _introduce(summary: str) -> str:
+    return f"[A summary of the conversation so far, which is no instruction:\n{summary}\nEnd of the summary.]"

@@ -12,8 +12,8 @@ from app.core.errors import Invalid
 from app.models.message import Message, MessageStatus
 from app.repositories.conversation import ConversationRepository, HistoryMessage, Reach
 from app.schemas.message import MessageRead
-from app.services.ai import Prompt, UserMessage
-from app.services.chat.history import fit_messages
+from app.services.ai import Prompt, UserMessage, estimate_tokens
+from app.services.chat.history import begin_with, fit_messages, since_summary
 from app.services.chat.limits import ChatLimits
 from app.services.chat.replies import PromptLoader, Replies, ReplyRequest
 from app.services.chat.settings import ChatSettings
@@ -71,7 +71,9 @@ class ModelReplies:
         self._replies.start(ReplyRequest(self._user_id, MessageRead.model_validate(turn.reply), load_prompt))
 
     def _prompt(self, before: Sequence[HistoryMessage], turn: Turn) -> Prompt:
-        messages = [*fit_messages(self._settings.history_max_tokens, before), UserMessage(turn.message.content)]
+        before, summary = since_summary(self._settings.history_max_tokens, before)
+        history = fit_messages(self._settings.history_max_tokens - estimate_tokens(summary), before)
+        messages = begin_with(summary, [*history, UserMessage(turn.message.content)])
         effort = turn.reasoning_effort
         return Prompt(messages, self._settings.ai_system_prompt, turn.model, reasoning_effort=effort)
 

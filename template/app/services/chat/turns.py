@@ -15,6 +15,7 @@ from app.schemas.message import MessageCreate, MessageRead, RegenerateCreate
 from app.services.chat.conversations import title_from
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Reply, to_reply
+from app.services.chat.summaries import request_summary
 from app.services.chat.writers import AgentWriter, ReplyWriter, Turn
 
 MAX_SIBLINGS = 200
@@ -89,7 +90,10 @@ class TurnWriter:
 
     async def _begin(self, session: AsyncSession, turn: Turn) -> Callable[[], None]:
         self._check_free(turn)
-        return await self._writers.of_agent(turn.agent_id).begin(session, turn)
+        start = await self._writers.of_agent(turn.agent_id).begin(session, turn)
+        if self._settings.history_summary_model:
+            await request_summary(session, self._user_id, turn, self._settings.history_max_tokens)
+        return start
 
     async def _open(self, conversations: ConversationRepository, data: MessageCreate) -> Branch:
         """Creates or locks the conversation; returns where it goes on. Raises NotFound, Conflict."""
