@@ -59,7 +59,7 @@ async def _with_app(email: str, work: Any) -> Any:
 async def _list(state: Any, user_id: "UUID") -> list[str]:
     from app.services.agents.service import AgentService
 
-    page = await AgentService(state.database, state.ai, user_id).list(SHOWN, None)
+    page = await AgentService(state.database, state.ai, state.output_checker, user_id).list(SHOWN, None)
     lines: list[str] = []
     for agent in page.items:
         tools = ", ".join([*(tool.name for tool in agent.tools), *(one.name for one in agent.subagents)])

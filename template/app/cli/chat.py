@@ -1,6 +1,7 @@
 """Holds a conversation in the terminal, by the same services as the API, without HTTP."""
 
 import asyncio
+import json
 import secrets
 import shlex
 import signal
@@ -144,6 +145,8 @@ class ChatSession:
         match event:
             case events.ToolCalled():
                 self._tell(f"{event.name}({event.arguments})")
+            case events.MessageData():
+                self._tell(json.dumps(event.data, ensure_ascii=False))
             case events.ToolReturned() | events.SubagentCompleted():
                 self._tell(f"{event.name}: {shorten(event.content)}")
             case events.ToolFailed():

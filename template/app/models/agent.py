@@ -1,4 +1,5 @@
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ class Agent(Owned):
     temperature: Mapped[float]
     reasoning_effort: Mapped[ReasoningEffort | None] = mapped_column(sa.String(16))
     instructions: Mapped[str] = mapped_column(sa.Text)
+    output_schema: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
     deleted_at: Mapped[datetime | None]
     """Marks the agent as deleted; its executions stay."""

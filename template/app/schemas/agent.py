@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
@@ -35,6 +35,8 @@ class AgentCreate(Body):
     tool_policies: dict[UUID, Policy] = Field(default={})
     """Overrides the tools' own policies for this agent, by the ids of tools."""
     subagent_ids: Ids = Field(default=[])
+    output_schema: dict[str, Any] | None = None
+    """Describes the object that its answers are, as a JSON schema; without it they are text."""
 
 
 class AgentUpdate(Body):
@@ -48,6 +50,8 @@ class AgentUpdate(Body):
     tool_ids: NotNull[Ids] = None
     tool_policies: NotNull[dict[UUID, Policy]] = None
     subagent_ids: NotNull[Ids] = None
+    output_schema: dict[str, Any] | None = None
+    """Replaces what its answers are; with null they are text again."""
 
 
 class SubagentRead(Read):
@@ -65,5 +69,6 @@ class AgentRead(Read):
     tools: list[ToolRead]
     """Lists the tools that it may call, each with the policy for this agent."""
     subagents: list[SubagentRead]
+    output_schema: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime

@@ -49,6 +49,7 @@ class Configuration(BaseModel):
     limits: Limits
     lineage: list[UUID] = []
     """Lists the ids of the agents that delegated to this one, from the first one on."""
+    output_schema: dict[str, Any] | None = None
 
 
 class ExecutionCreate(Body):

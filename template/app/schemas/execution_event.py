@@ -1,7 +1,7 @@
 """Defines the events of an execution as they are streamed to clients. Their `type` tells them apart."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -63,6 +63,10 @@ class ModelCompleted(EventBase):
     output_tokens: int
     code: str | None = None
     """Names the reason why the answer was cut short, if it was."""
+    data: dict[str, Any] | None = None
+    """Holds the answer of an agent with an output schema, of which `text` is the JSON."""
+    validation_error: str | None = None
+    """Says why the answer does not fit the output schema; the model is told so, and asked again."""
 
 
 class ToolCalled(EventBase, Call):

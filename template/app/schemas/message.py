@@ -1,6 +1,6 @@
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -87,6 +87,13 @@ class ReasoningPart(Read):
     text: str
 
 
+class DataPart(Read):
+    """Holds the answer of an agent with an output schema, which fits that."""
+
+    type: Literal["data"] = "data"
+    data: dict[str, Any]
+
+
 class ToolCallState(StrEnum):
     called = "called"
     approval_requested = "approval_requested"
@@ -113,7 +120,7 @@ class ToolCallPart(Read):
     """Identifies the subagent's execution that this call has begun, or that makes this call."""
 
 
-Part = Annotated[TextPart | ReasoningPart | ToolCallPart, Field(discriminator="type")]
+Part = Annotated[TextPart | ReasoningPart | DataPart | ToolCallPart, Field(discriminator="type")]
 
 
 class MessageRead(Read):
@@ -128,7 +135,7 @@ class MessageRead(Read):
     usage: UsageRead | None = None
     feedback: FeedbackRead | None = None
     parts: list[Part] = Field(default=[])
-    """Holds what the message consists of; `content` is the text of all parts that are text."""
+    """Holds what the message consists of; `content` is their text, and the JSON of data."""
     agent_id: UUID | None = None
     """Identifies the agent that answers."""
     execution_id: UUID | None = None

@@ -1,7 +1,7 @@
 """Defines the events of a reply besides its text: reasoning, and what an agent does. Their `type` tells them apart."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from app.schemas.base import Read
@@ -19,6 +19,13 @@ class ReasoningDelta(ReplyEvent):
 
     type: Literal["reasoning.delta"] = "reasoning.delta"
     text: str
+
+
+class MessageData(ReplyEvent):
+    """Carries the answer of an agent with an output schema, which comes as a whole."""
+
+    type: Literal["message.data"] = "message.data"
+    data: dict[str, Any]
 
 
 class CallEvent(ReplyEvent):
@@ -94,6 +101,7 @@ class MessageRewound(ReplyEvent):
 
 AgentEvent = (
     ReasoningDelta
+    | MessageData
     | ToolCalled
     | ToolReturned
     | ToolFailed

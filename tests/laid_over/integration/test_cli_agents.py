@@ -22,7 +22,7 @@ async def _make(settings: Settings, policy: Policy, names: tuple[str, ...]) -> N
         state = app.state
         user_id = await account(state, LOCAL_ACCOUNT)
         tools = {tool.name: tool.id for tool in (await ToolService(state.database).list(100, None)).items}
-        agents = AgentService(state.database, state.ai, user_id)
+        agents = AgentService(state.database, state.ai, state.output_checker, user_id)
         for name in names:
             ids, policies = [tools["calculate"]], {tools["calculate"]: policy}
             await agents.create(AgentCreate(name=name, model_name="demo", tool_ids=ids, tool_policies=policies))

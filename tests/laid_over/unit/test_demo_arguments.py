@@ -6,6 +6,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from time import perf_counter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -127,6 +128,8 @@ def test_a_tool_accepts_what_it_is_given(kind: Any) -> None:
     ("schema", "value"),
     [
         ({"type": "string"}, QUESTION),
+        (True, QUESTION),
+        ({"type": ["integer", "null"]}, 1),
         ({}, QUESTION),
         ({"type": "string", "maxLength": 8}, "What is "),
         ({"enum": ["b", "a"]}, "b"),
@@ -140,7 +143,7 @@ def test_a_tool_accepts_what_it_is_given(kind: Any) -> None:
         ({"$ref": "#/properties/value/$defs/a~1b~0c", "$defs": {"a/b~c": {"const": 1}}}, 1),
     ],
 )
-def test_what_it_is_given(schema: dict[str, Any], value: Any) -> None:
+def test_what_it_is_given(schema: dict[str, Any] | bool, value: Any) -> None:
     tool = {"type": "object", "properties": {"value": schema, "optional": {}}, "required": ["value"]}
     assert write_arguments(tool, QUESTION) == {"value": value}
 
@@ -155,6 +158,29 @@ def test_what_it_is_given(schema: dict[str, Any], value: Any) -> None:
 )
 def test_what_has_no_end_is_not_begun(endless: dict[str, Any]) -> None:
     assert write_arguments({"type": "object", "properties": {"value": endless}, "required": ["value"]}, QUESTION) == {}
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        {"type": "array", "minItems": 10**12},
+        {"type": "string", "minLength": 10**12},
+        {"type": "array", "minItems": 999, "items": {"type": "array", "minItems": 999, "items": {"minLength": 999}}},
+        {"$ref": "#/$defs/0", "$defs": {str(n): {"anyOf": [{"$ref": f"#/$defs/{n + 1}"}] * 9} for n in range(20)}},
+        {"type": "number", "minimum": 1e308, "multipleOf": 1e-308},
+        {"type": "integer", "minimum": 10**400},
+    ],
+    ids=str,
+)
+def test_what_people_write_costs_little(huge: dict[str, Any]) -> None:
+    schema = {"type": "object", "$defs": huge.get("$defs", {}), "properties": {"value": huge}, "required": ["value"]}
+    began = perf_counter()
+    assert len(json.dumps(write_arguments(schema, QUESTION))) < 1000
+    assert perf_counter() - began < 5
+
+
+def test_what_is_required_need_not_be_described() -> None:
+    assert write_arguments({"type": "object", "required": ["value"]}, QUESTION) == {"value": QUESTION}
 
 
 def test_a_tool_without_parameters_is_given_none() -> None:

@@ -16,10 +16,12 @@ def upgrade() -> None:
     op.add_column("executions", sa.Column("stop_requested", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("approvals", sa.Column("kind", sa.String(32), nullable=False, server_default="approval"))
     op.add_column("agents", sa.Column("reasoning_effort", sa.String(16), nullable=True))
+    op.add_column("agents", sa.Column("output_schema", sa.JSON(), nullable=True))
     op.create_index("ix_executions_message_id", "executions", ["message_id"])
 
 
 def downgrade() -> None:
+    op.drop_column("agents", "output_schema")
     op.drop_index("ix_executions_message_id", "executions")
     op.drop_column("approvals", "kind")
     op.drop_column("agents", "reasoning_effort")

@@ -24,6 +24,7 @@ from app.services.agents.runner import QUEUE, open_runner
 from app.services.agents.service import AgentService
 from app.services.agents.settings import ExecutionSettings
 from app.services.agents.stream import open_execution_watch
+from app.services.agents.structured_output import open_output_checker
 from app.services.agents.tool_catalog import publish
 from app.services.agents.toolbox import ToolSettings, open_tools
 from app.services.chat.settings import ChatSettings
@@ -48,6 +49,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state.notifier = await stack.enter_async_context(open_notifier(state.shutdown))
         watch = open_execution_watch(state.database, state.streams, state.notifier)
         state.execution_watch = await stack.enter_async_context(watch)
+        state.output_checker = await stack.enter_async_context(open_output_checker())
         chat_settings = read_settings(ChatSettings)
         state.reply_dependencies = ReplyDependencies(
             settings, chat_settings, state.database, state.ai, state.notifier, toolbox, state.heartbeat.id
@@ -66,6 +68,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 state.notifier,
                 state.shutdown,
                 workers,
+                state.output_checker,
             )
             runner = open_runner(dependencies, state.heartbeat, state.supervisor)
             if not state.is_server:
@@ -95,7 +98,8 @@ router = APIRouter(prefix="/agents", tags=["agents"], lifespan=lifespan)
 
 
 async def agent_service(request: Request, database: DatabaseDep, user: CurrentUser) -> AgentService:
-    return AgentService(database, request.app.state.ai, user.id)
+    state = request.app.state
+    return AgentService(database, state.ai, state.output_checker, user.id)
 
 
 Agents = Annotated[AgentService, Depends(agent_service)]

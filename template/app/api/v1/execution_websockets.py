@@ -28,7 +28,7 @@ async def agent_socket(websocket: WebSocket, agent_id: UUID, endpoint: WebSocket
     state = websocket.app.state
 
     async def on_connect(socket: Socket) -> AgentSession:
-        await AgentService(state.database, state.ai, socket.user.id).get(agent_id)
+        await AgentService(state.database, state.ai, state.output_checker, socket.user.id).get(agent_id)
         return AgentSession(state, socket, agent_id)
 
     await endpoint.serve("agents", AGENT_FRAMES, on_connect)

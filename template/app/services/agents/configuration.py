@@ -39,6 +39,7 @@ async def load_configuration(
         subagents=_delegates(subagents, {grant.tool.name for grant in grants}),
         limits=limits,
         lineage=list(lineage),
+        output_schema=agent.output_schema,
     )
 
 

@@ -5,6 +5,7 @@ from app.core.shutdown import Shutdown
 from app.core.streams.base import TextStreams
 from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.settings import ExecutionSettings
+from app.services.agents.structured_output import OutputChecker
 from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway
 from app.services.chat.settings import ChatSettings
@@ -27,3 +28,4 @@ class RunDependencies:
     notifier: ExecutionNotifier
     shutdown: Shutdown
     workers: ProcessPool
+    output: OutputChecker

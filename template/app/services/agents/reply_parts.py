@@ -7,6 +7,7 @@ from uuid import UUID
 from app.schemas import reply_event as events
 from app.schemas.message import ToolCallState
 from app.schemas.reply_event import AgentEvent
+from app.services.agents.structured_output import to_json
 
 RESULTS_CHARACTERS, SHORT_CHARACTERS = 100_000, 1_000
 """Limits the results of calls that a message lists, in all; above that each is shortened. Events have them whole."""
@@ -19,7 +20,7 @@ _BETWEEN_TEXTS = "\n\n"
 class Place(NamedTuple):
     """Tells how far a reader of a reply is: in which part, and in which run of its execution that part was begun.
 
-    `offset` counts the characters of a text; of tool calls, what has happened since the model made them.
+    `offset` counts the characters of a text; of tool calls, what has happened since the model made them. Data has 1.
     """
 
     attempt: int = 0
@@ -58,7 +59,9 @@ class ReplyParts:
 
     @property
     def content(self) -> str:
-        return _BETWEEN_TEXTS.join(part["text"] for part in self.parts if part["type"] == "text")
+        """Returns the text, in which data is JSON."""
+        said = [part for part in self.parts if part["type"] in ("text", "data")]
+        return _BETWEEN_TEXTS.join(part["text"] if "text" in part else to_json(part["data"]) for part in said)
 
     def close(self) -> None:
         """Ends the calls that have not ended, since the reply has, and shortens results of which there are too many."""
@@ -95,10 +98,17 @@ class ReplyParts:
                 pass
 
     def _answer(self, data: Mapping[str, Any]) -> Iterator[Happened]:
-        for kind, text in (("reasoning", data.get("reasoning")), ("text", data["text"])):
+        value, is_valid = data.get("data"), data.get("validation_error") is None
+        said = data["text"] if value is None and is_valid else ""
+        for kind, text in (("reasoning", data.get("reasoning")), ("text", said)):
             if text:
                 self.parts.append({"type": kind, "text": text, "attempt": self.attempt})
                 yield Happened(Place(self.attempt, len(self.parts) - 1, len(text)), kind=kind, text=text)
+        if value is not None:
+            self.parts.append({"type": "data", "data": value, "attempt": self.attempt})
+            part = len(self.parts) - 1
+            event = events.MessageData(reply_id=self._reply_id, part=part, data=value)
+            yield Happened(Place(self.attempt, part, 1), event)
         for call in data["calls"]:
             yield self._call(call)
 

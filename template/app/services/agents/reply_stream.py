@@ -11,8 +11,8 @@ from uuid import UUID
 from app.core.database import Database
 from app.core.errors import Invalid, NotFound
 from app.repositories.conversation import ConversationRepository
-from app.schemas.message import MessageDelta, MessageRead, ToolCallPart
-from app.schemas.reply_event import MessageRewound, ReasoningDelta
+from app.schemas.message import DataPart, MessageDelta, MessageRead, ToolCallPart
+from app.schemas.reply_event import MessageData, MessageRewound, ReasoningDelta
 from app.services.agents.reply_parts import Happened, Place, ReplyParts
 from app.services.agents.stream import ExecutionProgress, ExecutionStream
 from app.services.chat.stream import Progress, Reply, read_end, to_deleted_reply, to_reply
@@ -127,7 +127,7 @@ class _Reader:
             yield self._take_back(Place(self.place.attempt, len(message.parts)))
 
     def _read_texts(self, message: MessageRead) -> Iterator[Progress]:
-        """Yields texts from the one on at which the reader is, who may have other words of it, of an earlier run."""
+        """Yields texts and data from where the reader is, who may have other words of that, of an earlier run."""
         texts = {number: part for number, part in enumerate(message.parts) if not isinstance(part, ToolCallPart)}
         first = min(self.place.part, len(message.parts))
         if first in texts or first == len(message.parts):
@@ -136,8 +136,14 @@ class _Reader:
             if self.place[1:] > (first, 0):
                 yield self._take_back(Place(self.place.attempt, first))
         for number, part in texts.items():
-            if number >= first:
-                place = Place(max(self.place.attempt, 1), number, len(part.text))
+            if number < first:
+                continue
+            attempt = max(self.place.attempt, 1)
+            if isinstance(part, DataPart):
+                event = MessageData(reply_id=self._reply_id, part=number, data=part.data)
+                yield from self._tell(Happened(Place(attempt, number, 1), event))
+            else:
+                place = Place(attempt, number, len(part.text))
                 yield from self._tell(Happened(place, kind=part.type, text=part.text))
 
     def _read_live(self, kind: str, text: str) -> Iterator[Progress]:

@@ -24,8 +24,9 @@ from app.services.agents.events import to_usage
 from app.services.agents.journal import FEATURE, Journal, LeaseLost, StopRequested
 from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.settling import describe_reply
+from app.services.agents.structured_output import MAX_RETRIES, InvalidOutput, to_json
 from app.services.agents.tool_calls import ToolCallHandler, to_event_call
-from app.services.agents.transcript import Transcript
+from app.services.agents.transcript import InvalidAnswer, Transcript
 from app.services.ai import AssistantMessage, ModelFailure, ModelUsage, Piece, Prompt
 
 MAX_CONSECUTIVE_CRASHES = 5
@@ -171,6 +172,8 @@ class Run:
             await self._calls.answer_next(pending)
         elif (answer := self._transcript.answer) is not None:
             await self._complete(answer)
+        elif len(invalid := self._transcript.invalid_answers) > MAX_RETRIES:
+            raise InvalidOutput(f"The model was asked {len(invalid)} times. {invalid[-1].validation_error}")
         else:
             await self._ask()
 
@@ -192,20 +195,34 @@ class Run:
                 self._used = stream.usage
                 self._journal.add_usage(self._used)
             message = _storable(stream.message)
-        self._note_answer(message)
+        if self._configuration.output_schema is None or message.tool_calls:
+            self._note_answer(message)
+        else:
+            await self._note_output(self._configuration.output_schema, message)
+
+    async def _note_output(self, schema: Mapping[str, Any], message: AssistantMessage) -> None:
+        """Notes an answer that should fit the schema; if it does not, the model is told why in the next step."""
+        output, error = await self._dependencies.output.read_answer(schema, message.text)
+        if error is None:
+            self._note_answer(replace(message, text=to_json(output)), output)
+        else:
+            said = (message.text, message.tool_calls, message.raw, message.code, message.reasoning)
+            self._note_answer(InvalidAnswer(*said, validation_error=error))
+            await self._journal.commit()  # its usage replaces what is reserved, before the next step reserves
 
     def _say(self, piece: Piece) -> None:
         """Streams a piece. Reasoning amid an answer is left out, since readers have it before the answer."""
         if isinstance(piece, str):
             text = storable(piece)
             self._text += text
-            self._journal.stream_text(text)
+            if self._configuration.output_schema is None:  # a part of an object is of no use
+                self._journal.stream_text(text)
         elif not self._text:
             text = storable(piece.text)
             self._reasoning += text
             self._journal.stream_reasoning(text)
 
-    def _note_answer(self, message: AssistantMessage) -> None:
+    def _note_answer(self, message: AssistantMessage, output: Mapping[str, Any] | None = None) -> None:
         calls, used = self._transcript.add(message), self._used or ModelUsage(self._configuration.model_name)
         self._journal.note(
             events.ModelCompleted(
@@ -216,6 +233,8 @@ class Run:
                 input_tokens=used.input_tokens,
                 output_tokens=used.output_tokens,
                 code=message.code,
+                data=None if output is None else dict(output),
+                validation_error=message.validation_error if isinstance(message, InvalidAnswer) else None,
             ),
             message,
         )
@@ -223,16 +242,24 @@ class Run:
 
     def _note_text(self, code: str) -> None:
         """Keeps the text of a step of a reply that does not come to its end, since a person has read it."""
-        if (self._text or self._reasoning) and self._journal.parts is not None:
-            self._note_answer(AssistantMessage(self._text, code=code))
+        text = self._text if self._configuration.output_schema is None else ""
+        if (text or self._reasoning) and self._journal.parts is not None:
+            self._note_answer(AssistantMessage(text, code=code))
 
     def _prompt(self) -> Prompt:
         agent, messages = self._configuration, tuple(self._transcript.messages)
         instructions = "\n\n".join(
             filter(None, (self._dependencies.chat_settings.ai_system_prompt, agent.instructions))
         )
-        tools, effort = tool_specs(agent), agent.reasoning_effort
-        return Prompt(messages, instructions, agent.model_name, tools, agent.temperature, effort)
+        return Prompt(
+            messages,
+            instructions,
+            agent.model_name,
+            tool_specs(agent),
+            agent.temperature,
+            agent.reasoning_effort,
+            agent.output_schema,
+        )
 
     def _check_limits(self) -> None:
         """Raises LimitReached when the steps, tokens or dollars are used up."""

@@ -14,22 +14,24 @@ from app.repositories.tool import ToolRepository
 from app.schemas.agent import AgentCreate, AgentRead, AgentUpdate, SubagentRead
 from app.schemas.base import PageRead, changed
 from app.schemas.tool import ToolRead
+from app.services.agents.structured_output import OutputChecker
 from app.services.ai import ModelGateway
 
-COLUMNS = {"name", "model_name", "temperature", "reasoning_effort", "instructions"}
+COLUMNS = {"name", "model_name", "temperature", "reasoning_effort", "instructions", "output_schema"}
 
 
 class AgentService:
     """Manages one person's agents. No method needs more queries for more tools or subagents."""
 
-    def __init__(self, database: Database, ai: ModelGateway, user_id: UUID) -> None:
+    def __init__(self, database: Database, ai: ModelGateway, output: OutputChecker, user_id: UUID) -> None:
         self._database = database
         self._ai = ai
+        self._output = output
         self._user_id = user_id
 
     async def create(self, data: AgentCreate) -> AgentRead:
-        """Creates an agent with its tools and subagents. Raises Invalid, NotFound."""
-        self._ai.check(data.model_name)
+        """Creates an agent with its tools and subagents. Raises Invalid, NotFound, Busy."""
+        await self._check(data)
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             agent = await agents.create(**data.model_dump(include=COLUMNS))
@@ -50,10 +52,9 @@ class AgentService:
             return (await _read(agents, [await agents.get(id)]))[0]
 
     async def update(self, id: UUID, data: AgentUpdate) -> AgentRead:
-        """Changes the fields that are given. Raises Invalid, NotFound."""
+        """Changes the fields that are given. Raises Invalid, NotFound, Busy."""
         changes = changed(data)
-        if data.model_name is not None:
-            self._ai.check(data.model_name)
+        await self._check(data)
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             if data.subagent_ids is not None:
@@ -72,6 +73,12 @@ class AgentService:
         async with self._database.write(self._user_id) as session:
             agents = AgentRepository(session, self._user_id)
             await agents.update(await agents.get(id, lock=True), {"deleted_at": now()})
+
+    async def _check(self, data: AgentCreate | AgentUpdate) -> None:
+        if data.model_name is not None:
+            self._ai.check(data.model_name)
+        if data.output_schema is not None:
+            await self._output.check_schema(data.output_schema)
 
     async def _regrant(self, session: AsyncSession, agents: AgentRepository, agent: Agent, data: AgentUpdate) -> None:
         """Replaces the granted tools, or only their policies; a tool without a new policy keeps its old one."""
@@ -114,6 +121,7 @@ def _agent(agent: Agent, grants: Iterable[Grant], subagents: Iterable[Agent]) ->
         instructions=agent.instructions,
         tools=[_tool(grant) for grant in grants],
         subagents=[SubagentRead.model_validate(subagent) for subagent in subagents],
+        output_schema=agent.output_schema,
         created_at=agent.created_at,
         updated_at=agent.updated_at,
     )

@@ -8,6 +8,8 @@ from pydantic_core import from_json
 
 from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage
 
+_AGAIN = "Answer again, with nothing but a JSON object that fits the schema."
+
 
 @dataclass(frozen=True, slots=True)
 class PendingToolCall:
@@ -19,6 +21,13 @@ class PendingToolCall:
     """Counts the calls of the execution."""
     is_for_client: bool
     """Tells whether a client runs the tool, which then gets an object of arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidAnswer(AssistantMessage):
+    """Holds an answer that does not fit the agent's output schema, and the sentence that tells the model why."""
+
+    validation_error: str = ""
 
 
 class Transcript:
@@ -43,14 +52,16 @@ class Transcript:
         self._pending: list[PendingToolCall] = []
         self._answered: list[int] = []
         """Holds the numbers of the calls of the last message that have results."""
+        self.invalid_answers: list[InvalidAnswer] = []
         for entry in entries:
             if not isinstance(message := _loaded(entry), UserMessage):
                 self.add(message)
 
     @property
     def own(self) -> Sequence[ChatMessage]:
-        """Returns the messages since the input: those of the model, and the results of its calls."""
-        return self.messages[self._before :]
+        """Returns the messages since the input: those of the model that count, and the results of its calls."""
+        since = self.messages[self._before :]
+        return [message for message in since if not isinstance(message, InvalidAnswer | UserMessage)]
 
     @property
     def pending(self) -> Sequence[PendingToolCall]:
@@ -72,6 +83,9 @@ class Transcript:
             self._answered = []
             self._calls += len(message.tool_calls)
             self.messages.append(message)
+            if isinstance(message, InvalidAnswer):
+                self.invalid_answers.append(message)
+                self.messages.append(UserMessage(f"{message.validation_error} {_AGAIN}"))
         else:
             answered = self._pending.pop(0)
             # Providers get results in the order of the calls.
@@ -92,8 +106,12 @@ def to_entry(message: ChatMessage) -> dict[str, Any]:
     if isinstance(message, ToolResult):
         return asdict(message)
     calls = [asdict(call) for call in message.tool_calls]
-    entry = {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
-    return {**entry, "reasoning": message.reasoning} if message.reasoning else entry
+    entry: dict[str, Any] = {"text": message.text, "calls": calls, "raw": message.raw, "code": message.code}
+    if message.reasoning:
+        entry["reasoning"] = message.reasoning
+    if isinstance(message, InvalidAnswer):
+        entry["validation_error"] = message.validation_error
+    return entry
 
 
 def _is_object(arguments: str) -> bool:
@@ -109,4 +127,7 @@ def _loaded(entry: Mapping[str, Any]) -> ChatMessage:
     if "calls" not in entry:
         return ToolResult(**entry)
     calls = [ToolCall(**call) for call in entry["calls"]]
-    return AssistantMessage(entry["text"], calls, entry["raw"], entry["code"], entry.get("reasoning", ""))
+    known = (entry["text"], calls, entry["raw"], entry["code"], entry.get("reasoning", ""))
+    if "validation_error" in entry:
+        return InvalidAnswer(*known, entry["validation_error"])
+    return AssistantMessage(*known)

@@ -1,7 +1,8 @@
 """Writes arguments that a JSON schema allows, with the words of a question where it allows any text.
 
 What the schema itself offers comes first: a constant, a default, an example. Optional properties are left out. A text
-that must match a pattern, and items that must differ, need such an offer.
+that must match a pattern, and items that must differ, need such an offer. People write schemas, too: what would take
+too many values is not written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,14 @@ from math import ceil
 from operator import ge, gt, le, lt
 from typing import Any
 
+from app.services.ai.json_values import find_reference, to_array, to_object
+
 Schema = Mapping[str, Any]
 
 _DEPTH = 16
 """Limits the depth of a schema that refers to itself."""
+_MAX_VALUES = 10_000
+_MAX_CHARACTERS = 10_000
 _BOUNDS = {"minimum": ge, "exclusiveMinimum": gt, "maximum": le, "exclusiveMaximum": lt}
 _FORMATS = {
     "date": "2026-01-31",
@@ -29,15 +34,15 @@ _FORMATS = {
 }
 
 
-class _TooDeep(Exception):
+class _TooMuch(Exception):
     pass
 
 
 def write_arguments(schema: Schema, question: str) -> Any:
-    """Returns arguments that the schema allows; none if its required parts refer to themselves without end."""
+    """Returns arguments that the schema allows; none if its required parts are too many, or its numbers too large."""
     try:
         return _Writer(schema, question).value(schema, 0)
-    except _TooDeep:
+    except (_TooMuch, ArithmeticError):
         return {}
 
 
@@ -45,13 +50,17 @@ class _Writer:
     def __init__(self, root: Schema, words: str) -> None:
         self._root = root
         self._words = words
+        self._values = 0
 
-    def value(self, schema: Schema, depth: int) -> Any:
-        if depth > _DEPTH:
-            raise _TooDeep
+    def value(self, schema: Schema | bool, depth: int) -> Any:
+        self._values += 1
+        if depth > _DEPTH or self._values > _MAX_VALUES:
+            raise _TooMuch
+        if isinstance(schema, bool):  # true allows anything, and nothing fits false
+            return self._words
         if "$ref" in schema:
             beside = {key: schema[key] for key in schema if key != "$ref"}
-            return self.value({**self._found(schema["$ref"]), **beside}, depth + 1)
+            return self.value({**to_object(find_reference(self._root, schema["$ref"])), **beside}, depth + 1)
         for offer in ("const", "default"):
             if offer in schema:
                 return schema[offer]
@@ -65,15 +74,16 @@ class _Writer:
     def _any(self, choices: Sequence[Schema], depth: int) -> Any:
         """Writes the first choice that does not refer to itself without end."""
         for choice in choices:
-            with suppress(_TooDeep):
+            with suppress(_TooMuch):
                 return self.value(choice, depth + 1)
-        raise _TooDeep
+        raise _TooMuch
 
     def _typed(self, schema: Schema, depth: int) -> Any:
-        match schema.get("type"):
+        first = next(iter(to_array(schema.get("type"))), None)
+        match schema.get("type") if first is None else first:
             case "object":
                 properties = schema.get("properties", {})
-                return {name: self.value(properties[name], depth + 1) for name in schema.get("required", ())}
+                return {name: self.value(properties.get(name, {}), depth + 1) for name in schema.get("required", ())}
             case "array":
                 return self._items(schema, depth)
             case "integer" | "number":
@@ -88,10 +98,12 @@ class _Writer:
     def _items(self, schema: Schema, depth: int) -> Sequence[Any]:
         """Writes as many items as there must be, or one if there may be none."""
         least, most = schema.get("minItems", 0), schema.get("maxItems", 1)
-        items = schema.get("prefixItems") or [schema.get("items", {})] * max(least, min(most, 1))
+        if least > _MAX_VALUES:
+            raise _TooMuch
+        items = schema.get("prefixItems") or [schema.get("items", {})] * max(int(least), min(int(most), 1))
         try:
             return [self.value(item, depth + 1) for item in items]
-        except _TooDeep:
+        except _TooMuch:
             if least:
                 raise
             return []
@@ -99,14 +111,10 @@ class _Writer:
     def _text(self, schema: Schema) -> str:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
-        least = schema.get("minLength", 0)
-        return self._words.ljust(least, ".")[: schema.get("maxLength")]
-
-    def _found(self, reference: str) -> Schema:
-        found: Any = self._root
-        for name in reference.split("/")[1:]:
-            found = found[name.replace("~1", "/").replace("~0", "~")]
-        return found
+        least, most = schema.get("minLength", 0), schema.get("maxLength", _MAX_CHARACTERS)
+        if least > _MAX_CHARACTERS:
+            raise _TooMuch
+        return self._words[:_MAX_CHARACTERS].ljust(int(least), ".")[: int(most)]
 
 
 def _number(schema: Schema) -> float:

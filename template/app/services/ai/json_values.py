@@ -28,6 +28,19 @@ def to_count(value: Any) -> int:
     return int(value) if isinstance(value, (int, float)) and 0 < value < _MAX_COUNT else 0
 
 
+def find_reference(root: Any, reference: str) -> Any:
+    """Returns what a reference such as `#/$defs/name` means in a document; None if it means nothing."""
+    found = root
+    for part in reference.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            items = to_array(found)
+            found = items[int(name)] if name.isdecimal() and int(name) < len(items) else None
+        else:
+            found = to_object(found).get(name)
+    return found
+
+
 def to_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the fields that are numbers from 0 on."""
     return {name: value for name, value in values.items() if isinstance(value, (int, float)) and value >= 0}

@@ -22,7 +22,7 @@ from app.core.fair_slots import FairSlots
 T = TypeVar("T")
 
 SECONDS = 60.0
-"""Limits one job to so many seconds, after which its process is killed."""
+"""Limits one job to so many seconds, unless a pool has another limit; then its process is killed."""
 MEMORY_BYTES = 1 << 30
 """Limits the data of each process; beyond it the job raises MemoryError."""
 
@@ -36,7 +36,8 @@ class TookTooLong(Busy):
 class ProcessPool:
     """Runs jobs in at most `number` processes, which start when first needed and are shared fairly among users."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
         self._turns = FairSlots(number)
         self._idle: list[_PoolProcess] = []
 
@@ -49,7 +50,7 @@ class ProcessPool:
             worker = self._idle.pop() if self._idle else _PoolProcess()
             try:
                 await worker.begin()
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(self._seconds):
                     return await worker.do(work, *arguments)
             except TimeoutError:
                 log.warning("pool job timed out", work=work.__name__)
@@ -100,8 +101,8 @@ class _PoolProcess:
 
 
 @asynccontextmanager
-async def open_process_pool(number: int) -> AsyncGenerator[ProcessPool]:
-    workers = ProcessPool(number)
+async def open_process_pool(number: int, seconds: float = SECONDS) -> AsyncGenerator[ProcessPool]:
+    workers = ProcessPool(number, seconds)
     try:
         yield workers
     finally:
