@@ -3,7 +3,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, select
+from sqlalchemy import Select, and_, bindparam, delete, select
 
 from app.core.errors import NotFound
 from app.models.agent import Agent, AgentSubagent, AgentTool
@@ -17,6 +17,16 @@ class Grant:
     policy: Policy
 
 
+# It is built once, since building it costs more than executing it.
+_LOAD = (
+    select(Agent, Tool, AgentTool.policy, select(AgentSubagent.id).where(AgentSubagent.agent_id == Agent.id).exists())
+    .outerjoin(AgentTool, AgentTool.agent_id == Agent.id)
+    .outerjoin(Tool, and_(Tool.id == AgentTool.tool_id, Tool.available))
+    .where(Agent.id == bindparam("id"), Agent.user_id == bindparam("user_id"), Agent.deleted_at.is_(None))
+    .order_by(Tool.name)
+)
+
+
 class AgentRepository(OwnedRepository[Agent]):
     """Reads and writes one user's agents with their tools and subagents. Deleted agents are invisible here."""
 
@@ -24,20 +34,11 @@ class AgentRepository(OwnedRepository[Agent]):
 
     async def load(self, id: UUID) -> tuple[Agent, Sequence[Grant], Sequence[Agent]]:
         """Returns an agent, what it is granted and its subagents, in one query where it has none. Raises NotFound."""
-        delegates = select(AgentSubagent.id).where(AgentSubagent.agent_id == id).exists()
-        found = (
-            self._rows()
-            .add_columns(Tool, AgentTool.policy, delegates)
-            .outerjoin(AgentTool, AgentTool.agent_id == Agent.id)
-            .outerjoin(Tool, and_(Tool.id == AgentTool.tool_id, Tool.available))
-            .where(Agent.id == id)
-            .order_by(Tool.name)
-        )
-        rows = (await self._session.execute(found)).all()
+        rows = (await self._session.execute(_LOAD, {"id": id, "user_id": self._user_id})).all()
         if not rows:
             raise NotFound("Agent", id)
         subagents: Sequence[Agent] = (await self.subagents([id])).get(id, ()) if rows[0][3] else ()
-        return rows[0][0], [Grant(tool, policy) for _agent, tool, policy, _ in rows if tool is not None], subagents
+        return rows[0][0], [Grant(tool, policy) for _agent, tool, policy, _ in rows if tool], subagents
 
     async def grants(self, agent_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Grant]]:
         found = (

@@ -33,8 +33,8 @@ from app.repositories.conversation import ConversationRepository
 
 SNIPPET, BEFORE = 200, 60
 """Limits the characters of a snippet: in all, and before the first word that was found."""
-WALKED = 100
-"""Limits the newest conversations that are looked through one by one, as long as that fills a page."""
+PROBED, WALKED = 10, 100
+"""Limits the newest conversations that are looked through one by one: at first, and if one of these has the words."""
 
 _CJK = re.compile(
     "[\u2e80-\u2fff\u3005-\u3007\u3041-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+"
@@ -122,9 +122,7 @@ class ConversationSearch(ConversationRepository):
         if not words:
             return Page([], None)
         listed = self._listed(cursor, archived=archived, pinned=pinned, agent_id=agent_id)
-        walked = aliased(Conversation, listed.limit(WALKED).subquery())
-        entry = self._entries(words, "conversation", walked.id, _ENTRY.id).exists()
-        found = (await self._session.scalars(_newest_of(walked, limit).where(entry))).all()
+        found = await self._walk(words, listed, limit)
         if len(found) <= limit:
             matches = self._entries(words, "user", self._user_id, _ENTRY.conversation_id)
             rows = listed.where(Conversation.id.in_(matches))
@@ -135,6 +133,21 @@ class ConversationSearch(ConversationRepository):
         page = self._to_page(found, limit)
         await self._add_snippets(page.items, words)
         return page
+
+    async def _walk(self, words: SearchWords, listed: Select[Conversation], limit: int) -> Sequence[Conversation]:
+        """Looks through the newest conversations, many only if one of a few has the words.
+
+        For a rare and a common word it is in vain, and costs most: PostgreSQL looks for the common one beside each
+        entry with the rare one, and does so for each conversation.
+        """
+        found: Sequence[Conversation] = []
+        for count in (PROBED, WALKED):
+            walked = aliased(Conversation, listed.limit(count).subquery())
+            entry = self._entries(words, "conversation", walked.id, _ENTRY.id).exists()
+            found = (await self._session.scalars(_newest_of(walked, limit).where(entry))).all()
+            if not found or len(found) > limit:
+                break
+        return found
 
     async def messages(self, words: SearchWords, limit: int) -> Sequence[SearchHit]:
         """Returns the messages with all of the words, newest first."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from uuid_utils.compat import uuid7
@@ -16,7 +16,7 @@ from app.models.execution import FINAL, OPEN, Approval, ApprovalStatus, Executio
 from app.models.message import PENDING as PENDING_REPLY
 from app.models.message import Message
 from app.models.user import User
-from app.repositories.base import delete_of_users
+from app.repositories.base import NOT_LOADED, delete_of_users
 from app.repositories.execution import NewEvent, enqueue_run
 from app.repositories.job import JobRepository
 from app.repositories.process import of_dead_process
@@ -53,6 +53,17 @@ class Claim:
         """Tells whether a job runs it, which then also goes on when this process stops."""
         return not self.begun
 
+
+# Such statements are built once, since building one costs as much as executing it.
+_ADVANCE = (
+    update(Execution)
+    .where(
+        Execution.id == bindparam("of"),
+        Execution.run_id == bindparam("of_run"),
+        Execution.last_sequence == bindparam("at"),
+    )
+    .returning(Execution.stop_requested)
+)
 
 NO_HISTORY = History([], [], {}, {})
 
@@ -148,9 +159,8 @@ class RunRepository:
 
         Returns None when it is past this sequence, or the run has lost the lease.
         """
-        of = (Execution.id == id, Execution.run_id == run_id, Execution.last_sequence == sequence)
-        changed = update(Execution).where(*of).values(**values).returning(Execution.stop_requested)
-        return await self._session.scalar(changed)
+        of = {"of": id, "of_run": run_id, "at": sequence}
+        return await self._session.scalar(_ADVANCE.values(**values), of, execution_options=NOT_LOADED)
 
     async def add_events(self, execution_id: UUID, after: int, events: Sequence[NewEvent]) -> None:
         rows = [

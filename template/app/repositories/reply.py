@@ -75,6 +75,10 @@ _LENGTH = func.length(Message.content) + func.coalesce(
 )
 
 
+# It is built once, since building it costs as much as executing it.
+_SETTLE = update(Message).where(Message.id == bindparam("of"), PENDING).returning(Message)
+
+
 class ReplyRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -136,8 +140,7 @@ class ReplyRepository:
 
     async def settle(self, id: UUID, values: Mapping[str, Any]) -> Message | None:
         """Stores the end of the reply of an agent, and returns it; None if it has ended before or was deleted."""
-        ended = update(Message).where(Message.id == id, PENDING).values(**values).returning(Message)
-        return await self._session.scalar(ended)
+        return await self._session.scalar(_SETTLE.values(**values), {"of": id})
 
     def _abandoned(self, process_id: UUID) -> ColumnElement[bool]:
         own = (Message.process_id == process_id) & (Message.created_at < now() - BEGUN_WITHIN)

@@ -139,8 +139,9 @@ async def test_a_fact_from_the_beginning_stays(
 
 
 async def test_a_summary_stays_as_long_as_there_is_no_other(
-    app: FastAPI, alice: httpx2.AsyncClient, model: Scripted, writer: Facts
+    app: FastAPI, alice: httpx2.AsyncClient, model: Scripted
 ) -> None:
+    use(app, Scripted("fact-1 " + "w" * MOST))
     id = await talk(app, alice, "fact-1")
     use(app, Failing())
     kept = list[bool]()

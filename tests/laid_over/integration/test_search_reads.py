@@ -15,6 +15,7 @@ from app.models.base import now
 from app.models.conversation import Conversation
 from app.models.conversation_search import CONVERSATION_SEARCH
 from app.models.message import Message, MessageStatus, Role
+from app.repositories.conversation_search import WALKED
 from tests.chats import CONVERSATIONS
 from tests.counting import Executed, executed, explained, statements
 
@@ -85,6 +86,15 @@ async def test_a_word_that_is_in_every_message_fills_a_page_from_the_newest_conv
         steps = await explained(database, statement, values)
         assert "Seq Scan" not in str(steps)
         assert all("Bitmap" in step or int(step.split()[0]) < INSTRUCTIONS for step in steps), (steps, statement)
+
+
+@pytest.mark.parametrize(("query", "is_walked"), [("rare everywhere", False), ("nowhere", False), ("everywhere", True)])
+async def test_many_conversations_are_looked_through_only_if_one_of_the_newest_has_the_words(
+    app: FastAPI, alice: httpx2.AsyncClient, query: str, is_walked: bool
+) -> None:
+    with executed(app, "FROM chat_search") as found:
+        await alice.get(CONVERSATIONS, params={"query": query})
+    assert any(WALKED in tuple(values) for _statement, values in found) == is_walked
 
 
 async def test_a_search_has_at_most_four_statements_more(app: FastAPI, alice: httpx2.AsyncClient) -> None:
