@@ -322,10 +322,18 @@ def _serve(session: nox.Session, project: Path, port: int) -> None:
                 told = ""
                 server.wait()
             finally:
-                server.terminate()
-                server.wait()
+                _end(server)
     except KeyboardInterrupt:
         session.log("Stopping.")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ends a server, unless it ends by itself: Ctrl-C reaches it as well, and a second signal would cut it off."""
+    try:
+        server.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        server.terminate()
+        server.wait()
 
 
 def _outside() -> dict[str, str]:

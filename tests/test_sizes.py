@@ -6,9 +6,9 @@ import pytest
 from conftest import Render
 
 PROJECTS: dict[str, tuple[list[str], int, int, int]] = {
-    "default": (["chat", "agents", "speech"], 8_000, 14_000, 22_800),
-    "chat alone": (["chat"], 5_000, 9_000, 16_010),
-    "no feature": ([], 3_500, 6_000, 12_560),
+    "default": (["chat", "agents", "speech"], 8_000, 14_000, 23_980),
+    "chat alone": (["chat"], 5_000, 9_000, 16_500),
+    "no feature": ([], 3_500, 6_000, 12_600),
 }
 """Holds the features, the goals of 0.2 for tests and application, and the latter's present limit, which falls.
 
@@ -16,8 +16,8 @@ It rose for what the field reported: 670 lines read streams of models' servers a
 PostgreSQL's URLs, poolers, listening and prefixes; 450 for files without hard links, spellings of passwords, reserved
 domains, consoles of any encoding, and commands that can be pasted. Background jobs of any kind took 1,200 more, and
 branches of conversations 450. Reasoning, its effort and structured output of models took 210, agents that answer in
-conversations 1,700, of which chat alone has 590, and searching conversations and writing
-titles 480.
+conversations 1,700, of which chat alone has 590, and searching conversations and writing titles 480. Tools that clients
+run took 280, structured output that is checked 520, summaries of histories 220, and reasoning in plain replies 150.
 """
 
 

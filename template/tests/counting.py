@@ -21,7 +21,7 @@ from app.core.database import Database
 FEW = 200
 """Limits how many rows one statement may read."""
 
-OF_A_ROW = 120
+OF_A_ROW = 140
 """Allows this many SQLite instructions for each row that is read."""
 Executed = tuple[str, Any]
 

@@ -17,6 +17,7 @@ from app.cli._settings import load_settings, validate
 from app.core.commands import full_command
 from app.core.display import DisplayableStream, displayable
 from app.core.errors import AppError, SetupError
+from app.core.reasoning import ReasoningEffort
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -42,9 +43,7 @@ def chat(
     agent: Annotated[
         str | None, typer.Option(metavar="NAME", help="The agent of this account to talk with, by name or id.")
     ] = None,
-    effort: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="How much the model reasons: none, low, medium, high, …")
-    ] = None,
+    effort: Annotated[ReasoningEffort | None, typer.Option(help="How much the model reasons.")] = None,
 ) -> None:
     """Talk with the model, or with an agent, until Ctrl-D or `exit`."""
     from app.core.logging import configure_logging
@@ -55,7 +54,7 @@ def chat(
     asyncio.run(_chat(create_app(settings), message, user.lower(), agent, effort))
 
 
-async def _chat(app: Any, message: str | None, email: str, agent: str | None, effort: str | None) -> None:
+async def _chat(app: Any, message: str | None, email: str, agent: str | None, effort: ReasoningEffort | None) -> None:
     from app.api.v1.chat import agents_of, chat_of
 
     state = app.state
@@ -79,7 +78,11 @@ class ChatSession:
     """Holds one conversation, which begins with the first message."""
 
     def __init__(
-        self, chat: "ChatService", replies: "Replies", agent_id: "UUID | None" = None, effort: str | None = None
+        self,
+        chat: "ChatService",
+        replies: "Replies",
+        agent_id: "UUID | None" = None,
+        effort: ReasoningEffort | None = None,
     ) -> None:
         self._chat = chat
         self._replies = replies

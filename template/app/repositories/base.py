@@ -21,10 +21,6 @@ def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqli
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
 
 
-NOT_LOADED = {"synchronize_session": False}
-"""Marks a change of rows that the session has not loaded, and so need not be changed there, too."""
-
-
 async def lock_user(session: AsyncSession, id: UUID, *, exclusive: bool = False) -> bool:
     """Locks an account against deletion until the transaction ends; returns False when it is gone.
 

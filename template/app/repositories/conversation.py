@@ -4,7 +4,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, select, update
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased, undefer
 from uuid_utils.compat import uuid7
 
 from app.core.errors import NotFound
@@ -223,7 +223,7 @@ class ConversationRepository(OwnedRepository[Conversation]):
         """Returns a user's message and the reply to it. Raises NotFound."""
         question = aliased(Message)
         both = select(question, Message).join(question, question.id == parent_of(Message))
-        both = both.where(self._is(reply_id, Role.assistant))
+        both = both.where(self._is(reply_id, Role.assistant)).options(undefer(question.summary))
         found = (await self._session.execute(both)).one_or_none()
         if found is None:
             raise NotFound("Reply", reply_id)

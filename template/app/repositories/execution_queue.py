@@ -16,7 +16,7 @@ from app.models.execution import FINAL, OPEN, Approval, ApprovalStatus, Executio
 from app.models.message import PENDING as PENDING_REPLY
 from app.models.message import Message
 from app.models.user import User
-from app.repositories.base import NOT_LOADED, delete_of_users
+from app.repositories.base import delete_of_users
 from app.repositories.execution import NewEvent, enqueue_run
 from app.repositories.job import JobRepository
 from app.repositories.process import of_dead_process
@@ -160,7 +160,8 @@ class RunRepository:
         Returns None when it is past this sequence, or the run has lost the lease.
         """
         of = {"of": id, "of_run": run_id, "at": sequence}
-        return await self._session.scalar(_ADVANCE.values(**values), of, execution_options=NOT_LOADED)
+        changed = _ADVANCE.values(**values).execution_options(synchronize_session=False)
+        return await self._session.scalar(changed, of)
 
     async def add_events(self, execution_id: UUID, after: int, events: Sequence[NewEvent]) -> None:
         rows = [

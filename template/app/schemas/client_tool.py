@@ -1,17 +1,15 @@
 """Defines tools that a client declares with a message and runs itself, and the results that it gives."""
 
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from app.schemas.base import Body, Text
 
 NAME = re.compile(r"[a-zA-Z][\w-]{0,63}", re.ASCII)
-SCHEMA_CHARACTERS, ALL_CHARACTERS = 32_000, 128_000
-"""Limits the schema of one tool, and all tools of a message together, each as JSON."""
 
 
 def _name(value: str) -> str:
@@ -20,31 +18,16 @@ def _name(value: str) -> str:
     return value
 
 
-def _schema(value: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(value, ensure_ascii=False)
-    if value.get("type") != "object":
-        raise ValueError("the schema of a tool's arguments must have the type object")
-    if len(text) > SCHEMA_CHARACTERS:
-        raise ValueError(f"the schema must have at most {SCHEMA_CHARACTERS} characters")
-    if "\\u0000" in text or not _is_unicode(text):
-        raise ValueError("the schema must not contain the character NUL or half of a surrogate pair")
-    return value
-
-
 class ClientTool(Body):
-    name: Annotated[str, AfterValidator(_name)]
+    name: Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
     description: Annotated[Text, Field(max_length=4_000)] = ""
-    input_schema: Annotated[dict[str, Any], AfterValidator(_schema)] = Field(
-        default={"type": "object", "properties": {}}
-    )
+    input_schema: dict[str, Any] = Field(default={"type": "object", "properties": {}})
     """Describes the arguments of a call, as a JSON schema. The model may ignore it."""
 
 
 def _distinct(tools: list[ClientTool]) -> list[ClientTool]:
     if repeated := _repeated([tool.name for tool in tools]):
         raise ValueError(f"two tools have the name {repeated}")
-    if sum(len(tool.model_dump_json()) for tool in tools) > ALL_CHARACTERS:
-        raise ValueError(f"the tools must have at most {ALL_CHARACTERS} characters in all")
     return tools
 
 
@@ -70,8 +53,4 @@ class ToolResultsCreate(Body):
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    return next((name for number, name in enumerate(names) if name in names[:number]), None)
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return next((name for name, times in Counter(names).items() if times > 1), None)

@@ -122,9 +122,10 @@ async def test_a_summary_comes_alone_where_nothing_else_fits(
     assert len(writer.heard) == 1
     answer = await alice.post(SEND, json={"content": "What was it?", "conversation_id": id})
     assert answer.json()["content"] == "ok"
-    told, asked = model.prompts[-1].messages
-    assert after_summary(model.prompts[-1], "fact-1") == told
-    assert asked == UserMessage("What was it?")
+    [asked] = model.prompts[-1].messages  # some models take no two messages of a user in a row
+    assert isinstance(asked, UserMessage)
+    assert facts(asked.text) == ["fact-1"]
+    assert asked.text.endswith("What was it?")
     execution = (await alice.get(f"/api/v1/executions/{answer.json()['execution_id']}")).json()
     assert execution["input"] == "What was it?"
 

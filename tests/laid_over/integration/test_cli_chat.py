@@ -129,7 +129,8 @@ def test_an_effort_is_asked_for_and_the_answer_alone_is_printed(in_process: InPr
     said = in_process.succeed("chat", "--effort", "high", "What is up?", DATABASE_URL=database_url)
     assert said.startswith("You said: “What is up?”")
     sentence = in_process.fail("chat", "--effort", "huge", "What is up?", DATABASE_URL=database_url)
-    assert sentence.startswith("reasoning_effort: Input should be 'none', 'minimal'")
+    assert "'--effort'" in sentence
+    assert "'none', 'minimal'" in sentence
 
 
 def test_a_conversation_goes_on_until_one_leaves_it(prepared: Project) -> None:

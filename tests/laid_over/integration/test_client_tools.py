@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -31,6 +32,19 @@ LOOK = {
 PICK = {"name": "pick_file"}
 OUTSIDE = ("look-outside", {"where": "garden"})
 ADD = ("calculate", {"expression": "2+3"})
+
+
+def doubled(levels: int) -> dict[str, Any]:
+    """Makes a schema that is twice as long with each level at which a reference is replaced by what it means."""
+    names = [f"d{number}" for number in range(levels + 1)]
+    twice = {one: {"anyOf": [{"$ref": f"#/$defs/{next}"}] * 2} for one, next in pairwise(names)}
+    return {"type": "object", "$ref": "#/$defs/d0", "$defs": {**twice, names[-1]: {}}}
+
+
+def wordy(times: int) -> dict[str, Any]:
+    """Makes a schema that is long once the references to its one description are replaced."""
+    properties = {f"p{number}": {"$ref": "#/$defs/long"} for number in range(times)}
+    return {"type": "object", "properties": properties, "$defs": {"long": {"description": "x" * 1_000}}}
 
 
 @pytest.fixture
@@ -184,6 +198,19 @@ async def test_nobody_gives_a_result_in_time(app: FastAPI, alice: httpx2.AsyncCl
     assert done["content"] == "; ".join(["The client gave no result in time."] * 2)
 
 
+async def test_a_result_stays_with_its_call_beside_a_server_of_0_1(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+    """Approves a client's call as a server of 0.1 does, which knows no kinds of approvals."""
+    reply = await asked(app, alice, OUTSIDE, ("pick_file", {}))
+    first, second = waiting(reply)
+    async with app.state.database.write() as session:
+        await session.execute(update(Approval).where(Approval.tool_call_id == first).values(status="approved"))
+    results = [{"tool_call_id": second, "content": "a.txt"}]
+    await alice.post(f"{SEND}/{reply['id']}/tool-results", json={"results": results})
+    done = await reached(alice, reply, "completed")
+    assert done["content"] == "The client gave no result.; a.txt"
+    assert [part.get("result") for part in done["parts"][:2]] == ["The client gave no result.", "a.txt"]
+
+
 async def test_a_reply_that_waits_is_stopped(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     reply = await asked(app, alice, OUTSIDE)
     stopped = await alice.post(f"{SEND}/{reply['id']}/stop")
@@ -255,8 +282,17 @@ async def test_regenerate_and_sockets_take_tools(app: FastAPI, alice: httpx2.Asy
         ([{"name": "a b"}], "name"),
         ([PICK, PICK], "two tools"),
         ([{"name": "a", "input_schema": {"type": "string"}}], "object"),
-        ([{"name": "a", "input_schema": {"type": "object", "description": "x" * 40_000}}], "characters"),
-        ([{"name": f"t{number}", "description": "x" * 3_900} for number in range(40)], "in all"),
+        ([{"name": "a", "input_schema": {"type": "object", "description": "x" * 40_000}}], "bytes"),
+        ([{"name": "a", "input_schema": {"type": "object", "properties": 5}}], "/properties"),
+        ([{"name": "a", "input_schema": {"type": "object", "properties": {"b": {"$ref": "#/$defs/c"}}}}], "#/$defs/c"),
+        ([{"name": "a", "input_schema": {"type": "object", "$ref": "http://127.0.0.1/"}}], "own $defs"),
+        ([{"name": "a", "input_schema": {"type": "object", "items": {"$ref": "#"}}}], "own $defs"),
+        ([{"name": "a", "input_schema": {"type": "object", "a": float("nan")}}], "NaN"),
+        ([{"name": "a", "input_schema": wordy(300)}], "characters, nested"),
+        ([{"name": "a", "input_schema": {"type": "object", "$schema": "http://127.0.0.1/"}}], "$schema"),
+        ([{"name": "a", "input_schema": doubled(20)}], "at most 10000 values"),
+        ([{"name": f"t{number}", "input_schema": doubled(6)} for number in range(20)], "characters, nested"),
+        ([{"name": "a", "description": "x" * 4_001}], "description"),
         ([{"name": f"t{number}"} for number in range(51)], "50"),
         ([{"name": "a", "input_schema": {"type": "object", "description": "\0"}}], "NUL"),
         ([{"name": "a", "input_schema": {"type": "object", "\ud800": {}}}], "surrogate"),

@@ -430,6 +430,26 @@ async def test_a_reply_that_is_still_written_is_not_summed_up(
     assert len(writer.heard) == 1
 
 
+async def test_a_message_that_is_answered_again_has_its_summary(
+    app: FastAPI, alice: httpx2.AsyncClient, model: Scripted, writer: Facts
+) -> None:
+    id = (await send(alice, f"fact-1 {'z' * 4 * (MOST - 15)}"))["conversation_id"]
+    reply = await send(alice, "What did I say?", conversation_id=id)
+    await app.state.worker.drain()
+    await alice.post(f"{SEND}/{reply['id']}/regenerate", json={})
+    assert facts(text_of(model.heard[-1])) == ["fact-1"]
+    assert len(model.heard[-1]) == 1
+    await app.state.worker.drain()
+    assert len(writer.heard) == 1
+
+
+async def test_no_history_is_not_summed_up(app: FastAPI, alice: httpx2.AsyncClient, writer: Facts) -> None:
+    app.state.chat_settings = app.state.chat_settings.model_copy(update={"history_max_tokens": 0})
+    await talk(app, alice, "fact-1", turns=2)
+    assert await count(app, BackgroundJob) == 0
+    assert writer.heard == []
+
+
 async def test_a_summary_is_in_the_export_and_in_no_answer(
     app: FastAPI, alice: httpx2.AsyncClient, model: Scripted
 ) -> None:

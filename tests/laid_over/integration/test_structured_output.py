@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete
 
+from app.core import fair_slots
 from app.models.execution import Execution
 from app.repositories import process
 from app.services.agents import structured_output
@@ -176,8 +177,8 @@ def having(**a: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": a}}
 
 
-OWN_PARTS = "The output schema may refer to its own parts alone"
-TOO_MUCH = "The output schema may have at most 10000 values, nested 64 levels deep"
+OWN_PARTS = "The output schema may refer to its own $defs alone"
+TOO_MUCH = "The output schema may have at most 10000 values and 200000 characters, nested 64 levels"
 BAD: Sequence[tuple[dict[str, Any], str]] = [
     ({}, 'The output schema must describe an object: its "type" must be "object".'),
     ({"type": "array"}, 'The output schema must describe an object: its "type" must be "object".'),
@@ -193,7 +194,8 @@ BAD: Sequence[tuple[dict[str, Any], str]] = [
     (having(**{"$ref": "#anchor"}), OWN_PARTS),
     (having(**{"$dynamicRef": "#/properties/a"}), OWN_PARTS),
     (having(**{"$ref": "#/$defs/b"}), "The output schema refers to #/$defs/b, which it does not have."),
-    (having(**{"$ref": "#/type"}), "The output schema refers to #/type, which it does not have."),
+    (having(**{"$ref": "#/type"}), OWN_PARTS),
+    (having(**{"$ref": "#"}), OWN_PARTS),
     (having(**{"$id": "https://example.com/a.json"}), "The output schema must not have an $id"),
     ({"type": "object", "$schema": "https://example.com/a.json"}, "The output schema must be of draft 7, "),
     ({"type": "object", "$schema": 7}, "The output schema must be of draft 7, "),
@@ -232,9 +234,16 @@ async def test_bad_schemas_are_refused_in_one_sentence(app: FastAPI, alice: http
 TREE: dict[str, Any] = {
     "$schema": "http://json-schema.org/draft-07/schema#",
     "type": "object",
-    "properties": {"name": {"type": "string", "pattern": "^[a-z]+$"}, "branches": {"items": {"$ref": "#"}}},
+    "properties": {"name": {"type": "string", "pattern": "^[a-z]+$"}, "branches": {"items": {"$ref": "#/$defs/tree"}}},
     "required": ["name"],
-    "definitions": {"loop": {"$ref": "#/definitions/loop"}, "$ref": {"type": "string"}},
+    "$defs": {
+        "loop": {"$ref": "#/$defs/loop"},
+        "$ref": {"type": "string"},
+        "tree": {
+            "type": "object",
+            "properties": {"name": {"pattern": "^[a-z]+$"}, "branches": {"items": {"$ref": "#/$defs/tree"}}},
+        },
+    },
 }
 
 
@@ -393,3 +402,15 @@ async def test_the_demo_model_answers_with_data(alice: httpx2.AsyncClient) -> No
     reply = await send(alice, "Rome", agent_id=await forecaster(alice, "current_time"))
     assert reply["status"] == "completed", reply
     assert reply["parts"][-1]["data"].keys() == {"city", "degrees"}
+
+
+async def test_an_answer_waits_where_too_many_are_checked(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows that an answer does not count as one that does not fit because others are checked."""
+    monkeypatch.setattr(structured_output, "AGAIN_SECONDS", 0.01)
+    with monkeypatch.context() as full:
+        full.setattr(fair_slots, "MOST_WAITING", 0)
+        reading = asyncio.create_task(app.state.output_checker.read_answer(SCHEMA, TEXT))
+        await asyncio.sleep(0)  # it has been refused once now
+    answer, error = await reading
+    assert error is None
+    assert answer == json.loads(TEXT)

@@ -106,7 +106,7 @@ Chat = Annotated[ChatService, Depends(chat_service)]
 async def send_message(data: MessageCreate, chat: Chat, key: IdempotencyKey = None) -> MessageRead:
     """Sends a message, waits for the reply and returns it. A reply that failed says so in its `status`.
 
-    That of an agent is returned as `pending` when a tool call waits for approval.
+    That of an agent is returned as `pending` when a tool call waits for approval, or for the client to run it.
     """
     exchange = await chat.send(data, key)
     return await chat.wait(exchange.reply)

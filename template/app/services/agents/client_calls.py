@@ -57,7 +57,7 @@ class ClientCalls:
     def _end(self, call: Approval, status: ApprovalStatus, event: ToolReturned | ToolFailed) -> None:
         call.status, call.answered_at = status, now()
         content = event.content if isinstance(event, ToolReturned) else event.detail
-        entry = to_entry(ToolResult("", call.tool, content))  # the transcript knows which call comes next
+        entry = to_entry(ToolResult(call.tool_call_id, call.tool, content))
         append(self._session, self._execution, to_new_event(event, entry))
 
 

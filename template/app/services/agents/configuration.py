@@ -13,6 +13,8 @@ from app.models.execution import Execution
 from app.repositories.agent import AgentRepository, Grant
 from app.schemas.client_tool import ClientTool
 from app.schemas.execution import Configuration, GrantedSubagent, GrantedTool, Limits
+from app.services.agents.json_schema import find_flaw
+from app.services.agents.schema_limits import SchemaLimits
 from app.services.ai import ToolSpec
 
 DELEGATION: Mapping[str, Any] = {
@@ -53,10 +55,14 @@ def tool_specs(configuration: Configuration) -> list[ToolSpec]:
 
 
 def with_client_tools(configuration: Configuration, tools: Sequence[ClientTool]) -> Configuration:
-    """Returns the configuration with the tools that a client has declared. Raises Invalid for a name that is taken."""
-    taken = {tool.name for tool in tool_specs(configuration)}
-    if shared := next((tool.name for tool in tools if tool.name in taken), None):
-        raise Invalid(f"The agent has a tool named {shared} itself: give the client's another name.")
+    """Returns the configuration with the tools that a client has declared. Raises Invalid."""
+    taken, limits = {tool.name for tool in tool_specs(configuration)}, SchemaLimits()
+    for tool in tools:
+        if tool.name in taken:
+            raise Invalid(f"The agent has a tool named {tool.name} itself: give the client's another name.")
+        limits.check(tool.input_schema, f"The schema of {tool.name}")
+        if flaw := find_flaw(tool.input_schema):
+            raise Invalid(f"The schema of {tool.name} is not a valid JSON schema {flaw}.")
     return configuration.model_copy(update={"client_tools": list(tools)})
 
 

@@ -1,4 +1,4 @@
-"""Compiles JSON schemas, and checks answers against them. It runs in a process of its own, and so imports little."""
+"""Compiles JSON schemas, and checks answers against them. It runs in processes of its own, and so imports little."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,21 @@ def find_error(schema: Mapping[str, Any]) -> str | None:
         path = _pointer(error.instance_path)
         if _PATTERNS & {str(name) for name in error.instance_path} and error.kind.name == "format":
             return (
-                f"The output schema has a pattern at {path} that cannot be used: look-around, references to groups "
-                "and very large repetitions are not supported."
+                f"The output schema has a pattern at {path} that cannot be used: it is malformed, or has look-around, "
+                "references to groups or very large repetitions, which are not supported."
             )
         return f"The output schema is not a valid JSON schema at {path}: {_shorten(error.message)}."
+    return None
+
+
+def find_flaw(schema: Mapping[str, Any]) -> str | None:
+    """Returns where a schema is not a valid one, if it is not. It must be within the limits, and is not compiled."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.meta.validate(dict(schema))
+    except jsonschema_rs.ValidationError as error:
+        return f"at {_pointer(error.instance_path)}: {_shorten(error.message)}"
     return None
 
 

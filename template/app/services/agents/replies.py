@@ -220,8 +220,8 @@ class AgentReplies:
     async def _recall(self, session: AsyncSession, turn: Turn, runs_with: Configuration) -> Entries:
         """Returns the history that the execution keeps, so that its runs read nothing of the conversation."""
         most = self._dependencies.chat_settings.history_max_tokens
-        newest, summary = since_summary(most, turn.branch.newest)
-        if turn.agent_id is None or not newest:
+        newest, summary = since_summary(most, turn.branch.newest, turn.summary)
+        if turn.agent_id is None or not (newest or summary):
             return []
         tools = {tool.name for tool in tool_specs(runs_with)}
         memory = Memory(turn.agent_id, runs_with.model_name, tools, most - estimate_tokens(summary))

@@ -242,8 +242,10 @@ class Run:
 
     def _note_text(self, code: str) -> None:
         """Keeps the text of a step of a reply that does not come to its end, since a person has read it."""
+        if self._journal.parts is None:
+            return
         text = self._text if self._configuration.output_schema is None else ""
-        if (text or self._reasoning) and self._journal.parts is not None:
+        if text or self._reasoning:
             self._note_answer(AssistantMessage(text, code=code))
 
     def _prompt(self) -> Prompt:

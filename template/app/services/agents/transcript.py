@@ -44,7 +44,11 @@ class Transcript:
 
         `client_tools` names the tools that the client runs.
         """
-        self.messages: list[ChatMessage] = [*map(_loaded, context), UserMessage(input)]
+        self.messages: list[ChatMessage] = list(map(_loaded, context))
+        if self.messages and isinstance(last := self.messages[-1], UserMessage):  # some models take no two of a user
+            self.messages.pop()
+            input = f"{last.text}\n\n{input}"
+        self.messages.append(UserMessage(input))
         self._before = len(self.messages)
         self._prefix = prefix
         self._client_tools = client_tools
@@ -87,12 +91,18 @@ class Transcript:
                 self.invalid_answers.append(message)
                 self.messages.append(UserMessage(f"{message.validation_error} {_AGAIN}"))
         else:
-            answered = self._pending.pop(0)
+            answered = self._answered_by(message)
+            self._pending.remove(answered)
             # Providers get results in the order of the calls.
             later = sum(number > answered.number for number in self._answered)
             self.messages.insert(len(self.messages) - later, replace(message, call_id=answered.call.id))
             self._answered.append(answered.number)
         return sorted(self._pending, key=lambda pending: pending.number)
+
+    def _answered_by(self, result: ToolResult) -> PendingToolCall:
+        """Returns the client's call that a result names, since one may have none, or else the next one."""
+        named = (call for call in self._pending if call.is_for_client and call.id == result.call_id)
+        return next(named, self._pending[0])
 
     def _pend(self, number: int, call: ToolCall) -> PendingToolCall:
         is_for_client = call.name in self._client_tools and _is_object(call.arguments)

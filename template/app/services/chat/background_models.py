@@ -68,7 +68,7 @@ def quote(role: Role, text: str) -> str:
     return f"<{role}>\n{text}\n</{role}>\n"
 
 
-def cut(text: str, tokens: int) -> str:
+def truncate(text: str, tokens: int) -> str:
     """Returns the beginning of a text, of at most so many tokens by our estimate."""
     return text.encode(errors="replace")[: tokens * BYTES_PER_TOKEN].decode(errors="ignore")
 

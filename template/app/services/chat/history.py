@@ -8,14 +8,16 @@ from app.repositories.conversation import HistoryMessage
 from app.services.ai import AssistantMessage, ChatMessage, UserMessage, estimate_tokens
 
 
-def since_summary(max_tokens: int, newest: Sequence[HistoryMessage]) -> tuple[Sequence[HistoryMessage], str]:
-    """Returns the messages since the last summary, newest first, and what a model is told of those before them.
+def since_summary(
+    max_tokens: int, newest: Sequence[HistoryMessage], summary: str | None = None
+) -> tuple[Sequence[HistoryMessage], str]:
+    """Returns the messages since the last summary, newest first, and what introduces those before them to a model.
 
-    That is empty if there is no summary that fits.
+    That is empty if there is no summary that fits. `summary` sums up all of them, if a model has done so before.
     """
-    for number, message in enumerate(newest, start=1):
-        if message.summary and estimate_tokens(told := _introduce(message.summary)) <= max_tokens:
-            return newest[:number], told
+    for number, found in enumerate([summary, *(message.summary for message in newest)]):
+        if found and estimate_tokens(introduction := _introduce(found)) <= max_tokens:
+            return newest[:number], introduction
     return newest, ""
 
 

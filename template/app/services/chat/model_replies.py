@@ -71,7 +71,7 @@ class ModelReplies:
         self._replies.start(ReplyRequest(self._user_id, MessageRead.model_validate(turn.reply), load_prompt))
 
     def _prompt(self, before: Sequence[HistoryMessage], turn: Turn) -> Prompt:
-        before, summary = since_summary(self._settings.history_max_tokens, before)
+        before, summary = since_summary(self._settings.history_max_tokens, before, turn.summary)
         history = fit_messages(self._settings.history_max_tokens - estimate_tokens(summary), before)
         messages = begin_with(summary, [*history, UserMessage(turn.message.content)])
         effort = turn.reasoning_effort

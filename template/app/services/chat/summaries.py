@@ -12,10 +12,12 @@ from app.models.message import MessageStatus, Role
 from app.repositories.conversation import HISTORY_MAX_MESSAGES, ConversationRepository, HistoryMessage, Reach
 from app.repositories.job import JobRepository
 from app.services.ai import ModelFailure, Prompt, UserMessage, estimate_tokens
-from app.services.chat.background_models import BackgroundModel, cut, quote
+from app.services.chat.background_models import BackgroundModel, quote, truncate
 from app.services.chat.history import since_summary
 from app.services.chat.writers import Turn
 
+LEAST_TOKENS = 100
+"""Limits the histories that are summed up: a summary of a shorter one would have a few words."""
 MOST_TOKENS = 1_000
 """Limits a summary, which takes an eighth of a history at most."""
 READ_AT_MOST = 4
@@ -30,27 +32,27 @@ INSTRUCTIONS = (
 
 async def request_summary(session: AsyncSession, user_id: UUID, turn: Turn, max_tokens: int) -> None:
     """Adds the job that writes a summary, if the history with the message of the turn fills three quarters."""
-    cut_id = find_cut(turn, max_tokens)
-    if cut_id is not None:
-        arguments = {"user_id": user_id, "message_id": cut_id}
-        key = f"summarize_history {cut_id}"
+    message_id = choose_message(turn, max_tokens)
+    if message_id is not None:
+        arguments = {"user_id": user_id, "message_id": message_id}
+        key = f"summarize_history {message_id}"
         await JobRepository(session).enqueue("summarize_history", arguments, user_id=user_id, key=key)
 
 
-def find_cut(turn: Turn, max_tokens: int) -> UUID | None:
+def choose_message(turn: Turn, max_tokens: int) -> UUID | None:
     """Returns the user's message before which all should be summed up, so that three eighths are left as they are."""
-    before, summary = since_summary(max_tokens, turn.branch.newest)
+    before, summary = since_summary(max_tokens, turn.branch.newest, turn.summary)
     kept, sizes = estimate_tokens(turn.message.content), [_size(message, max_tokens) for message in before]
-    if not before or kept + sum(sizes) + estimate_tokens(summary) <= max_tokens * 3 // 4:
+    if not before or max_tokens < LEAST_TOKENS or kept + sum(sizes) + estimate_tokens(summary) <= max_tokens * 3 // 4:
         return None
-    cut_id = turn.message.id
+    chosen = turn.message.id
     for message, size in zip(before, sizes, strict=True):
         kept += size
         if kept > max_tokens * 3 // 8:
             break
         if message.role is Role.user:
-            cut_id = message.id
-    return cut_id
+            chosen = message.id
+    return chosen
 
 
 class HistorySummaries:
@@ -77,7 +79,7 @@ class HistorySummaries:
             raise JobFailed(f"the model of HISTORY_SUMMARY_MODEL failed: {failure.code}") from None
         if written is None:
             return
-        summary = cut(storable(written).strip(), most)
+        summary = truncate(storable(written).strip(), most)
         if not summary:
             raise JobFailed("the model of HISTORY_SUMMARY_MODEL wrote nothing")
         async with self._database.write(user_id) as session:
@@ -101,7 +103,7 @@ class HistorySummaries:
         each = self._max_tokens // len(said) if is_long else self._max_tokens
         earlier = before[-1].summary
         quoted = f"<summary>\n{earlier}\n</summary>\n" if earlier else ""
-        return quoted + "".join(quote(message.role, cut(message.content, each)) for message in said)
+        return quoted + "".join(quote(message.role, truncate(message.content, each)) for message in said)
 
 
 def _size(message: HistoryMessage, max_tokens: int) -> int:

@@ -142,7 +142,7 @@ def _turn(
     if "agent_id" in data.model_fields_set:
         agent_id = data.agent_id
     model = data.model or branch.conversation.model
-    return Turn(branch, message, reply, agent_id, model, data.reasoning_effort, data.tools)
+    return Turn(branch, message, reply, agent_id, model, data.reasoning_effort, data.tools, message.summary)
 
 
 def _check_siblings(branch: Branch) -> Branch:

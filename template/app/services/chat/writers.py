@@ -29,6 +29,8 @@ class Turn:
     reasoning_effort: ReasoningEffort | None
     tools: Sequence[ClientTool]
     """Lists the tools that the client runs."""
+    summary: str | None
+    """Sums up what comes before a message that is answered again, if a model has done so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class TookTooLong(Busy):
 class ProcessPool:
     """Runs jobs in at most `number` processes, which start when first needed and are shared fairly among users."""
 
-    def __init__(self, number: int, seconds: float = SECONDS) -> None:
+    def __init__(self, number: int, seconds: float | None = None) -> None:
         self._seconds = seconds
         self._turns = FairSlots(number)
         self._idle: list[_PoolProcess] = []
@@ -50,7 +50,7 @@ class ProcessPool:
             worker = self._idle.pop() if self._idle else _PoolProcess()
             try:
                 await worker.begin()
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(SECONDS if self._seconds is None else self._seconds):
                     return await worker.do(work, *arguments)
             except TimeoutError:
                 log.warning("pool job timed out", work=work.__name__)
@@ -101,7 +101,7 @@ class _PoolProcess:
 
 
 @asynccontextmanager
-async def open_process_pool(number: int, seconds: float = SECONDS) -> AsyncGenerator[ProcessPool]:
+async def open_process_pool(number: int, seconds: float | None = None) -> AsyncGenerator[ProcessPool]:
     workers = ProcessPool(number, seconds)
     try:
         yield workers
