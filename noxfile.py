@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -313,6 +314,7 @@ def _serve(session: nox.Session, project: Path, port: int) -> None:
     """Serves until Ctrl-C. A server that is stopped or killed has a successor, so that people can try what survives."""
     program = project / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "my-bot"
     told = _what_to_try(project, port)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script runs in the background ignores it else
     try:
         while True:
             server = subprocess.Popen([program, "serve", f"--port={port}"], cwd=project, env=_outside())
