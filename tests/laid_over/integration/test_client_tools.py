@@ -18,7 +18,7 @@ from app.models.execution import Approval
 from app.services.agents.approvals import expire
 from app.services.ai import AssistantMessage, ToolCall, ToolResult
 from tests.agents import EXECUTIONS, agent, asking, calls, events, play, read, returned
-from tests.chats import SEND, messages, resume
+from tests.chats import SEND, messages, resume, until
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.integration.test_agent_replies import approve, reached, send
 from tests.sockets import connected
@@ -154,11 +154,15 @@ async def test_a_call_that_needs_approval_comes_first(app: FastAPI, alice: httpx
     )
     assert early.status_code == 404
     await approve(alice, reply)
+    listed: dict[str, Any] = {}
+
+    async def is_asked() -> bool:
+        listed.update((await messages(alice, reply["conversation_id"]))["items"][-1])
+        return bool(waiting(listed))
+
     async with asyncio.timeout(20):
-        while not waiting(reply):
-            reply = (await messages(alice, reply["conversation_id"]))["items"][-1]
-            await asyncio.sleep(0)
-    await give(alice, reply, "rains")
+        await until(is_asked)
+    await give(alice, listed, "rains")
     assert (await reached(alice, reply, "completed"))["content"] == "rains; 5"
 
 

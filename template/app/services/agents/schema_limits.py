@@ -101,7 +101,7 @@ class _Unfolding:
             return
         if name != "$ref" or not _DEFINITION.fullmatch(text):  # some providers take no others
             raise Invalid(
-                f'{self._subject} may refer to its own $defs alone, as in {{"$ref": "#/$defs/name"}}: {text[:200]}'
+                f"{self._subject} may refer to its own $defs alone, as #/$defs/name does, not to {text[:200]}."
             )
         found = find_reference(self._root, text)
         if not isinstance(found, dict | bool):
