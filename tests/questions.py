@@ -1,7 +1,7 @@
 """Reads the questions of copier.yml: options, their values, and which of them a validator refuses."""
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ class Questions:
         document = yaml.safe_load((folder / "copier.yml").read_text(encoding="utf-8"))
         self.asked: dict[str, dict[str, Any]] = {k: v for k, v in document.items() if not k.startswith("_")}
         self.settings: dict[str, Any] = {k: v for k, v in document.items() if k.startswith("_")}
-        self._jinja = SandboxedEnvironment(
+        jinja = SandboxedEnvironment(
             loader=FileSystemLoader(folder),
             extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
             trim_blocks=True,
             lstrip_blocks=True,
             undefined=StrictUndefined,
         )
+        self._compile = cache(jinja.from_string)
 
     @cached_property
     def options(self) -> dict[str, list[Value]]:
@@ -55,7 +56,7 @@ class Questions:
         default = self.asked[name]["default"]
         if not isinstance(default, str) or "{" not in default:
             return default
-        return yaml.safe_load(self._jinja.from_string(default).render(setup="quick"))
+        return yaml.safe_load(self._compile(default).render(setup="quick"))
 
     def row(self, answers: Mapping[str, Any]) -> Row:
         """Returns the options that these answers choose; those of the questions left out take their defaults."""
@@ -81,7 +82,7 @@ class Questions:
         for name, answer in list(context.items()):
             for validator in self._validators(name, answer):
                 try:
-                    sentence = self._jinja.from_string(validator).render(context).strip()
+                    sentence = self._compile(validator).render(context).strip()
                 except UndefinedError:
                     continue  # the validator reads an answer that is not in the row
                 if sentence:
