@@ -4,8 +4,8 @@ import re
 
 from matrix import QUESTIONS
 
-BLOCK = re.compile(r"{% if ('[\w-]+' not in \w+(?: or '[\w-]+' not in \w+)*) %}\n(.*?){% endif %}", re.DOTALL)
-ANSWER = re.compile(r"'([\w-]+)' not in (\w+)")
+ANSWER = re.compile(r"'([\w-]+)' not in (\w+)(?: \| default\(\[\]\))?")
+BLOCK = re.compile(rf"{{% if ({ANSWER.pattern}(?: or {ANSWER.pattern})*) %}}\n(.*?){{% endif %}}", re.DOTALL)
 
 
 DEPLOYED = {"deployment": QUESTIONS.choices("deployment")}
@@ -14,10 +14,10 @@ DEPLOYED = {"deployment": QUESTIONS.choices("deployment")}
 
 def manifest() -> list[tuple[str, str, str]]:
     """Returns question, value and pattern of every line; a file that needs several answers has a row for each."""
-    found = [match.groups() for entry in QUESTIONS.settings["_exclude"] for match in BLOCK.finditer(entry)]
+    found = [match for entry in QUESTIONS.settings["_exclude"] for match in BLOCK.finditer(entry)]
     return [
         (question, value, line)
-        for answers, lines in found
+        for answers, lines in ((match[1], match.groups()[-1]) for match in found)
         for value, question in ANSWER.findall(answers)
         for line in lines.split()
     ]

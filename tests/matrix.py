@@ -17,7 +17,7 @@ from typing import Any
 from questions import ROOT, Answers, Questions, Row, Value
 from texts import ACCEPTED
 
-CODE = {"features", "ai_providers", "speech_providers", "database"}
+CODE = {"features", "protocols", "ai_providers", "speech_providers", "database"}
 """Names the questions with choices that decide which code is rendered. Few combinations of these are in the matrix,
 because each costs a run of its own suite; the other answers are spread over them."""
 

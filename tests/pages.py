@@ -15,6 +15,7 @@ NOT_RUN = re.compile(r' \{data-no-run="([^"]+)"\}\Z')
 BACKGROUND = ' {data-background="yes"}'
 """Marks a server, as an attribute: the builder of the manual shows a fence with anything else as plain text."""
 ANYTHING = "…"
+CODE = {"python", "javascript"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Block:
     @property
     def file(self) -> str:
         """Returns the path that its first line names in a comment. Raises AssertionError when it names none."""
-        named = re.match(r"# (\S+\.py)\n", self.text)
+        named = re.match(r"(?:#|//) (\S+\.(?:py|mjs))\n", self.text)
         assert named, f"the first line of this block names no file:\n{self.text}"
         return named[1]
 
@@ -57,17 +58,17 @@ def run_blocks(page: Path) -> list[Block]:
 
 
 def files(page: Path) -> dict[str, str]:
-    """Returns the page's Python blocks, by their path in the project."""
-    return {block.file: block.text for block in run_blocks(page) if block.language == "python"}
+    """Returns the page's blocks of code, by their path in the project."""
+    return {block.file: block.text for block in run_blocks(page) if block.language in CODE}
 
 
 def steps(page: Path) -> list[Step]:
-    """Returns the commands in order. A block that is neither one nor Python is the output of the command before it."""
+    """Returns the commands in order. A block that is neither one nor code is the output of the command before it."""
     found: list[Step] = []
     for block in run_blocks(page):
         if block.language == "sh":
             found.append(Step(block))
-        elif block.language != "python":
+        elif block.language not in CODE:
             assert block.language in {"json", "text"}, f"what is a block of {block.language!r}?"
             assert found, f"no command prints this:\n{block.text}"
             assert found[-1].output is None, f"no command prints this:\n{block.text}"

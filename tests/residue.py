@@ -16,6 +16,7 @@ PYTHON_BLOCK = re.compile(r"```python\n.*?```", re.DOTALL)
 """Matches the Python blocks of a Markdown text, which ruff formats as it does a Python file."""
 DISCOVERED = {
     "alembic/versions",
+    "app/api/protocols",
     "app/api/v1",
     "app/cli",
     "app/jobs",

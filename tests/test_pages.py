@@ -1,6 +1,7 @@
 """Tests that what the manual tells people to type works, and prints what the manual shows."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 import lives
+import node
 import pytest
 from conftest import Render
 from matrix import QUESTIONS
@@ -22,7 +24,7 @@ from servers import free_port
 from terminal import converse
 from test_load import port_in
 
-SERVED = {"accounts", "agents", "chat", "conversations", "speech", "usage", "websockets"}
+SERVED = {"accounts", "agents", "ai-sdk", "chat", "conversations", "openai", "speech", "usage", "websockets"}
 """Names pages that call a server with the access token in `TOKEN`, and may stop it by its process id in `SERVER`."""
 ELSEWHERE = {"quick-start", "updating"}
 """Names pages that begin with no project, or with one in git: each has a test of its own below."""
@@ -42,9 +44,13 @@ UNTIL_IT_SERVES = (
     "(: < /dev/tcp/127.0.0.1/${URL##*:}) 2> /dev/null; do sleep 0.1; done",
 )
 NOT_RUN: dict[tuple[str, str], int] = {
+    ("ai-sdk", "a part of a client"): 4,
+    ("ai-sdk", "installs what it needs"): 1,
     ("architecture", "a diagram"): 1,
     ("command-line", "a test of the template runs it"): 1,
     ("index", "a test of the demo runs it"): 1,
+    ("openai", "installs what it needs"): 1,
+    ("openai", "what a file has"): 2,
     ("operating", "needs a PostgreSQL server of its own"): 1,
     ("quick-start", "a test of the demo runs it"): 1,
     ("quick-start", "installs into the Python that is there"): 1,
@@ -84,7 +90,7 @@ def test_a_page_does_what_it_says(name: str, render: Render, tmp_path: Path) -> 
     with served(project) as (port, process_id):
         write_clients(files(page), project, port)
         signed_in = {} if name == "accounts" else {"TOKEN": token(port), "SERVER": f"{process_id}"}
-        follow(steps(page), project, at(port), **SETTINGS, **signed_in)
+        follow(steps(page), project, at(port), **SETTINGS, **signed_in, **with_node(files(page), project))
 
 
 def prepared(project: Path) -> Path:
@@ -115,6 +121,14 @@ def write_clients(written: dict[str, str], project: Path, port: int) -> None:
     for path, text in written.items():
         if not path.startswith(("app/", "tests/")):
             (project / path).write_text(filled(text, at(port)), encoding="utf-8")
+
+
+def with_node(written: dict[str, str], project: Path) -> dict[str, str]:
+    """Installs the packages that JavaScript needs where a page has some; returns what finds Node."""
+    if not any(path.endswith(".mjs") for path in written):
+        return {}
+    (project / "node_modules").symlink_to(node.install(node.CLIENTS) / "node_modules")
+    return {"PATH": f"{node.BIN}{os.pathsep}{environment()['PATH']}"}
 
 
 @contextmanager

@@ -64,9 +64,8 @@ def test_leaving_a_value_out_removes_its_files_alone(question: str, value: str, 
     with_it, without = _with_and_without(question, value) if QUESTIONS.many(question) else (value, "none")
     whole, part = (names(render(**{**DEPLOYED, question: answer})) for answer in (with_it, without))
     patterns = tuple(row[2] for row in manifest() if row[:2] == (question, value))
-    rendered = {name.removesuffix(".jinja") for name in names(TEMPLATE)}
     gone = {name for name in whole - part if name.startswith(patterns) or not name.startswith(shared())}
-    assert gone == {name for name in rendered if name.startswith(patterns)}
+    assert gone == {name for name in whole if name.startswith(patterns)}
 
 
 def _with_and_without(question: str, value: str) -> tuple[list[str], list[str]]:

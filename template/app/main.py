@@ -7,12 +7,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from app import __version__
-from app.api.errors import ProblemMiddleware, add_error_handlers
+from app.api.errors import ProblemMiddleware, add_error_handlers, tell_problem
 from app.api.health import Check, LivenessProbe, is_probe
 from app.api.health import router as health_router
 from app.api.json_limit import JsonLimit
 from app.api.openapi import complete_openapi
-from app.api.v1.router import include_routers, scopes
+from app.api.routers import find_error_formats, find_modules, find_value_limits, include_routers
+from app.api.scopes import grantable_scopes
 from app.api.worker import router as worker_router
 from app.core.concurrency import open_concurrency_limit
 from app.core.config import Settings
@@ -43,6 +44,8 @@ from app.services.jobs.worker import JobWorker
 from app.services.processes.heartbeat import BEAT_TIMEOUT, SINGLE_SERVER_ADVICE, open_heartbeat
 from app.services.usage.budgets import open_budgets
 
+_v1, _protocols = find_modules("v1"), find_modules("protocols")
+
 
 def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
     """Creates the application. A server, unlike a command, must be the only one on its database without REDIS_URL."""
@@ -59,9 +62,13 @@ def create_app(settings: Settings, *, is_server: bool = False) -> FastAPI:
         # The framework's logs would quote errors. `open_telemetry` decides whether anything is sent, and where to.
         telemetry={"logs": False, "operation_spans": False, "auto_configure": False, "exclude": is_probe},
     )
-    app.state.settings, app.state.scopes, app.state.is_server = settings, scopes, is_server
+    app.state.settings, app.state.is_server = settings, is_server
+    app.state.scopes = grantable_scopes(module.router for module in [*_v1, *_protocols])
+    app.state.error_formats = {**find_error_formats(_protocols), settings.api_v1_prefix: tell_problem}
+    app.state.value_limits = {**find_value_limits(_v1, settings.api_v1_prefix), **find_value_limits(_protocols, "")}
     app.include_router(health_router, max_body_size=settings.max_body_bytes)
-    include_routers(app, settings.api_v1_prefix, settings.max_body_bytes)
+    include_routers(app, _v1, settings.api_v1_prefix, settings.max_body_bytes)
+    include_routers(app, _protocols, "", settings.max_body_bytes)
     app.include_router(worker_router)
     complete_openapi(app, settings.root_path + settings.api_v1_prefix)
     add_error_handlers(app)
@@ -126,7 +133,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         allow_methods=["*"],
         allow_headers=["*"],
         allow_credentials=True,
-        expose_headers=[REQUEST_ID_HEADER, "Location", "Retry-After"],
+        expose_headers=[REQUEST_ID_HEADER, "Location", "Retry-After", "X-Should-Retry"],
     )
     app.add_middleware(SecurityHeaders, strict=settings.environment != "local")
     app.add_middleware(RequestContext)

@@ -1,13 +1,16 @@
-"""Turns every error into an `application/problem+json` document (RFC 9457); no other module does."""
+"""Turns every error into an `application/problem+json` document (RFC 9457); no other module does.
+
+Below the paths of a protocol that tells errors in its own form, that form is used.
+"""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -60,6 +63,9 @@ class Failure:
     errors: Sequence[FieldError] = ()
 
 
+ErrorFormat = Callable[[Request, Failure], Response]
+"""Tells a client of a failure in the form that it expects."""
+
 UNEXPECTED = Failure(500, "internal", "Something went wrong on our side.")
 
 
@@ -67,7 +73,8 @@ def failure(error: Exception) -> Failure:
     """Translates an expected error, and raises any other again."""
     match error:
         case AppError():
-            return Failure(error.status, error.code, str(error), error.headers)
+            errors = [FieldError(field=error.field, message=str(error))] if error.field else []
+            return Failure(error.status, error.code, str(error), error.headers, errors)
         case RequestValidationError():
             return _invalid(error.errors())
         case HTTPException():
@@ -134,12 +141,20 @@ class _Answer:
             await self._send(message)
 
     async def replace(self, failure: Failure) -> None:
-        response = _problem(Request(self._scope), failure)
+        response = _to_response(Request(self._scope), failure)
         await response(self._scope, self._receive, self._send)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
-    return _problem(request, failure(error))
+async def _answer(request: Request, error: Exception) -> Response:
+    return _to_response(request, failure(error))
+
+
+def _to_response(request: Request, failure: Failure) -> Response:
+    """Uses the format of the longest path that the request's path begins with."""
+    formats: Mapping[str, ErrorFormat] = request.app.state.error_formats
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    above = [prefix for prefix in formats if f"{path}/".startswith(f"{prefix}/")]
+    return formats[max(above, key=len)](request, failure) if above else tell_problem(request, failure)
 
 
 def _invalid(errors: Sequence[Any]) -> Failure:
@@ -187,7 +202,7 @@ def _is_plain_text(start: Message) -> bool:
     return Headers(raw=start["headers"]).get("content-type", "").startswith("text/plain")
 
 
-def _problem(request: Request, failure: Failure) -> JSONResponse:
+def tell_problem(request: Request, failure: Failure) -> JSONResponse:
     problem = Problem(
         title=HTTPStatus(failure.status).phrase,
         status=failure.status,

@@ -4,21 +4,22 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_VALUES = 5_000
-_MAX_QUOTES = 4 * MAX_VALUES
+_QUOTES = 4
 """Allows four quotes for each value, which may be a string and have a name."""
 
 
 class TooManyValues(HTTPException):
     """Extends HTTPException because FastAPI lets no other exception through while it reads a body."""
 
-    def __init__(self) -> None:
-        super().__init__(422, f"The JSON has more than {MAX_VALUES} values")
+    def __init__(self, limit: int) -> None:
+        super().__init__(422, f"The JSON has more than {limit} values")
 
 
 class ValueCounter:
     """Counts the members and elements of JSON that comes in parts, without parsing it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_VALUES) -> None:
+        self._limit = limit
         self._count = 0
         self._in_string = False
         self._escape = b""
@@ -28,11 +29,11 @@ class ValueCounter:
         part = self._escape + part
         whole = len(part) - (len(part) - len(part.rstrip(b"\\"))) % 2
         part, self._escape = part[:whole], part[whole:]
-        pieces = part.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"', _MAX_QUOTES + 1)
+        pieces = part.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"', self._limit * _QUOTES + 1)
         structure = b"".join(pieces[self._in_string :: 2])
         self._count += sum(map(structure.count, (b",", b"[", b"{")))
-        if self._count > MAX_VALUES or len(pieces) - 1 > _MAX_QUOTES:
-            raise TooManyValues
+        if self._count > self._limit or len(pieces) - 1 > self._limit * _QUOTES:
+            raise TooManyValues(self._limit)
         self._in_string ^= len(pieces) % 2 == 0
 
 
@@ -46,7 +47,8 @@ class JsonLimit:
         if scope["type"] != "http" or not _is_json(scope):
             await self._app(scope, receive, send)
             return
-        counter = ValueCounter()
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        counter = ValueCounter(scope["app"].state.value_limits.get(path, MAX_VALUES))
 
         async def receive_counted() -> Message:
             message = await receive()

@@ -16,6 +16,8 @@ class AppError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
+    field: str | None = None
+    """Names the field of the request to which the message refers, if it refers to one."""
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -11,14 +11,19 @@ CURRENT, ARCHIVED = sa.text("archived_at IS NULL"), sa.text("archived_at IS NOT 
 PINNED = sa.text("pinned")
 """Selects conversations that are listed apart. Queries repeat it literally, else databases use no partial index."""
 
+CLIENT_ID_CHARACTERS = 64
+
 
 class Conversation(Owned):
     """Holds messages, each of which follows another: together they are a tree, of which one branch is shown."""
 
     __tablename__ = "conversations"
-    __table_args__ = tuple(
-        sa.Index(f"ix_conversations_{name}", "user_id", "last_message_id", sqlite_where=which, postgresql_where=which)
-        for name, which in (("current", CURRENT), ("archived", ARCHIVED), ("pinned", PINNED))
+    __table_args__ = (
+        sa.Index("ix_conversations_client_id", "user_id", "client_id", unique=True),
+        *(
+            sa.Index(f"ix_conversations_{name}", "user_id", "last_message_id", sqlite_where=of, postgresql_where=of)
+            for name, of in (("current", CURRENT), ("archived", ARCHIVED), ("pinned", PINNED))
+        ),
     )
 
     title: Mapped[str] = mapped_column(sa.String(200))
@@ -31,6 +36,8 @@ class Conversation(Owned):
     """Identifies the agent that answers where a message names none; None: a model without tools. No foreign key."""
     model: Mapped[str | None] = mapped_column(sa.String(200))
     """Names the model that answers where a message names none; None: the agent's, or the first that is configured."""
+    client_id: Mapped[str | None] = mapped_column(sa.String(CLIENT_ID_CHARACTERS))
+    """Holds the id that a client has given it, which made one up before it sent anything."""
     pinned: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     archived_at: Mapped[datetime | None]
     snippet = cast("str | None", None)

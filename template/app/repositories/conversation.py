@@ -1,9 +1,10 @@
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, aliased, undefer
 from uuid_utils.compat import uuid7
 
@@ -11,7 +12,7 @@ from app.core.errors import NotFound
 from app.models.base import now
 from app.models.conversation import ARCHIVED, CURRENT, PINNED, Conversation
 from app.models.message import Message, MessageStatus, Role
-from app.repositories.base import OwnedRepository, Page, lock_user
+from app.repositories.base import OwnedRepository, Page, insert, lock_user
 from app.repositories.branch import go_down, go_up, parent_of
 from app.repositories.reply import Outcome
 
@@ -81,6 +82,22 @@ class ConversationRepository(OwnedRepository[Conversation]):
     async def begin(self, title: str, *, agent_id: UUID | None = None, model: str | None = None) -> Conversation:
         id = uuid7()
         return await self.create(id=id, title=title, last_message_id=id, agent_id=agent_id, model=model)
+
+    async def begin_called(self, client_id: str, title: str, *, agent_id: UUID | None) -> Conversation | None:
+        """Begins a conversation with a client's own id; None if another request has just begun it."""
+        await self.lock_owner()
+        id, at = uuid7(), now()
+        row = {"id": id, "created_at": at, "updated_at": at, "user_id": self._user_id, "title": title}
+        row |= {"last_message_id": id, "agent_id": agent_id, "client_id": client_id, "pinned": False}
+        new = insert(self._session, Conversation).values(row).on_conflict_do_nothing().returning(Conversation)
+        return await self._session.scalar(new)
+
+    async def find_called(self, id: str) -> Conversation | None:
+        """Returns the conversation with this id, its own or the one that a client has given it."""
+        called = Conversation.client_id == id
+        with suppress(ValueError):
+            called = or_(called, Conversation.id == UUID(id))
+        return (await self._session.scalars(self._rows().where(called).limit(1))).one_or_none()
 
     async def filter(
         self, limit: int, cursor: UUID | None, *, archived: bool, pinned: bool | None, agent_id: UUID | None
@@ -208,6 +225,19 @@ class ConversationRepository(OwnedRepository[Conversation]):
         if found is None:
             raise NotFound("Message", id)
         return found
+
+    async def find_after(self, parent_id: UUID, conversation_id: UUID, content: str | None = None) -> UUID | None:
+        """Returns the id of the newest message that follows one, or is a first one of the conversation with this id.
+
+        With `content`, it is one that has this text.
+        """
+        of_it = (Message.conversation_id == self._mine(conversation_id), parent_of(Message) == parent_id)
+        found = select(Message.id).where(*of_it).order_by(Message.position.desc()).limit(1)
+        return await self._session.scalar(found if content is None else found.where(Message.content == content))
+
+    async def find_message(self, id: UUID, conversation_id: UUID) -> Message | None:
+        of_it = (Message.id == id, Message.conversation_id == self._mine(conversation_id))
+        return await self._session.scalar(select(Message).where(*of_it))
 
     async def find_reply(self, id: UUID) -> Message | None:
         return await self._session.scalar(select(Message).where(self._is(id, Role.assistant)))

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -14,6 +14,7 @@ from app.models.base import now
 from app.models.execution import (
     FINAL,
     Approval,
+    ApprovalKind,
     ApprovalStatus,
     Execution,
     ExecutionEvent,
@@ -40,8 +41,14 @@ class ExecutionRepository(OwnedRepository[Execution]):
     model = Execution
 
     async def count_open(self) -> int:
-        """Counts unfinished executions, without those of subagents, which are parts of others."""
-        return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None))
+        """Counts unfinished executions, without those of subagents, which are parts of others.
+
+        One that waits for the results of a client without a conversation does not count, since that may never return.
+        """
+        asked = (Approval.kind == ApprovalKind.client_tool, Approval.status == ApprovalStatus.pending)
+        waits = exists().where(Approval.execution_id == Execution.id, *asked)
+        counts = or_(Execution.message_id.is_not(None), ~waits)
+        return await self.count(Execution.finished_at.is_(None), Execution.parent_id.is_(None), counts)
 
     async def filter(
         self, limit: int, cursor: UUID | None, status: ExecutionStatus | None, agent_id: UUID | None
@@ -86,6 +93,28 @@ class ExecutionRepository(OwnedRepository[Execution]):
         of_it = Execution.message_id == message_id, Approval.status == ApprovalStatus.pending
         found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*of_it)
         return await self._session.scalar(found.with_only_columns(Execution.id).limit(1)) is not None
+
+    async def find_of_client_calls(self, agent_id: UUID, tool_call_ids: Collection[str]) -> UUID | None:
+        """Returns the agent's execution without a conversation that has not ended and asked the client to run these.
+
+        Leaves out one that has waited for too long.
+        """
+        of_it = (
+            or_(Approval.status != ApprovalStatus.pending, Approval.expires_at > now()),
+            Execution.agent_id == agent_id,
+            Execution.message_id.is_(None),
+            Execution.finished_at.is_(None),
+            Approval.kind == ApprovalKind.client_tool,
+            Approval.tool_call_id.in_(tool_call_ids),
+        )
+        found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*of_it)
+        return await self._session.scalar(found.with_only_columns(Execution.id).limit(1))
+
+    async def waits_for_approval_of(self, id: UUID, tool_call_id: str) -> bool:
+        """Tells whether a call of an execution waits for approval."""
+        waits = (Execution.id == id, Approval.tool_call_id == tool_call_id, Approval.status == ApprovalStatus.pending)
+        found = self._rows().join(Approval, Approval.execution_id == Execution.id).where(*waits)
+        return await self._session.scalar(found.with_only_columns(Execution.id)) is not None
 
     async def delete_of_conversation(self, conversation_id: UUID) -> None:
         """Deletes the executions that write replies of a conversation, those of subagents, and what they reserved."""

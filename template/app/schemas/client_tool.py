@@ -18,11 +18,18 @@ def _name(value: str) -> str:
     return value
 
 
-class ClientTool(Body):
-    name: Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
-    description: Annotated[Text, Field(max_length=4_000)] = ""
+class DeclaredTool(Body):
+    """Describes a tool that a client runs, in whatever words its protocol allows."""
+
+    name: str
+    description: str = ""
     input_schema: dict[str, Any] = Field(default={"type": "object", "properties": {}})
     """Describes the arguments of a call, as a JSON schema. The model may ignore it."""
+
+
+class ClientTool(DeclaredTool):
+    name: Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
+    description: Annotated[Text, Field(max_length=4_000)] = ""
 
 
 def _distinct(tools: list[ClientTool]) -> list[ClientTool]:

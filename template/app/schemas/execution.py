@@ -5,10 +5,11 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.core.reasoning import ReasoningEffort
+from app.core.sampling import Sampling
 from app.models.execution import ApprovalKind, ApprovalStatus, ExecutionStatus
 from app.models.tool import Policy
 from app.schemas.base import Body, Money, Read, Words
-from app.schemas.client_tool import ClientTool
+from app.schemas.client_tool import DeclaredTool
 
 
 class GrantedTool(BaseModel):
@@ -44,12 +45,15 @@ class Configuration(BaseModel):
     instructions: str
     tools: list[GrantedTool]
     subagents: list[GrantedSubagent]
-    client_tools: list[ClientTool] = []
+    client_tools: list[DeclaredTool] = []
     """Lists the tools that the client has declared and runs itself."""
     limits: Limits
     lineage: list[UUID] = []
     """Lists the ids of the agents that delegated to this one, from the first one on."""
     output_schema: dict[str, Any] | None = None
+    sampling: Sampling = Field(default_factory=Sampling)
+    max_output_tokens: int | None = None
+    """Limits each answer of the model further than the service does."""
 
 
 class ExecutionCreate(Body):

@@ -20,7 +20,7 @@ from app.models.job import JobStatus
 from app.repositories.job import JobRepository
 from app.services.jobs import worker
 from tests.conftest import MakeSettings, client_for, running, sign_in
-from tests.jobs import change, enqueue, new_user, own_jobs, rows
+from tests.jobs import change, enqueue, own_jobs, rows
 
 
 @pytest.fixture(autouse=True)
@@ -236,24 +236,6 @@ async def test_jobs_run_in_the_order_of_priorities(make_settings: MakeSettings) 
             await enqueue(app.state.database, "report", arguments={"priority": priority}, priority=priority)
         await app.state.worker.drain()
     assert ran == [-1, 0, 0, 1, 2]
-
-
-async def test_people_take_turns(make_settings: MakeSettings) -> None:
-    ran: list[str] = []
-
-    @job()
-    async def report(_: JobContext, of: str) -> None:
-        ran.append(of)
-
-    async with running(make_settings(job_concurrency=1)) as app:
-        alice, bob = [await new_user(app, f"{name}@example.com") for name in ("alice", "bob")]
-        await app.state.worker.drain()
-        for _ in range(10):
-            await enqueue(app.state.database, "report", arguments={"of": "alice"}, user_id=alice)
-        for _ in range(3):
-            await enqueue(app.state.database, "report", arguments={"of": "bob"}, user_id=bob)
-        await app.state.worker.drain()
-    assert "".join(name[0] for name in ran) == "aababab" + "a" * 6
 
 
 async def test_a_job_of_a_deleted_account_is_deleted_with_it(app: FastAPI) -> None:

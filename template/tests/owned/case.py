@@ -30,6 +30,8 @@ class Case:
     """Maps each method that takes a body to the body that tests send."""
     may_be_missing: bool = False
     """Allows 503 for the owner, since the optional package that does the work may not be installed."""
+    is_silent: bool = False
+    """Wants 204 in place of 404 for another's id, as for one of nobody: a client asks before there is anything."""
 
 
 def said(name: str) -> Iterator[Any]:

@@ -262,3 +262,21 @@ async def test_a_worker_hears_at_once_of_jobs_that_other_processes_add(
         assert await ran.get() == 2
         await enqueue(database, "report", arguments={"number": 3})
         assert await ran.get() == 3
+
+
+async def test_people_take_turns(make_settings: MakeSettings) -> None:
+    ran: list[str] = []
+
+    @job()
+    async def report(_: JobContext, of: str) -> None:
+        ran.append(of)
+
+    async with running(make_settings(job_concurrency=1)) as app:
+        alice, bob = [await new_user(app, f"{name}@example.com") for name in ("alice", "bob")]
+        await app.state.worker.drain()
+        for _ in range(10):
+            await enqueue(app.state.database, "report", arguments={"of": "alice"}, user_id=alice)
+        for _ in range(3):
+            await enqueue(app.state.database, "report", arguments={"of": "bob"}, user_id=bob)
+        await app.state.worker.drain()
+    assert "".join(name[0] for name in ran) == "aababab" + "a" * 6

@@ -30,6 +30,8 @@ async def test_no_proxy_may_compress_or_hold_back_a_stream(app: FastAPI, alice: 
             case = cases().get(path)
             place, body = (await case.make(client), case.bodies.get(method)) if case else (path, bodies[method, path])
             answer = await client.request(method, place, json=body)
+            if case and case.is_silent and answer.status_code == 204:
+                continue  # it has ended, and so has no stream
             assert answer.headers["content-type"].startswith("text/event-stream"), (path, answer.text)
             assert answer.headers["cache-control"] == "no-cache, no-transform", path
             assert answer.headers["x-accel-buffering"] == "no", path

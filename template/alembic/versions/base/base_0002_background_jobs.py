@@ -1,4 +1,4 @@
-"""background jobs"""
+"""background jobs, and answers of idempotent requests"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -49,7 +49,11 @@ def upgrade() -> None:
         sqlite_where=waiting,
         postgresql_where=waiting,
     )
+    op.add_column("idempotency_keys", sa.Column("answer", sa.JSON(), nullable=True))
+    op.add_column("idempotency_keys", sa.Column("process_id", sa.Uuid(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("idempotency_keys", "process_id")
+    op.drop_column("idempotency_keys", "answer")
     op.drop_table("background_jobs")

@@ -31,6 +31,8 @@ def upgrade() -> None:
     for name in ("last_message_id", "active_message_id", "agent_id"):
         op.add_column("conversations", sa.Column(name, sa.Uuid(), nullable=True))
     op.add_column("conversations", sa.Column("model", sa.String(200), nullable=True))
+    op.add_column("conversations", sa.Column("client_id", sa.String(64), nullable=True))
+    op.create_index("ix_conversations_client_id", "conversations", ["user_id", "client_id"], unique=True)
     op.add_column("conversations", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("conversations", sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True))
     op.execute(
@@ -47,7 +49,8 @@ def downgrade() -> None:
     op.create_index("ix_conversations_user_id_id", "conversations", ["user_id", "id"])
     for name in LISTS:
         op.drop_index(f"ix_conversations_{name}", "conversations")
-    for name in ("archived_at", "pinned", "model", "agent_id", "active_message_id", "last_message_id"):
+    op.drop_index("ix_conversations_client_id", "conversations")
+    for name in ("archived_at", "pinned", "client_id", "model", "agent_id", "active_message_id", "last_message_id"):
         op.drop_column("conversations", name)
     for name in ("summary", *OF_AGENTS):
         op.drop_column("messages", name)

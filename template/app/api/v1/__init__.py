@@ -1,1 +1,1 @@
-"""Defines version 1 of the API: `router.py` mounts the `router` of every module beside it."""
+"""Defines version 1 of the API: `app/api/routers.py` mounts the `router` of every module here."""

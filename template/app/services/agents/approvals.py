@@ -14,6 +14,7 @@ from app.repositories.execution import ExecutionRepository, append, resume
 from app.repositories.execution_queue import RunRepository
 from app.schemas.execution_event import ApprovalAnswered
 from app.schemas.message import ApprovalAnswer
+from app.services.agents.cancellation import cancel
 from app.services.agents.client_calls import ClientCalls
 from app.services.agents.events import to_new_event
 from app.services.agents.notifier import ExecutionNotifier
@@ -49,10 +50,17 @@ class Approvals:
     async def expire(self, execution_id: UUID, tool_call_id: str) -> Sequence[Execution]:
         chain, approval = await self._find(execution_id, tool_call_id)
         if approval.status is ApprovalStatus.pending and approval.kind is ApprovalKind.client_tool:
-            await ClientCalls(self._session, self._executions, chain[-1]).expire()
+            await self._expire_calls(chain[-1])
         elif approval.status is ApprovalStatus.pending:
             await self._close(chain, approval, ApprovalStatus.expired, None)
         return chain
+
+    async def _expire_calls(self, execution: Execution) -> None:
+        """Lets a reply go on without results; of an answer that a client was to fetch with them, nobody hears."""
+        if execution.message_id is None:
+            await cancel(self._session, self._executions, execution, max_tokens=0)
+        else:
+            await ClientCalls(self._session, self._executions, execution).expire()
 
     async def _find(self, execution_id: UUID, tool_call_id: str) -> tuple[Sequence[Execution], Approval]:
         chain = await self._executions.lock_with_ancestors(execution_id)

@@ -11,11 +11,11 @@ from app.core.errors import Invalid
 from app.models.agent import Agent
 from app.models.execution import Execution
 from app.repositories.agent import AgentRepository, Grant
-from app.schemas.client_tool import ClientTool
+from app.schemas.client_tool import DeclaredTool
 from app.schemas.execution import Configuration, GrantedSubagent, GrantedTool, Limits
 from app.services.agents.json_schema import find_flaw
-from app.services.agents.schema_limits import SchemaLimits
 from app.services.ai import ToolSpec
+from app.services.ai.schema_limits import SchemaLimits
 
 DELEGATION: Mapping[str, Any] = {
     "type": "object",
@@ -54,7 +54,7 @@ def tool_specs(configuration: Configuration) -> list[ToolSpec]:
     return tools
 
 
-def with_client_tools(configuration: Configuration, tools: Sequence[ClientTool]) -> Configuration:
+def with_client_tools(configuration: Configuration, tools: Sequence[DeclaredTool]) -> Configuration:
     """Returns the configuration with the tools that a client has declared. Raises Invalid."""
     taken, limits = {tool.name for tool in tool_specs(configuration)}, SchemaLimits()
     for tool in tools:

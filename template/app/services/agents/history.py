@@ -8,7 +8,16 @@ from uuid import UUID
 from app.models.message import Role
 from app.repositories.conversation import HistoryMessage
 from app.services.agents.transcript import Transcript, to_entry
-from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage, estimate_tokens, full_name
+from app.services.ai import (
+    TOKENS_PER_PICTURE,
+    AssistantMessage,
+    ChatMessage,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+    estimate_tokens,
+    full_name,
+)
 from app.services.chat.history import begin_with
 
 SHORT_CHARACTERS = 500
@@ -117,8 +126,8 @@ def _shortened(message: ChatMessage) -> ChatMessage:
 
 def _tokens(message: ChatMessage) -> int:
     match message:
-        case UserMessage(text):
-            return estimate_tokens(text)
+        case UserMessage(text, images):
+            return estimate_tokens(text) + len(images) * TOKENS_PER_PICTURE
         case ToolResult(content=content):
             return estimate_tokens(content)
         case AssistantMessage(raw=str(raw)):

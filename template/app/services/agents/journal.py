@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -12,6 +13,7 @@ import structlog
 from anyio import CancelScope
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.core.database import Database
 from app.core.retries import retry
@@ -203,7 +205,7 @@ class Journal:
         await self._record_usage(session)
         await self._add(session, rows())
         for ancestor in ancestors:
-            append(session, ancestor, *self._noted_above)
+            append(session, ancestor, *(replace(event, id=uuid7()) for event in self._noted_above))
         if ancestors and "finished_at" in values:
             await report_end(session, execution, values, ancestors[-1])
         if reply is not None and execution.message_id is not None:

@@ -1,12 +1,13 @@
 """Compiles JSON schemas, and checks answers against them. It runs in processes of its own, and so imports little."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from string import ascii_letters
 from typing import Any
 
 from app.core.text import storable
+from app.services.ai.json_values import walk
 
 MAX_DEPTH = 64
 """Limits how deeply the values of an answer are nested."""
@@ -107,19 +108,6 @@ def _parse(text: str) -> dict[str, Any]:
         if isinstance(value, str) and storable(value) != value:
             raise _InvalidAnswer("The answer has the character NUL, or half of a surrogate pair.")
     return found
-
-
-def walk(root: Any) -> Iterator[tuple[Any, int]]:
-    """Yields all values of a JSON document, and the names in its objects, each with how deeply it is nested."""
-    left: list[tuple[Any, int]] = [(root, 0)]
-    while left:
-        value, depth = left.pop()
-        yield value, depth
-        if isinstance(value, dict):
-            for name, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
-                left += [(name, depth + 1), (inner, depth + 1)]
-        elif isinstance(value, list):
-            left += [(inner, depth + 1) for inner in value]  # pyright: ignore[reportUnknownVariableType]
 
 
 def _to_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Lets agents write replies of conversations: each reply is an execution, begun in this process if there is room."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,36 +12,36 @@ from uuid_utils.compat import uuid7
 from app.core.commands import full_command
 from app.core.database import Database
 from app.core.errors import MissingScope, NotFound, SetupError
-from app.models.base import now
 from app.models.execution import Execution, ExecutionStatus
 from app.models.message import Message
 from app.repositories.agent import AgentRepository
 from app.repositories.conversation import ConversationRepository
-from app.repositories.execution import ExecutionRepository, enqueue_run
-from app.repositories.execution_queue import Claim, History, RunRepository
+from app.repositories.execution import ExecutionRepository
+from app.repositories.execution_queue import RunRepository
 from app.schemas.client_tool import ToolResultsCreate
 from app.schemas.execution import Configuration
-from app.schemas.execution_event import ExecutionStarted, ModelStarted
-from app.schemas.message import ApprovalAnswer, MessageRead
+from app.schemas.message import ApprovalAnswer, MessageRead, ToolCallPart
 from app.schemas.reply_event import ApprovalRequested, ResultRequested
 from app.services.agents.approvals import Approvals
 from app.services.agents.cancellation import cancel
 from app.services.agents.client_calls import ClientCalls
-from app.services.agents.configuration import load_configuration, tool_specs, with_client_tools
-from app.services.agents.events import to_new_event
-from app.services.agents.executions import check_room
+from app.services.agents.configuration import client_tool_names, load_configuration, tool_specs, with_client_tools
 from app.services.agents.history import Entries, Memory
 from app.services.agents.notifier import ExecutionNotifier
 from app.services.agents.reply_parts import ReplyParts
 from app.services.agents.reply_stream import AgentReplyStream, parse_place
 from app.services.agents.runner import ExecutionRunner
 from app.services.agents.settings import ExecutionSettings
+from app.services.agents.starting import ExecutionStarter
 from app.services.agents.toolbox import Toolbox
 from app.services.ai import ModelGateway, estimate_tokens
 from app.services.chat.history import since_summary
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import REPLY_ENDS, Progress, Reply
-from app.services.chat.writers import Turn, Written
+from app.services.chat.writers import Pause, Turn, Written
+
+ASKS = {"approval.requested", "result.requested"}
+"""Names the events by which a call asks a person, or the client."""
 
 
 @dataclass(slots=True)
@@ -116,27 +116,9 @@ class AgentReplies:
             context=await self._recall(session, turn, runs_with),
             last_sequence=0,
         )
-        await check_room(executions, needs.settings)
         turn.reply.agent_id, turn.reply.execution_id = turn.agent_id, execution.id
-        session.add(execution)
-        if needs.runner is not None and needs.runner.has_room:
-            return partial(needs.runner.start, await self._claim(session, execution, runs_with))
-        await session.flush()
-        await enqueue_run(session, execution)
-        return _nothing
-
-    async def _claim(self, session: AsyncSession, execution: Execution, runs_with: Configuration) -> Claim:
-        """Stores that this process has begun the execution, and asks the model next."""
-        run_id, attempt = uuid7(), 1
-        execution.status, execution.attempt, execution.started_at = ExecutionStatus.running, attempt, now()
-        execution.run_id, execution.process_id = run_id, self._dependencies.process_id
-        asked = ModelStarted(model=runs_with.model_name, attempt=attempt)
-        begun = [to_new_event(ExecutionStarted()), to_new_event(asked)]
-        execution.last_sequence = len(begun)
-        await session.flush()
-        await RunRepository(session).add_events(execution.id, 0, begun)
-        history = History([(event.type, event.data) for event in begun], [], {}, {})
-        return Claim(execution, run_id, history, user_is_active=True, begun=begun)
+        starter = ExecutionStarter(needs.settings, needs.runner, needs.process_id)
+        return await starter.start(session, executions, execution, runs_with)
 
     def follow(self, reply: Reply, after: str | None) -> AsyncGenerator[Progress]:
         """Returns the events after this place, or all of them. Raises Invalid."""
@@ -198,6 +180,23 @@ class AgentReplies:
             written[id] = Written(parts.content, parts.parts)
         return written
 
+    async def find_pause(self, reply_id: UUID, tool_call_ids: Collection[str]) -> Pause | None:
+        """Returns where the last of these calls asked a person or the client; None if none did."""
+        async with self._dependencies.database.read() as session:
+            happened = (await ExecutionRepository(session, self._user_id).happened([reply_id])).get(reply_id, ())
+        parts, found = ReplyParts(reply_id), None
+        for type, data in happened:
+            for each in parts.add(type, data):
+                if type in ASKS and data["tool_call_id"] in tool_call_ids:
+                    found = Pause(str(each.place), _calls(parts))
+        return found
+
+    async def client_tools(self, reply_id: UUID) -> Collection[str]:
+        async with self._dependencies.database.read() as session:
+            executions = ExecutionRepository(session, self._user_id)
+            id = await executions.find_of_reply(reply_id)
+            return () if id is None else client_tool_names(await executions.get(id))
+
     async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:
         """Deletes the executions of a conversation, whose runs then end."""
         await ExecutionRepository(session, self._user_id).delete_of_conversation(conversation_id)
@@ -245,5 +244,5 @@ class AgentReplies:
         self._dependencies.notifier.notify(execution_id)
 
 
-def _nothing() -> None:
-    """Starts nothing: a worker takes the execution from the queue."""
+def _calls(reply: ReplyParts) -> Sequence[ToolCallPart]:
+    return [ToolCallPart.model_validate(part) for part in reply.parts if part["type"] == "tool_call"]

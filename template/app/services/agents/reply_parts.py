@@ -135,8 +135,10 @@ class ReplyParts:
         yield self._request(data, ToolCallState.approval_requested, events.ApprovalRequested)
 
     def _request(self, data: Mapping[str, Any], state: ToolCallState, kind: Callable[..., AgentEvent]) -> Happened:
-        expires_at = data["expires_at"]
-        self._part(data).update(state=state, expires_at=expires_at)
+        expires_at, part = data["expires_at"], self._part(data)
+        part.update(state=state, expires_at=expires_at)
+        if state is ToolCallState.result_requested:
+            part["is_clients"] = True
         return self._tell(kind, data, name=data["name"], arguments=data["arguments"], expires_at=expires_at)
 
     def _answer_approval(self, data: Mapping[str, Any]) -> Iterator[Happened]:

@@ -103,7 +103,8 @@ class Run:
         execution, history = self._execution, self._history
         self._configuration = Configuration.model_validate(execution.configuration)
         reply_id = execution.message_id
-        prefix = "call" if reply_id is None else f"call_{execution.id.hex[-12:]}"  # unique in the conversation
+        is_alone = reply_id is None and execution.context is None
+        prefix = "call" if is_alone else f"call_{execution.id.hex[-12:]}"  # unique in the conversation
         self._transcript = Transcript(
             execution.input,
             history.entries,
@@ -261,6 +262,8 @@ class Run:
             agent.temperature,
             agent.reasoning_effort,
             agent.output_schema,
+            agent.sampling,
+            max_output_tokens=agent.max_output_tokens,
         )
 
     def _check_limits(self) -> None:

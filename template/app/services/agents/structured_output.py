@@ -8,7 +8,7 @@ from typing import Any
 
 from app.core.errors import AppError, Busy, Invalid
 from app.services.agents.json_schema import find_error, read_answer
-from app.services.agents.schema_limits import SchemaLimits
+from app.services.ai.schema_limits import SchemaLimits
 from app.services.processes.process_pool import ProcessPool, TookTooLong, open_process_pool
 
 MAX_RETRIES = 2

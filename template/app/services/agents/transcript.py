@@ -1,12 +1,13 @@
 """Rebuilds an execution as a conversation with a model, and tells what comes next in it."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json
 
-from app.services.ai import AssistantMessage, ChatMessage, ToolCall, ToolResult, UserMessage
+from app.services.ai import AssistantMessage, ChatMessage, Image, ToolCall, ToolResult, UserMessage
 
 _AGAIN = "Answer again, with nothing but a JSON object that fits the schema."
 
@@ -42,13 +43,15 @@ class Transcript:
     ) -> None:
         """Goes on after `context`, what was said before the input. Ids of calls begin with `prefix`.
 
-        `client_tools` names the tools that the client runs.
+        `client_tools` names the tools that the client runs. Without an input, the context ends with what is to be
+        answered.
         """
         self.messages: list[ChatMessage] = list(map(_loaded, context))
         if self.messages and isinstance(last := self.messages[-1], UserMessage):  # some models take no two of a user
             self.messages.pop()
-            input = f"{last.text}\n\n{input}"
-        self.messages.append(UserMessage(input))
+            self.messages.append(UserMessage("\n\n".join(filter(None, [last.text, input])), last.images))
+        elif input or not self.messages:
+            self.messages.append(UserMessage(input))
         self._before = len(self.messages)
         self._prefix = prefix
         self._client_tools = client_tools
@@ -112,7 +115,11 @@ class Transcript:
 def to_entry(message: ChatMessage) -> dict[str, Any]:
     """Returns the message in the JSON that rows have had since the first release."""
     if isinstance(message, UserMessage):
-        return {"user": message.text}
+        entry = {"user": message.text}
+        if message.images:
+            images = [{"media_type": each.media_type, "data": b64encode(each.data).decode()} for each in message.images]
+            return {**entry, "images": images}
+        return entry
     if isinstance(message, ToolResult):
         return asdict(message)
     calls = [asdict(call) for call in message.tool_calls]
@@ -133,7 +140,8 @@ def _is_object(arguments: str) -> bool:
 
 def _loaded(entry: Mapping[str, Any]) -> ChatMessage:
     if "user" in entry:
-        return UserMessage(entry["user"])
+        images = (Image(each["media_type"], b64decode(each["data"])) for each in entry.get("images", ()))
+        return UserMessage(entry["user"], tuple(images))
     if "calls" not in entry:
         return ToolResult(**entry)
     calls = [ToolCall(**call) for call in entry["calls"]]

@@ -4,8 +4,10 @@ Open a gateway with `app.services.ai.registry.open_gateway`, then ask it with a 
 """
 
 from app.services.ai.base import (
+    TOKENS_PER_PICTURE,
     AssistantMessage,
     ChatMessage,
+    Image,
     ModelFailure,
     ModelGateway,
     ModelStream,
@@ -14,7 +16,9 @@ from app.services.ai.base import (
     Prompt,
     Reasoning,
     ReasoningEffort,
+    Sampling,
     ToolCall,
+    ToolChoice,
     ToolResult,
     ToolSpec,
     UserMessage,
@@ -23,8 +27,10 @@ from app.services.ai.base import (
 )
 
 __all__ = [
+    "TOKENS_PER_PICTURE",
     "AssistantMessage",
     "ChatMessage",
+    "Image",
     "ModelFailure",
     "ModelGateway",
     "ModelStream",
@@ -33,7 +39,9 @@ __all__ = [
     "Prompt",
     "Reasoning",
     "ReasoningEffort",
+    "Sampling",
     "ToolCall",
+    "ToolChoice",
     "ToolResult",
     "ToolSpec",
     "UserMessage",

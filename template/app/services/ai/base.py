@@ -3,13 +3,16 @@
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
 from app.core.reasoning import ReasoningEffort
+from app.core.sampling import Sampling, ToolChoice
 
 BYTES_PER_TOKEN = 4
+TOKENS_PER_PICTURE = 1_600
+"""Estimates what a picture costs: providers scale those that are larger, and charge about as much for them."""
 
 _BARE_NAMES = {"claude-": "anthropic", "gpt-": "openai"}
 
@@ -43,8 +46,17 @@ Piece = str | Reasoning
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """Holds a picture, encoded as its media type says, such as `image/png`."""
+
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     text: str
+    images: Sequence[Image] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,19 @@ class Prompt:
     temperature: float | None = None
     reasoning_effort: ReasoningEffort | None = None
     output_schema: Mapping[str, Any] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    tool_choice: ToolChoice = "auto"
+    max_output_tokens: int | None = None
+    """Limits the answer further than the operator's own limit does."""
+
+    def estimate_tokens(self) -> int:
+        """Returns about how many tokens the model reads."""
+        return sum(map(estimate_tokens, self.texts())) + len(self.pictures) * TOKENS_PER_PICTURE
+
+    @property
+    def pictures(self) -> Sequence[Image]:
+        """Returns the pictures of all messages."""
+        return [image for message in self.messages if isinstance(message, UserMessage) for image in message.images]
 
     def texts(self) -> Iterator[str]:
         """Yields all text that the model reads."""

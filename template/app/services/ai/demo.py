@@ -24,12 +24,13 @@ DEMO = "demo"
 QUOTED_CHARACTERS = 200
 
 _REPLY = (
-    "You said: “{question}”. I am the demo model: I run offline, need no key and can only repeat your words. "
+    "You said: “{question}”. {pictures}I am the demo model: I run offline, need no key and can only repeat your words. "
     "To talk to a real model, set AI_MODEL and the key of its provider in .env, then start again."
 )
 _REPLY_WITH_TOOLS = (
-    "You asked: “{question}”. {returned}I am the demo model: I run offline, need no key, call each tool once and can "
-    "only repeat what I was told. To have your tools used with thought, set AI_MODEL and the key of its provider."
+    "You asked: “{question}”. {pictures}{returned}I am the demo model: I run offline, need no key, call each tool "
+    "once and can only repeat what I was told. To have your tools used with thought, set AI_MODEL and the key of its "
+    "provider."
 )
 _REASONING = "The question is “{question}”, and I can only repeat words, so I do that."
 
@@ -38,7 +39,7 @@ class DemoModel:
     """Calls each tool once, in their order, then says what they returned, a word every `delay` seconds.
 
     Each word counts as a token, and costs nothing. With an effort, a sentence of reasoning comes before the answer.
-    With an output schema, the answer is the least JSON that the schema allows.
+    With an output schema, the answer is the least JSON that the schema allows. Of pictures it says that they came.
     """
 
     name = DEMO
@@ -66,8 +67,15 @@ class _DemoStream:
     def __aiter__(self) -> AsyncGenerator[Piece]:
         question, since = _newest_question(self._prompt.messages)
         called = {call.name for call in _tool_calls(since)}
-        tool = next((tool for tool in self._prompt.tools if tool.name not in called), None)
+        tool = next((tool for tool in self._choose_tools() if tool.name not in called), None)
         return self._call(tool, question) if tool else self._reply(question, since)
+
+    def _choose_tools(self) -> Sequence[ToolSpec]:
+        match self._prompt.tool_choice:
+            case "auto" | "required":
+                return self._prompt.tools
+            case name:
+                return [tool for tool in self._prompt.tools if tool.name == name]
 
     async def _call(self, tool: ToolSpec, question: str) -> AsyncGenerator[Piece]:
         call = ToolCall(self._next_id(), tool.name, json.dumps(write_arguments(tool.input_schema, question)))
@@ -81,12 +89,14 @@ class _DemoStream:
         reasoning = _REASONING.format(question=_shorten(question)) if reasons else ""
         text = self._write_answer(question, since)
         words: list[Piece] = [*map(Reasoning, _split(reasoning)), *_split(text)]
-        for number, word in enumerate(words):
+        most = self._prompt.max_output_tokens or len(words)
+        for number, word in enumerate(words[:most]):
             if number:
                 await asyncio.sleep(self._delay)
             self._output_tokens += 1
             yield word
-        self.message = AssistantMessage(text, reasoning=reasoning)
+        said = "".join(word for word in words[:most] if isinstance(word, str))
+        self.message = AssistantMessage(said, code="length" if most < len(words) else None, reasoning=reasoning)
 
     def _write_answer(self, question: str, since: Sequence[ChatMessage]) -> str:
         if self._prompt.output_schema is not None:
@@ -94,7 +104,11 @@ class _DemoStream:
         results = [message for message in since if isinstance(message, ToolResult)]
         returned = "".join(f"{result.name} returned: “{_shorten(result.content)}”. " for result in results)
         template = _REPLY_WITH_TOOLS if self._prompt.tools else _REPLY
-        return template.format(question=_shorten(question), returned=returned)
+        pictures = "".join(f"I got a picture ({image.media_type}). " for image in self._prompt.pictures)
+        text = template.format(question=_shorten(question), pictures=pictures, returned=returned)
+        for stop in self._prompt.sampling.stop:
+            text = text.partition(stop)[0]
+        return text
 
     def _next_id(self) -> str:
         """Returns a new id in the form of the strictest provider, Mistral, which may go on as a fallback."""

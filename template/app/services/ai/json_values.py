@@ -1,6 +1,6 @@
 """Reads values of JSON that somebody else has written, and that may have any type."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 _MAX_COUNT = 10**12
@@ -44,3 +44,16 @@ def find_reference(root: Any, reference: str) -> Any:
 def to_numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the fields that are numbers from 0 on."""
     return {name: value for name, value in values.items() if isinstance(value, (int, float)) and value >= 0}
+
+
+def walk(root: Any) -> Iterator[tuple[Any, int]]:
+    """Yields all values of a JSON document, and the names in its objects, each with how deeply it is nested."""
+    left: list[tuple[Any, int]] = [(root, 0)]
+    while left:
+        value, depth = left.pop()
+        yield value, depth
+        if isinstance(value, dict):
+            for name, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
+                left += [(name, depth + 1), (inner, depth + 1)]
+        elif isinstance(value, list):
+            left += [(inner, depth + 1) for inner in value]  # pyright: ignore[reportUnknownVariableType]

@@ -168,7 +168,7 @@ class _ProviderStream:
             return usage
         return replace(
             usage,
-            input_tokens=usage.input_tokens or _estimate(self._prompt.texts()),
+            input_tokens=usage.input_tokens or self._prompt.estimate_tokens(),
             output_tokens=max(usage.output_tokens, _estimate(response_texts(response))),
             unmeasured_requests=0,
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from pydantic_ai.messages import (
+    BinaryContent,
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
@@ -32,8 +33,9 @@ def to_messages(prompt: Prompt, to_call_id: Callable[[str], str] = str) -> Seque
     instructions = prompt.instructions or None
     for message in prompt.messages:
         match message:
-            case UserMessage(text):
-                parts.append(UserPromptPart(text))
+            case UserMessage(text, images):
+                pictures = [BinaryContent(image.data, media_type=image.media_type) for image in images]
+                parts.append(UserPromptPart([*filter(None, [text]), *pictures] if pictures else text))
             case ToolResult(call_id, name, content):
                 parts.append(ToolReturnPart(tool_name=name, content=content, tool_call_id=to_call_id(call_id)))
             case AssistantMessage():

@@ -11,7 +11,7 @@ from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
 from pydantic_ai.settings import ModelSettings
 
 from app.core.config import Settings
-from app.services.ai.base import Prompt, ReasoningEffort
+from app.services.ai.base import Prompt, ReasoningEffort, ToolChoice
 from app.services.ai.provider_messages import to_tool
 
 _MAX_TEMPERATURES = {"anthropic": 1.0, "bedrock": 1.0, "mistral": 1.5}
@@ -33,17 +33,17 @@ class RequestOptions:
         self._takes_temperature = _takes_temperature(self._profile)
         limit = model.profile.get("anthropic_max_output_tokens") or settings.ai_max_output_tokens
         self._max_tokens = min(settings.ai_max_output_tokens, limit)
-        is_claude = model.system == "anthropic" or self._profile.get("bedrock_thinking_variant") == "anthropic"
-        self._has_budget = is_claude and not self._profile.get("anthropic_supports_adaptive_thinking")
+        self._is_claude = model.system == "anthropic" or self._profile.get("bedrock_thinking_variant") == "anthropic"
+        self._has_budget = self._is_claude and not self._profile.get("anthropic_supports_adaptive_thinking")
 
     def choose_settings(self, prompt: Prompt) -> ModelSettings:
         """Returns settings about which pydantic-ai does not warn, and which go together."""
-        reasoning = self._choose_reasoning(prompt.reasoning_effort)
-        settings = cast(ModelSettings, {**self._settings, **reasoning})
-        refuses = bool(reasoning.get("thinking")) and _refuses_temperature_while_reasoning(self._profile)
-        if self._takes_temperature and not refuses and prompt.temperature is not None:
-            settings["temperature"] = min(prompt.temperature, self._max_temperature)
-        return settings
+        max_tokens = min(self._max_tokens, prompt.max_output_tokens or self._max_tokens)
+        reasoning = self._choose_reasoning(prompt.reasoning_effort, max_tokens)
+        chosen = {**self._choose_sampling(prompt, reasons=bool(reasoning.get("thinking"))), **reasoning}
+        if prompt.tools and prompt.tool_choice != "auto":
+            chosen["tool_choice"] = self._choose_tool(prompt.tool_choice, reasons=bool(reasoning.get("thinking")))
+        return cast(ModelSettings, {**self._settings, **self._limit(max_tokens), **chosen})
 
     def choose_parameters(self, prompt: Prompt, settings: ModelSettings) -> pydantic_ai.ModelRequestParameters:
         """Returns the tools, and the form of the answer: by the provider's own means, or else by instructions."""
@@ -53,7 +53,38 @@ class RequestOptions:
         native = replace(plain, output_mode="native", output_object=OutputObjectDefinition(dict(prompt.output_schema)))
         return native if self._is_accepted(native, settings) else replace(native, output_mode="prompted")
 
-    def _choose_reasoning(self, effort: ReasoningEffort | None) -> Mapping[str, Any]:
+    def _choose_sampling(self, prompt: Prompt, *, reasons: bool) -> dict[str, Any]:
+        """Returns how words are picked. A model that reasons takes only a seed and texts at which it stops."""
+        sampling = prompt.sampling
+        wanted: dict[str, Any] = {"seed": sampling.seed, "stop_sequences": list(sampling.stop) or None}
+        if self._takes_temperature and not (reasons and _refuses_temperature_while_reasoning(self._profile)):
+            top_p = None if self._is_claude and prompt.temperature is not None else sampling.top_p  # it refuses both
+            wanted |= {
+                "temperature": None if prompt.temperature is None else min(prompt.temperature, self._max_temperature),
+                "top_p": top_p,
+                "presence_penalty": sampling.presence_penalty,
+                "frequency_penalty": sampling.frequency_penalty,
+            }
+        refused = self._model.unsupported_settings | set(self._profile.get("openai_unsupported_model_settings", ()))
+        return {name: value for name, value in wanted.items() if value is not None and name not in refused}
+
+    def _choose_tool(self, choice: ToolChoice, *, reasons: bool) -> str | list[str]:
+        """Returns which tools must be called. Claude decides itself while it reasons."""
+        if choice == "none":
+            return choice
+        if reasons and self._is_claude:
+            return "auto"
+        return choice if choice == "required" else [choice]
+
+    def _limit(self, max_tokens: int) -> Mapping[str, Any]:
+        """Returns the settings that limit the answer, if the request asks for less than the operator allows."""
+        if max_tokens == self._max_tokens:
+            return {}
+        if "max_tokens" in self._settings:
+            return {"max_tokens": max_tokens}
+        return {"extra_body": {"max_tokens": max_tokens}} if "extra_body" in self._settings else {}
+
+    def _choose_reasoning(self, effort: ReasoningEffort | None, max_tokens: int) -> Mapping[str, Any]:
         """Returns nothing for a model that takes no effort. A model that reasons is asked to show its reasoning."""
         profile = self._model.profile
         if effort is None or not (profile.get("supports_thinking") or profile.get("thinking_always_enabled")):
@@ -61,8 +92,8 @@ class RequestOptions:
         if effort == "none":
             return {"thinking": False}
         # Reasoning counts as output, so that a budget of as many tokens as the answer may have leaves none for words.
-        budget = min(ANTHROPIC_THINKING_BUDGET_MAP[effort], max(_LEAST_BUDGET, self._max_tokens * 3 // 4))
-        if self._has_budget and budget >= self._max_tokens:
+        budget = min(ANTHROPIC_THINKING_BUDGET_MAP[effort], max(_LEAST_BUDGET, max_tokens * 3 // 4))
+        if self._has_budget and budget >= max_tokens:
             return {}
         return {"thinking": effort, **self._choose_display(budget)}
 

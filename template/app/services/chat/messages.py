@@ -1,5 +1,6 @@
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -28,10 +29,19 @@ from app.services.chat.replies import Replies
 from app.services.chat.settings import ChatSettings
 from app.services.chat.stream import Progress, Reply, ReplyStream, ReplyWatch, to_reply
 from app.services.chat.turns import Exchange, TurnWriter, Writers, to_exchange
-from app.services.chat.writers import AgentWriter
+from app.services.chat.writers import AgentWriter, Pause
 
 SINCE_0_2 = ("parent_id", "replaces", "agent_id", "reasoning_effort", "tools")
 """Names the fields that are left out of fingerprints where they are not sent, as versions before 0.2 do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Identifies a conversation, and the last message of the branch that is shown, which is a reply."""
+
+    conversation_id: UUID
+    last_id: UUID | None
+    """Stays None as long as there is no message."""
 
 
 class ChatService:
@@ -60,25 +70,66 @@ class ChatService:
         )
         self._turns = TurnWriter(settings, self._writers, user_id)
 
-    async def send(self, data: MessageCreate, key: str | None = None) -> Exchange:
-        """Stores the message and a pending reply, and starts the reply.
+    async def send(
+        self, data: MessageCreate, key: str | None = None, *, client_id: str | None = None, request: str | None = None
+    ) -> Exchange:
+        """Stores the message and a pending reply, and starts the reply. A new conversation gets the client's id.
 
-        A message that was sent with this idempotency key before is returned and not sent again. Raises Invalid,
-        NotFound, Conflict, TooManyRequests, TooManyReplies, TooManyExecutions, BudgetExhausted.
+        A message that was sent with this idempotency key before is returned and not sent again; `request` is what the
+        client has sent, where `data` depends on more than that. Raises Invalid, NotFound, Conflict, TooManyRequests,
+        TooManyReplies, TooManyExecutions, BudgetExhausted.
         """
         if len(data.content) > self._settings.message_max_characters:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
-        return await self._answer(data.model, partial(self._turns.send, data), _fingerprint("message", data), key)
+        asked = _fingerprint("message", data) if request is None else fingerprint(request)
+        return await self._answer(data.model, partial(self._turns.send, data, client_id), asked, key)
 
-    async def regenerate(self, reply_id: UUID, data: RegenerateCreate, key: str | None = None) -> Exchange:
+    async def regenerate(
+        self, reply_id: UUID, data: RegenerateCreate, key: str | None = None, *, request: str | None = None
+    ) -> Exchange:
         """Starts another reply to the same message, beside the first, and shows the new one. Raises like `send`."""
-        asked = _fingerprint(f"regenerate {reply_id}", data)
+        asked = _fingerprint(f"regenerate {reply_id}", data) if request is None else fingerprint(request)
         return await self._answer(data.model, partial(self._turns.regenerate, reply_id, data), asked, key)
 
     async def find(self, reply_id: UUID) -> Exchange:
         """Returns a reply and the message that it answers. Raises NotFound."""
         async with self._database.read() as session:
             return to_exchange(*await ConversationRepository(session, self._user_id).exchange(reply_id))
+
+    async def find_thread(self, id: str) -> Thread | None:
+        """Returns a conversation by its own id, or by the one that a client has given it."""
+        async with self._database.read() as session:
+            found = await ConversationRepository(session, self._user_id).find_called(id)
+        if found is None:
+            return None
+        last_id = found.active_message_id or found.last_message_id
+        return Thread(found.id, None if last_id == found.id else last_id)
+
+    async def find_first(self, conversation_id: UUID, named: UUID | None) -> UUID | None:
+        """Returns the id of the message of the user that is named, or else of a first one of the conversation."""
+        async with self._database.read() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            found = named and await conversations.find_message(named, conversation_id)
+            if found and found.role is Role.user:
+                return found.id
+            return await conversations.find_after(conversation_id, conversation_id)
+
+    async def find_reply(
+        self, conversation_id: UUID, named: UUID | None, parent_id: UUID | None, content: str | None
+    ) -> UUID | None:
+        """Returns the id of the reply that is named, or of the newest to the message that is.
+
+        Without them it is the newest reply to a message with this text that follows `parent_id`, or nothing.
+        """
+        async with self._database.read() as session:
+            conversations = ConversationRepository(session, self._user_id)
+            found = named and await conversations.find_message(named, conversation_id)
+            if found and found.role is Role.assistant:
+                return found.id
+            message_id = found and found.id
+            if message_id is None and content is not None:
+                message_id = await conversations.find_after(parent_id or conversation_id, conversation_id, content)
+            return message_id and await conversations.find_after(message_id, conversation_id)
 
     def follow(self, exchange: Exchange, after: str | None = None) -> AsyncGenerator[Progress]:
         """Returns the events of a reply until its end: those after the one with this id, or all of them.
@@ -117,6 +168,15 @@ class ChatService:
         if self._writers.agents is None:
             raise NotFound("Reply", reply_id)
         await self._writers.agents.give_results(reply_id, data)
+
+    async def find_pause(self, reply_id: UUID, tool_call_ids: Collection[str]) -> Pause | None:
+        """Returns where a client goes on that has answered these calls of a reply; None if none of them asked."""
+        return await self._writers.agents.find_pause(reply_id, tool_call_ids) if self._writers.agents else None
+
+    async def client_tools(self, reply: MessageRead) -> Collection[str]:
+        """Returns the names of the tools that the client runs for a reply."""
+        agents = self._writers.agents
+        return () if agents is None or reply.execution_id is None else await agents.client_tools(reply.id)
 
     async def rate(self, reply_id: UUID, data: FeedbackUpdate) -> MessageRead:
         """Stores the user's rating of a reply and their comment on it. Raises NotFound."""

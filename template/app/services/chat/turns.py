@@ -67,12 +67,15 @@ class TurnWriter:
         self._user_id = user_id
 
     async def send(
-        self, data: MessageCreate, session: AsyncSession, reply: Message
+        self, data: MessageCreate, client_id: str | None, session: AsyncSession, reply: Message
     ) -> tuple[Exchange, Callable[[], None]]:
-        """Stores a message and the pending reply to it; returns both, and what starts the reply."""
+        """Stores a message and the pending reply to it; returns both, and what starts the reply.
+
+        A conversation that begins gets `client_id`, unless another request has just begun the one with that id.
+        """
         conversations = ConversationRepository(session, self._user_id)
         message = Message(id=uuid7(), role=Role.user, status=MessageStatus.completed, content=data.content)
-        branch = await self._open(conversations, data)
+        branch = await self._open(conversations, data, client_id)
         start = await self._begin(session, _turn(data, branch, message, reply, branch.conversation.agent_id))
         await conversations.append(branch, message, reply)
         return to_exchange(message, reply), start
@@ -95,7 +98,7 @@ class TurnWriter:
             await request_summary(session, self._user_id, turn, self._settings.history_max_tokens)
         return start
 
-    async def _open(self, conversations: ConversationRepository, data: MessageCreate) -> Branch:
+    async def _open(self, conversations: ConversationRepository, data: MessageCreate, client_id: str | None) -> Branch:
         """Creates or locks the conversation; returns where it goes on. Raises NotFound, Conflict."""
         if data.replaces is not None:
             replaced = await conversations.get_message(data.replaces, Role.user, data.conversation_id)
@@ -106,12 +109,24 @@ class TurnWriter:
         elif data.conversation_id is not None:
             conversation = await conversations.get(data.conversation_id, lock=True)
             branch = await conversations.read_branch(conversation, self._reach)
+        elif client_id is not None:
+            branch = await self._begin_called(conversations, data, client_id)
         else:
             conversation = await conversations.begin(title_from(data.content), agent_id=data.agent_id)
             return Branch(conversation, conversation.id)
         if not branch.last_position and branch.conversation.title == NEW_TITLE:
             branch.conversation.title = title_from(data.content)
         return branch
+
+    async def _begin_called(self, conversations: ConversationRepository, data: MessageCreate, client_id: str) -> Branch:
+        """Begins the conversation with a client's id, or goes on with it if another request has just begun it."""
+        new = await conversations.begin_called(client_id, title_from(data.content), agent_id=data.agent_id)
+        if new is not None:
+            return Branch(new, new.id)
+        found = await conversations.find_called(client_id)
+        if found is None:
+            raise NotFound("Conversation", client_id)
+        return await conversations.read_branch(await conversations.get(found.id, lock=True), self._reach)
 
     def _check_free(self, turn: Turn) -> None:
         """Raises ConversationBusy when a message would wait for a reply, and must not.

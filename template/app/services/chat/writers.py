@@ -12,7 +12,7 @@ from app.core.reasoning import ReasoningEffort
 from app.models.message import Message
 from app.repositories.conversation import Branch
 from app.schemas.client_tool import ClientTool, ToolResultsCreate
-from app.schemas.message import ApprovalAnswer, MessageRead
+from app.schemas.message import ApprovalAnswer, MessageRead, ToolCallPart
 from app.services.chat.stream import Progress, Reply
 
 
@@ -42,6 +42,16 @@ class Written:
 
     def add_to(self, message: MessageRead) -> MessageRead:
         return MessageRead.model_validate({**dict(message), "content": self.content, "parts": self.parts})
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Describes where a reply has waited for a person or the client."""
+
+    place: str
+    """Identifies the event by which it asked."""
+    calls: Sequence[ToolCallPart]
+    """Holds the tool calls up to there, as they were then."""
 
 
 class ReplyWriter(Protocol):
@@ -92,6 +102,17 @@ class AgentWriter(ReplyWriter, Protocol):
 
     async def give_results(self, reply_id: UUID, data: ToolResultsCreate) -> None:
         """Gives the results of the client's own tools. Raises Invalid, NotFound, Conflict."""
+        ...
+
+    async def find_pause(self, reply_id: UUID, tool_call_ids: Collection[str]) -> Pause | None:
+        """Returns where the last of these calls asked a person or the client; None if none did.
+
+        A client that knows these calls knows the reply up to there.
+        """
+        ...
+
+    async def client_tools(self, reply_id: UUID) -> Collection[str]:
+        """Returns the names of the tools that the client runs for a reply."""
         ...
 
     async def forget(self, session: AsyncSession, conversation_id: UUID) -> None:

@@ -15,7 +15,7 @@ from app.core.config import Settings
 from app.core.errors import BudgetExhausted
 from app.models.base import now
 from app.repositories.usage import Amount, Balance, UsageRepository
-from app.services.ai import Prompt, estimate_tokens, full_name
+from app.services.ai import Prompt, full_name
 from app.services.usage.prices import price
 
 log = structlog.stdlib.get_logger("app.budgets")
@@ -58,7 +58,8 @@ class Budgets:
     def at_most(self, prompt: Prompt) -> Amount:
         """Returns the most that a reply can use, at the price of the dearest model that may give it."""
         settings = self._settings
-        input_tokens, output_tokens = sum(map(estimate_tokens, prompt.texts())), settings.ai_max_output_tokens
+        most = settings.ai_max_output_tokens
+        input_tokens, output_tokens = prompt.estimate_tokens(), min(prompt.max_output_tokens or most, most)
         models = [prompt.model or settings.ai_model, *settings.ai_fallback_models] if self._in_dollars else []
         costs = [price(full_name(name), input_tokens, output_tokens) or Decimal(0) for name in models]
         return Amount(input_tokens + output_tokens, max(costs, default=Decimal(0)))

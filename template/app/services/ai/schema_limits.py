@@ -7,8 +7,7 @@ from typing import Any
 
 from app.core.errors import Invalid
 from app.core.text import storable
-from app.services.agents.json_schema import walk
-from app.services.ai.json_values import find_reference
+from app.services.ai.json_values import find_reference, walk
 
 MAX_BYTES = 32_000
 MAX_DEPTH = 64
