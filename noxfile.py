@@ -18,7 +18,7 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "typecheck", "tests"]
-APART = ("deep", "docs", "environments", "faults", "fresh", "load", "updates", "variants")
+APART = ("clients", "deep", "docs", "environments", "faults", "fresh", "load", "updates", "variants")
 """Lists the marks of tests that the session `tests` leaves to other sessions."""
 IN_PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 IN_ORDER = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=load", "--maxschedchunk=1")
@@ -118,6 +118,16 @@ def faults(session: nox.Session) -> None:
     with _installed(session):
         session.install("libfaketime")
         session.run("pytest", "--durations=0", "--durations-min=1", *_marked(session, "faults"))
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Lets official clients talk to a served project, and clicks through the examples in a browser.
+
+    Takes `-- --quick`, which leaves out what is slow, and pytest's arguments. npm and Node come as a wheel.
+    """
+    with _installed(session):
+        session.run("pytest", *_marked(session, "clients"))
 
 
 @nox.session

@@ -30,6 +30,7 @@ def parts(root: Path) -> dict[str, tuple[str, ...]]:
         "tests": (*NOX, "lint", "typecheck", "tests"),
         "harness": (*NOX, "harness"),
         "docs": (*NOX, "docs"),
+        "clients": (*NOX, "clients"),
         "faults": (*NOX, "faults"),
         "load": (*NOX, "load"),
         "random": (*NOX, "variants", "--", "--random=100"),

@@ -48,7 +48,11 @@ class Project:
 
     @asynccontextmanager
     async def serve(self, *options: str, **settings: str) -> AsyncIterator[Server]:
-        port = free_port()
+        async with self.serve_at(free_port(), *options, **settings) as server:
+            yield server
+
+    @asynccontextmanager
+    async def serve_at(self, port: int, *options: str, **settings: str) -> AsyncIterator[Server]:
         said = ("running on http://", "Application startup complete")
         async with self._started("serve", f"--port={port}", *options, said=said, settings=settings) as server:
             server.url = f"http://127.0.0.1:{port}"
