@@ -29,7 +29,7 @@ from processes import ROOT, environment, succeed
 from pwdlib.hashers.argon2 import Argon2Hasher
 from servers import Project, Server, all_completed, signed_in
 from services import database
-from streams import DEMO_WORDS, LIMITS, beside_plain, listen_to_all, serving
+from streams import AI_SDK, DEMO_WORDS, LIMITS, OPENAI, beside_native, beside_plain, listen_to_all, serving
 
 ROUNDS = 5
 DOCS = ROOT / "docs"
@@ -192,6 +192,17 @@ async def executions(mine: Side, client: httpx2.AsyncClient, url: str) -> list[F
     ]
 
 
+async def languages(mine: Side, client: httpx2.AsyncClient, url: str) -> list[Figure]:
+    """Measures streams in the languages of other clients, of a model that says each word by itself."""
+    made = await client.post(f"{url}/api/v1/agents", json={"name": "Speaker", "model_name": "demo"})
+    found = list[Figure]()
+    for name, path in (("OpenAI", OPENAI), ("AI SDK", AI_SDK)):
+        for kind, agent_id in (("a plain reply", None), ("an agent's reply", made.json()["id"])):
+            times = await beside_native((mine.port, mine.process_id, mine.token), agent_id, path, ROUNDS)
+            found.append(Figure(f"{kind} as {name} streams it", times, "times the native stream", "1.15"))
+    return found
+
+
 async def memory(project: Project, name: str, wanted: str) -> Figure:
     """Measures the memory of a server that has just started."""
     async with project.serve() as server:
@@ -260,6 +271,7 @@ async def served(project: Project, url: str, reading: Side, posted: Side, stream
     async with project.serve(**{**UNHINDERED, "DEMO_MODEL_DELAY": "0.05"}) as server, signed_in(server.url) as client:
         for number in (100, 500):
             figures += await streams(side(server, client), streamed, number)
+        figures += await languages(side(server, client), client, server.url)
     return figures
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
-from hammer import cost, request
+from hammer import cost, cpu, request
 from processes import environment
 
 LIMITS = {
@@ -69,6 +69,58 @@ async def listen(port: int, token: str, after: float, **more: str) -> Heard:
 
 async def listen_to_all(port: int, token: str, count: int, arrival: float) -> list[Heard]:
     return await asyncio.gather(*(listen(port, token, arrival * number / count) for number in range(count)))
+
+
+NATIVE, OPENAI, AI_SDK = "/api/v1/chat/messages/stream", "/v1/chat/completions", "/api/v1/ai-sdk/chat"
+"""Names the paths that stream a reply, each in the language of its clients."""
+
+
+def asking(path: str, agent_id: str | None) -> dict[str, object]:
+    """Returns the body that asks a plain model, or an agent, for a stream in a new conversation."""
+    if path == NATIVE:
+        return {"content": "hello", "agent_id": agent_id}
+    if path == OPENAI:
+        model = "demo" if agent_id is None else f"agent:{agent_id}"
+        return {"model": model, "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    message = {"id": "first", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+    asked = {"id": uuid4().hex, "messages": [message], "trigger": "submit-message"}
+    return asked if agent_id is None else {**asked, "agent_id": agent_id}
+
+
+async def read_stream(port: int, asked: bytes) -> int:
+    """Returns the number of bytes that a stream has."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(asked.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), answer
+    assert b"[DONE]" in body or b"message.completed" in body, answer
+    return len(body)
+
+
+async def beside_native(
+    measured: tuple[int, int, str], agent_id: str | None, path: str, rounds: int = 5, at_once: int = 80
+) -> list[float]:
+    """Returns the CPU of a stream in another language as a multiple of the native one's, for each round.
+
+    `measured` has the port of the server, its process id and an access token.
+    """
+    port, process_id, token = measured
+
+    async def cost(path: str) -> float:
+        before = cpu(process_id)
+        bodies = [asking(path, agent_id) for _ in range(at_once)]
+        await asyncio.gather(*(read_stream(port, request("POST", path, token, body)) for body in bodies))
+        return cpu(process_id) - before
+
+    for each in (NATIVE, path):
+        await cost(each)
+    found = list[float]()
+    for _ in range(rounds):
+        native, other = await cost(NATIVE), await cost(path)
+        found.append(other / native)
+    return found
 
 
 @dataclass(frozen=True)
