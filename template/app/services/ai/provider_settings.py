@@ -20,6 +20,8 @@ _OWN_SERVERS = {"litellm", "ollama", "vllm"}
 """Names the providers that are programs which people run themselves."""
 _LEAST_BUDGET = 1024
 """Holds the fewest tokens that Anthropic accepts as a budget of reasoning."""
+_LEAST_TOKENS = {"openai": 16, "openai-responses": 16}
+"""Holds the fewest tokens to which each provider that has such a minimum lets an answer be limited."""
 
 
 class RequestOptions:
@@ -33,16 +35,19 @@ class RequestOptions:
         self._takes_temperature = _takes_temperature(self._profile)
         limit = model.profile.get("anthropic_max_output_tokens") or settings.ai_max_output_tokens
         self._max_tokens = min(settings.ai_max_output_tokens, limit)
-        self._is_claude = model.system == "anthropic" or self._profile.get("bedrock_thinking_variant") == "anthropic"
-        self._has_budget = self._is_claude and not self._profile.get("anthropic_supports_adaptive_thinking")
+        self._least_tokens = _LEAST_TOKENS.get(provider, 1)
+        takes_budget = model.system == "anthropic" or self._profile.get("bedrock_thinking_variant") == "anthropic"
+        self._has_budget = takes_budget and not self._profile.get("anthropic_supports_adaptive_thinking")
+        self._takes_stops = _takes_stops(provider, model.model_name, self._profile)
+        self._is_bedrock = provider == "bedrock"
 
     def choose_settings(self, prompt: Prompt) -> ModelSettings:
         """Returns settings about which pydantic-ai does not warn, and which go together."""
-        max_tokens = min(self._max_tokens, prompt.max_output_tokens or self._max_tokens)
+        max_tokens = min(self._max_tokens, max(prompt.max_output_tokens or self._max_tokens, self._least_tokens))
         reasoning = self._choose_reasoning(prompt.reasoning_effort, max_tokens)
         chosen = {**self._choose_sampling(prompt, reasons=bool(reasoning.get("thinking"))), **reasoning}
         if prompt.tools and prompt.tool_choice != "auto":
-            chosen["tool_choice"] = self._choose_tool(prompt.tool_choice, reasons=bool(reasoning.get("thinking")))
+            chosen["tool_choice"] = self._choose_tool(prompt.tool_choice, reasoning)
         return cast(ModelSettings, {**self._settings, **self._limit(max_tokens), **chosen})
 
     def choose_parameters(self, prompt: Prompt, settings: ModelSettings) -> pydantic_ai.ModelRequestParameters:
@@ -54,27 +59,44 @@ class RequestOptions:
         return native if self._is_accepted(native, settings) else replace(native, output_mode="prompted")
 
     def _choose_sampling(self, prompt: Prompt, *, reasons: bool) -> dict[str, Any]:
-        """Returns how words are picked. A model that reasons takes only a seed and texts at which it stops."""
-        sampling = prompt.sampling
-        wanted: dict[str, Any] = {"seed": sampling.seed, "stop_sequences": list(sampling.stop) or None}
+        """Returns how words are picked, without what the model refuses, such as a temperature while it reasons."""
+        sampling, is_claude = prompt.sampling, _is_claude(self._profile)
+        stops = [stop for stop in sampling.stop if stop.strip() or not is_claude]  # it refuses mere space
+        wanted: dict[str, Any] = {"seed": sampling.seed, "stop_sequences": (self._takes_stops and stops) or None}
         if self._takes_temperature and not (reasons and _refuses_temperature_while_reasoning(self._profile)):
-            top_p = None if self._is_claude and prompt.temperature is not None else sampling.top_p  # it refuses both
             wanted |= {
                 "temperature": None if prompt.temperature is None else min(prompt.temperature, self._max_temperature),
-                "top_p": top_p,
+                "top_p": None if is_claude and prompt.temperature is not None else sampling.top_p,  # it refuses both
                 "presence_penalty": sampling.presence_penalty,
                 "frequency_penalty": sampling.frequency_penalty,
             }
-        refused = self._model.unsupported_settings | set(self._profile.get("openai_unsupported_model_settings", ()))
+        refused = {*self._model.unsupported_settings, *self._profile.get("openai_unsupported_model_settings", ())}
+        if _is_gemini(self._profile):
+            refused |= {"presence_penalty", "frequency_penalty"}
+            if not -(2**31) <= (sampling.seed or 0) < 2**31:
+                refused.add("seed")
         return {name: value for name, value in wanted.items() if value is not None and name not in refused}
 
-    def _choose_tool(self, choice: ToolChoice, *, reasons: bool) -> str | list[str]:
-        """Returns which tools must be called. Claude decides itself while it reasons."""
+    def _choose_tool(self, choice: ToolChoice, reasoning: Mapping[str, Any]) -> str | list[str]:
+        """Returns which tools must be called. A model that cannot be made to call one decides itself."""
         if choice == "none":
             return choice
-        if reasons and self._is_claude:
+        profile = self._model.profile
+        by_default = profile.get("thinking_always_enabled") or profile.get("thinking_enabled_by_default")
+        if not self._can_be_forced(reasons=bool(reasoning.get("thinking", by_default))):
             return "auto"
         return choice if choice == "required" else [choice]
+
+    def _can_be_forced(self, *, reasons: bool) -> bool:
+        """Decides as pydantic-ai does, which raises an error over a call that the model cannot be made to make."""
+        profile = self._model.profile
+        if self._is_bedrock and not (
+            profile.get("bedrock_supports_tool_choice") and (_is_claude(profile) or not reasons)
+        ):
+            return False
+        if reasons and (self._has_budget or not profile.get("supports_forced_tool_choice_with_thinking", True)):
+            return False
+        return profile.get("supports_forced_tool_choice", True)
 
     def _limit(self, max_tokens: int) -> Mapping[str, Any]:
         """Returns the settings that limit the answer, if the request asks for less than the operator allows."""
@@ -165,4 +187,21 @@ def _takes_temperature(profile: Mapping[str, Any]) -> bool:
 
 def _refuses_temperature_while_reasoning(profile: Mapping[str, Any]) -> bool:
     """Tells whether the model is one of OpenAI's or Anthropic's, wherever it is served."""
-    return bool(profile.get("openai_supports_reasoning")) or "anthropic_supports_adaptive_thinking" in profile
+    return bool(profile.get("openai_supports_reasoning")) or _is_claude(profile)
+
+
+def _takes_stops(provider: str, model: str, profile: Mapping[str, Any]) -> bool:
+    """Tells whether the model takes texts at which it stops, unlike OpenAI's that reason and most on Bedrock."""
+    if provider == "bedrock":
+        return _is_claude(profile) or "amazon." in model
+    return not profile.get("openai_supports_reasoning")
+
+
+def _is_claude(profile: Mapping[str, Any]) -> bool:
+    """Tells whether the model is one of Anthropic's, wherever it is served."""
+    return "anthropic_supports_adaptive_thinking" in profile
+
+
+def _is_gemini(profile: Mapping[str, Any]) -> bool:
+    """Tells whether the model is one of Google's, wherever it is served."""
+    return "google_supports_tool_combination" in profile
