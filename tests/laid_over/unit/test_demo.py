@@ -4,15 +4,18 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from app.core.sampling import Sampling
 from app.services.ai import (
     AssistantMessage,
     ChatMessage,
+    Image,
     ModelUsage,
     Prompt,
     Reasoning,
@@ -194,3 +197,36 @@ asyncio.run(main())
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"
+
+
+LIMITS: Sequence[tuple[Mapping[str, Any], str, str, str | None]] = [
+    ({"max_output_tokens": 2}, "", "You said:", "length"),
+    ({"max_output_tokens": 2, "reasoning_effort": "high"}, "The question", "", "length"),
+    ({"sampling": Sampling(stop=("never", " said"))}, "", "You", None),
+    ({"sampling": Sampling(stop=("You",))}, "", "", None),
+]
+
+
+@pytest.mark.parametrize(("asked", "reasoning", "text", "code"), LIMITS)
+async def test_an_answer_ends_where_the_prompt_says(
+    asked: Mapping[str, Any], reasoning: str, text: str, code: str | None
+) -> None:
+    stream = DemoModel(delay=0).ask(Prompt([UserMessage(QUESTION)], **asked))
+    pieces = [piece async for piece in stream]
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == text
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Reasoning)) == reasoning
+    assert stream.message == AssistantMessage(text, code=code, reasoning=reasoning)
+    assert stream.usage.output_tokens == len(pieces)
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"), [("auto", ["now"]), ("required", ["now"]), ("none", []), ("weather", ["weather"])]
+)
+async def test_the_prompt_chooses_the_tool(choice: str, called: Sequence[str]) -> None:
+    stream = DemoModel(delay=0).ask(Prompt([UserMessage(QUESTION)], tools=TOOLS, tool_choice=choice))
+    assert [piece async for piece in stream]
+    assert [call.name for call in stream.message.tool_calls] == called
+
+
+async def test_pictures_are_named() -> None:
+    assert "I got a picture (image/gif)." in "".join(await reply(UserMessage(QUESTION, [Image("image/gif", b"GIF")])))

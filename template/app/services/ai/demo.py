@@ -96,6 +96,7 @@ class _DemoStream:
             self._output_tokens += 1
             yield word
         said = "".join(word for word in words[:most] if isinstance(word, str))
+        reasoning = "".join(word.text for word in words[:most] if isinstance(word, Reasoning))
         self.message = AssistantMessage(said, code="length" if most < len(words) else None, reasoning=reasoning)
 
     def _write_answer(self, question: str, since: Sequence[ChatMessage]) -> str:
