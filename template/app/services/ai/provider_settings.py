@@ -20,8 +20,6 @@ _OWN_SERVERS = {"litellm", "ollama", "vllm"}
 """Names the providers that are programs which people run themselves."""
 _LEAST_BUDGET = 1024
 """Holds the fewest tokens that Anthropic accepts as a budget of reasoning."""
-_LEAST_TOKENS = {"openai": 16, "openai-responses": 16}
-"""Holds the fewest tokens to which each provider that has such a minimum lets an answer be limited."""
 
 
 class RequestOptions:
@@ -35,11 +33,17 @@ class RequestOptions:
         self._takes_temperature = _takes_temperature(self._profile)
         limit = model.profile.get("anthropic_max_output_tokens") or settings.ai_max_output_tokens
         self._max_tokens = min(settings.ai_max_output_tokens, limit)
-        self._least_tokens = _LEAST_TOKENS.get(provider, 1)
+        self._least_tokens = 16 if provider in ("openai", "openai-responses") else 1  # OpenAI refuses to write less
         takes_budget = model.system == "anthropic" or self._profile.get("bedrock_thinking_variant") == "anthropic"
         self._has_budget = takes_budget and not self._profile.get("anthropic_supports_adaptive_thinking")
         self._takes_stops = _takes_stops(provider, model.model_name, self._profile)
-        self._is_bedrock = provider == "bedrock"
+        # pydantic-ai raises an error over a call that the model cannot be made to make.
+        can_choose = provider != "bedrock" or model.profile.get("bedrock_supports_tool_choice", False)
+        self._takes_choice = can_choose and model.profile.get("supports_forced_tool_choice", True)
+        may_reason = not self._has_budget and (provider != "bedrock" or _is_claude(model.profile))
+        self._takes_choice_while_reasoning = may_reason and model.profile.get(
+            "supports_forced_tool_choice_with_thinking", True
+        )
 
     def choose_settings(self, prompt: Prompt) -> ModelSettings:
         """Returns settings about which pydantic-ai does not warn, and which go together."""
@@ -71,32 +75,18 @@ class RequestOptions:
                 "frequency_penalty": sampling.frequency_penalty,
             }
         refused = {*self._model.unsupported_settings, *self._profile.get("openai_unsupported_model_settings", ())}
-        if _is_gemini(self._profile):
-            refused |= {"presence_penalty", "frequency_penalty"}
-            if not -(2**31) <= (sampling.seed or 0) < 2**31:
-                refused.add("seed")
+        if "google_supports_tool_combination" in self._profile:  # Gemini, wherever it is served
+            refused |= {"presence_penalty", "frequency_penalty", "seed" if abs(sampling.seed or 0) >= 2**31 else ""}
         return {name: value for name, value in wanted.items() if value is not None and name not in refused}
 
     def _choose_tool(self, choice: ToolChoice, reasoning: Mapping[str, Any]) -> str | list[str]:
         """Returns which tools must be called. A model that cannot be made to call one decides itself."""
-        if choice == "none":
-            return choice
         profile = self._model.profile
         by_default = profile.get("thinking_always_enabled") or profile.get("thinking_enabled_by_default")
-        if not self._can_be_forced(reasons=bool(reasoning.get("thinking", by_default))):
+        reasons = reasoning.get("thinking", by_default)
+        if choice != "none" and not (self._takes_choice and (not reasons or self._takes_choice_while_reasoning)):
             return "auto"
-        return choice if choice == "required" else [choice]
-
-    def _can_be_forced(self, *, reasons: bool) -> bool:
-        """Decides as pydantic-ai does, which raises an error over a call that the model cannot be made to make."""
-        profile = self._model.profile
-        if self._is_bedrock and not (
-            profile.get("bedrock_supports_tool_choice") and (_is_claude(profile) or not reasons)
-        ):
-            return False
-        if reasons and (self._has_budget or not profile.get("supports_forced_tool_choice_with_thinking", True)):
-            return False
-        return profile.get("supports_forced_tool_choice", True)
+        return choice if choice in ("none", "required") else [choice]
 
     def _limit(self, max_tokens: int) -> Mapping[str, Any]:
         """Returns the settings that limit the answer, if the request asks for less than the operator allows."""
@@ -200,8 +190,3 @@ def _takes_stops(provider: str, model: str, profile: Mapping[str, Any]) -> bool:
 def _is_claude(profile: Mapping[str, Any]) -> bool:
     """Tells whether the model is one of Anthropic's, wherever it is served."""
     return "anthropic_supports_adaptive_thinking" in profile
-
-
-def _is_gemini(profile: Mapping[str, Any]) -> bool:
-    """Tells whether the model is one of Google's, wherever it is served."""
-    return "google_supports_tool_combination" in profile
