@@ -1,5 +1,6 @@
 """Does what `useChat` of the AI SDK does: it sends the messages that it has, and builds the next one from chunks."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,15 @@ def chunks_of(answer: httpx2.Response) -> list[dict[str, Any]]:
     told = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
     assert told.pop() == "[DONE]"
     return [json.loads(chunk) for chunk in told]
+
+
+async def followed_by(watch: Any, readers: int) -> None:
+    """Waits until so many readers follow what a watch watches."""
+    for _ in range(1_000):
+        if sum(watched.followers for watched in watch._watched.values()) == readers:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"there are not {readers} readers")
 
 
 def types_of(chunks: Sequence[dict[str, Any]]) -> list[str]:

@@ -20,7 +20,7 @@ from app.models.usage import Reservation
 from app.repositories import process
 from app.services.agents.approvals import expire
 from app.services.ai import AssistantMessage, ModelFailure, ToolResult, UserMessage
-from app.services.completions import agents
+from app.services.completions import agent_completion
 from app.services.processes import heartbeat
 from tests.agents import EXECUTIONS, Thinking, agent, asking, calls, play, reached, read, returned
 from tests.conftest import MakeSettings, client_for, listening, running, sign_in
@@ -281,7 +281,7 @@ class TestEnds:
         play(app, calls(ADD), calls(ADD), "It is 5.")
         model = await model_of(alice, "calculate")
         for seconds, signs in ((10, False), (0, True)):
-            monkeypatch.setattr(agents, "QUIET_SECONDS", seconds)
+            monkeypatch.setattr(agent_completion, "QUIET_SECONDS", seconds)
             answer = await complete(alice, model=model, stream=True)
             assert ((": keep-alive\n\n" in answer.text), chunks_of(answer)[-1]["object"]) == (
                 signs,

@@ -29,7 +29,7 @@ from tests.integration.test_agent_replies import approve
 from tests.integration.test_agent_reply_faults import Spoken, died, speak
 from tests.integration.test_client_tools import LOOK, OUTSIDE, PICK
 from tests.integration.test_errors import assert_problem
-from tests.ui_chat import UiChat, text_of, types_of
+from tests.ui_chat import UiChat, followed_by, text_of, types_of
 
 ADD, TIMES = ("calculate", {"expression": "2+3"}), ("calculate", {"expression": "2*3"})
 SECONDS = 20
@@ -325,14 +325,6 @@ async def test_a_reply_that_waits_is_resumed_up_to_where_it_waits(app: FastAPI, 
     assert not await chat.resume()
 
 
-async def both_follow(app: FastAPI) -> None:
-    for _ in range(1_000):
-        if sum(watched.followers for watched in app.state.execution_watch._watched.values()) == 2:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the second one does not follow the reply")
-
-
 async def test_a_reader_from_the_beginning_hears_of_answered_calls(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     last = Spoken(["It is ", "5."])
     speak(app, calls(ADD, TIMES), calls(OUTSIDE), last)
@@ -348,7 +340,7 @@ async def test_a_reader_from_the_beginning_hears_of_answered_calls(app: FastAPI,
     again = UiChat(alice, chat.id)
     await again.load()
     resuming = asyncio.create_task(again.resume())
-    await both_follow(app)
+    await followed_by(app.state.execution_watch, 2)
     last.then = AssistantMessage("It is 5.")
     last.go_on.set()
     async with asyncio.timeout(SECONDS):

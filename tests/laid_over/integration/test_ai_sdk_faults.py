@@ -16,7 +16,7 @@ from tests.chats import CONVERSATIONS, SEND, Endless, Scripted, messages, until
 from tests.conftest import MakeSettings, client_for, running, sign_in
 from tests.counting import Cost, counting
 from tests.integration.test_errors import assert_problem
-from tests.ui_chat import CHAT, UiChat, chunks_of, types_of
+from tests.ui_chat import CHAT, UiChat, chunks_of, followed_by, types_of
 
 KEY = {"Idempotency-Key": "a key"}
 
@@ -240,7 +240,7 @@ async def test_a_disconnect_does_not_stop_a_reply(app: FastAPI, alice: httpx2.As
     again = UiChat(alice, chat.id)
     assert [message["role"] for message in await again.load()] == ["user"]
     resuming = asyncio.create_task(again.resume())
-    await asyncio.sleep(0)
+    await followed_by(app.state.reply_watch, 1)
     model.go_on.set()
     assert await resuming
     assert again.texts == ["?", "so far, and further"]

@@ -273,7 +273,7 @@ async def test_leaving_stops_the_answer(make_settings: MakeSettings) -> None:
         body = {**OF_OPEN_WEBUI, "messages": [says("Count to a hundred.")]}
         async with ada.stream("POST", COMPLETIONS, json=body) as answer:
             async for line in answer.aiter_lines():
-                if '"content": "You"' in line:
+                if '"content":"You"' in line:
                     break
             [answering] = app.state.completions.running._tasks
         await asyncio.wait_for(answering, 5)

@@ -25,7 +25,7 @@ class Steps:
             return delta
         begun = [*self.enter(part), to_event({"type": f"{kind}-start", "id": str(part)})]
         self._text = (kind, part)
-        self._delta = f'data: {{"type":"{kind}-delta","id":"{part}","delta":'.encode()
+        self._delta = to_event({"type": f"{kind}-delta", "id": str(part), "delta": ""}).removesuffix(b'""' + _END)
         return b"".join([*begun, self._delta, to_json(text), _END])
 
     def enter(self, part: int, *, with_call: bool = False) -> Iterator[bytes]:

@@ -1,23 +1,15 @@
 """Lets agents answer what a client brings: each answer is an execution, whose context holds the history."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from time import monotonic
-from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
-import structlog
-from anyio import CancelScope
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from app.core.errors import AppError, Invalid, MissingScope, NotFound
-from app.core.retries import retry
+from app.core.errors import Invalid, MissingScope, NotFound
 from app.core.security import fingerprint
-from app.core.streams.base import KEEP_ALIVE_SECONDS
 from app.models.agent import Agent
 from app.models.execution import ApprovalStatus, Execution, ExecutionStatus
 from app.repositories.agent import AgentRepository
@@ -26,35 +18,27 @@ from app.repositories.idempotency_key import IdempotencyRepository
 from app.repositories.principal import Scopes
 from app.schemas.client_tool import ToolResultCreate, ToolResultsCreate
 from app.schemas.execution import Configuration
-from app.services.agents.cancellation import cancel
 from app.services.agents.client_calls import ClientCalls
 from app.services.agents.configuration import load_configuration, with_client_tools
 from app.services.agents.executions import check_room
 from app.services.agents.replies import ReplyDependencies
 from app.services.agents.starting import ExecutionStarter
-from app.services.agents.stream import ExecutionProgress, ExecutionStream
+from app.services.agents.stream import ExecutionStream
 from app.services.agents.structured_output import OutputChecker
 from app.services.agents.transcript import to_entry
 from app.services.ai import ChatMessage, ToolResult, UserMessage
 from app.services.chat.limits import ChatLimits
-from app.services.completions.agent_events import AnswerReader, ApprovalRequired
+from app.services.completions.agent_completion import AgentCompletion
 from app.services.completions.base import (
     AGENT,
-    CompletionEnd,
     CompletionRequest,
-    Interrupted,
     ListedModel,
     ModelNotFound,
-    Step,
     UnsupportedParameter,
     counts_as_message,
 )
 
 MAX_LISTED = 100
-QUIET_SECONDS = KEEP_ALIVE_SECONDS / 2
-"""Sets how long nothing was said when news that are not for the client become a sign of life."""
-
-log = structlog.stdlib.get_logger("app.completions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +80,7 @@ class AgentCompletions:
         except NotFound:
             raise ModelNotFound(id) from None
 
-    async def begin(self, request: CompletionRequest, key: str | None) -> "AgentCompletion":
+    async def begin(self, request: CompletionRequest, key: str | None) -> AgentCompletion:
         """Begins an execution, or gives one the results of functions for which it waits.
 
         Raises ModelNotFound, UnsupportedParameter, Invalid, MissingScope, Conflict, and what limits raise.
@@ -120,14 +104,14 @@ class AgentCompletions:
                 execution = await self._give_results(session, executions, found_id, request.messages)
                 start = partial(self._needs.notifier.notify, execution.id)
             else:
-                execution = await self._create(session, id, agent_id, request)
-                runs_with = Configuration.model_validate(execution.configuration)
+                runs_with = await self._configure(session, agent_id, request)
+                execution = self._to_execution(id, agent_id, request, runs_with)
                 starter = ExecutionStarter(self._needs.settings, self._needs.runner, self._needs.process_id)
                 start = await starter.start(session, executions, execution, runs_with)
         start()
         return self._follow(execution, given, is_kept=key is not None)
 
-    def _follow(self, execution: Execution, given: Collection[str], *, is_kept: bool) -> "AgentCompletion":
+    def _follow(self, execution: Execution, given: Collection[str], *, is_kept: bool) -> AgentCompletion:
         """Returns the answer: what comes after the results that the request has brought, if it has."""
         return AgentCompletion(self._needs, self._stream, execution, _own(execution, given), is_kept=is_kept)
 
@@ -140,8 +124,9 @@ class AgentCompletions:
         if request.output_schema is not None:
             await self._dependencies.output.check_schema(request.output_schema)
 
-    async def _create(self, session: AsyncSession, id: UUID, agent_id: UUID, request: CompletionRequest) -> Execution:
-        runs_with = await self._configure(session, agent_id, request)
+    def _to_execution(
+        self, id: UUID, agent_id: UUID, request: CompletionRequest, runs_with: Configuration
+    ) -> Execution:
         return Execution(
             id=id,
             user_id=self._user_id,
@@ -192,89 +177,6 @@ class AgentCompletions:
             given = ToolResultsCreate.model_construct(results=results)  # the protocol has limits of its own
             await calls.give_results(given, self._needs.toolbox.shorten)
         return execution
-
-
-class AgentCompletion:
-    """Follows the answer of an agent, which its execution gives, whichever process runs it."""
-
-    def __init__(
-        self,
-        dependencies: ReplyDependencies,
-        stream: ExecutionStream,
-        execution: Execution,
-        given: Collection[str],
-        *,
-        is_kept: bool,
-    ) -> None:
-        self.id = uuid5(execution.id, " ".join(sorted(given))) if given else execution.id
-        """Differs from that of the answer before the client's results, which is of the same execution."""
-        self.created_at = execution.created_at
-        self._needs = dependencies
-        self._stream = stream
-        self._execution = execution
-        self._reader = AnswerReader(given)
-        self._is_kept = is_kept
-        """Tells whether the client may come back for the answer, so that the execution goes on when it leaves."""
-
-    async def follow(self) -> AsyncGenerator[Step]:
-        """Yields the answer. Raises ModelFailure, ApprovalRequired, Interrupted, NotFound."""
-        goes_on, said_at = self._is_kept, monotonic()
-        try:
-            async with aclosing(self._progress()) as progress:
-                async for step in progress:
-                    for said in () if step.data is None else self._reader.read(step.type, step.data):
-                        goes_on, said_at = goes_on or isinstance(said, CompletionEnd), monotonic()
-                        yield said
-                        if isinstance(said, CompletionEnd):
-                            return
-                    if monotonic() - said_at > QUIET_SECONDS:
-                        said_at = monotonic()
-                        yield None
-                    if (
-                        step.data is not None
-                        and step.type == "approval.requested"
-                        and await self._asks_a_person(step.data)
-                    ):
-                        goes_on = True
-                        raise ApprovalRequired(step.data["of"], step.data["tool_call_id"])
-            if self._stream.is_stopping:
-                raise Interrupted("The answer was interrupted; ask again.")
-            raise NotFound("Execution", self._execution.id)
-        finally:
-            if not goes_on:
-                with CancelScope(shield=True):
-                    await self._cancel()
-
-    def _progress(self) -> AsyncGenerator[ExecutionProgress]:
-        runner, execution = self._needs.runner, self._execution
-        run_id = None if runner is None else runner.find_run(execution.id)
-        if run_id is not None and run_id == execution.run_id:  # or another run has taken its place
-            return self._stream.follow_run(execution.id, run_id)
-        return self._stream.follow(execution)
-
-    async def _asks_a_person(self, call: Mapping[str, Any]) -> bool:
-        """Tells whether a call still waits for approval; it may be one of a subagent."""
-        async with self._needs.database.read() as session:
-            executions = ExecutionRepository(session, self._execution.user_id)
-            return await executions.waits_for_approval_of(UUID(call["of"]), call["tool_call_id"])
-
-    async def _cancel(self) -> None:
-        """Cancels the execution, since nobody hears of it any more."""
-
-        async def cancel_all() -> Sequence[UUID]:
-            async with self._needs.database.write(self._execution.user_id) as session:
-                executions = ExecutionRepository(session, self._execution.user_id)
-                [execution] = await executions.lock_with_ancestors(self._execution.id)
-                return await cancel(session, executions, execution, max_tokens=0)
-
-        try:
-            changed = await retry(cancel_all, "cancellation of an execution", is_patient=lambda: False)
-        except AppError:
-            return  # the execution or the account is gone
-        except SQLAlchemyError:
-            log.exception("execution not cancelled", execution_id=str(self._execution.id))
-            return
-        self._needs.notifier.notify(*changed)
 
 
 def _read_agent_id(model: str, *, may: bool) -> UUID:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.core.errors import AppError, NotFound
 from app.core.reasoning import ReasoningEffort
-from app.schemas.client_tool import ClientTool
+from app.schemas.client_tool import DeclaredTool
 from app.services.ai import ChatMessage, Reasoning, Sampling, ToolCall, ToolChoice, UserMessage
 
 AGENT = "agent:"
@@ -25,7 +25,7 @@ class CompletionRequest:
     messages: Sequence[ChatMessage]
     instructions: str = ""
     """Holds what the client's system and developer messages say."""
-    tools: Sequence[ClientTool] = ()
+    tools: Sequence[DeclaredTool] = ()
     tool_choice: ToolChoice = "auto"
     temperature: float | None = None
     reasoning_effort: ReasoningEffort | None = None

@@ -1,8 +1,9 @@
 """Writes answers, and errors, as OpenAI's clients read them: whole, or in chunks."""
 
-import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from app.services.ai import Reasoning, ToolCall
 from app.services.completions.base import Completion, CompletionEnd, Step
@@ -22,33 +23,33 @@ class Chunks:
 
     def __init__(self, completion: Completion, model: str, *, with_usage: bool) -> None:
         head = {**_head(completion, model), "object": "chat.completion.chunk"}
-        self._head = json.dumps(head, ensure_ascii=False)[:-1]
+        self._head = b"data: " + to_json(head).removesuffix(b"}") + b","
         self._with_usage = with_usage
 
     def begin(self) -> bytes:
-        return self._choice('{"role": "assistant", "content": ""}')
+        return self._choice({"role": "assistant", "content": ""})
 
     def write(self, step: Step) -> Iterator[bytes]:
         match step:
             case str():
-                yield self._choice(f'{{"content": {json.dumps(step)}}}')
+                yield self._choice({"content": step})
             case Reasoning(text):
-                yield self._choice(f'{{"reasoning_content": {json.dumps(text)}}}')
+                yield self._choice({"reasoning_content": text})
             case CompletionEnd(reason):
-                yield self._choice("{}", json.dumps(reason))
+                yield self._choice({}, reason)
                 if self._with_usage:
-                    yield self._event(f'"choices": [], "usage": {json.dumps(_usage(step))}')
+                    yield self._event({"choices": [], "usage": _usage(step)})
             case None:
                 pass
             case calls:
                 numbered = [{"index": number, **_call(call)} for number, call in enumerate(calls)]
-                yield self._choice(json.dumps({"tool_calls": numbered}))
+                yield self._choice({"tool_calls": numbered})
 
-    def _choice(self, delta: str, reason: str = "null") -> bytes:
-        return self._event(f'"choices": [{{"index": 0, "delta": {delta}, "finish_reason": {reason}}}]')
+    def _choice(self, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
+        return self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
 
-    def _event(self, rest: str) -> bytes:
-        return f"data: {self._head}, {rest}}}\n\n".encode()
+    def _event(self, rest: Mapping[str, Any]) -> bytes:
+        return self._head + to_json(rest)[1:] + b"\n\n"
 
 
 async def collect(completion: Completion, model: str, steps: AsyncGenerator[Step]) -> Mapping[str, Any]:

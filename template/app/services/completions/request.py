@@ -10,7 +10,7 @@ from typing import Any
 
 from app.core.errors import Invalid
 from app.schemas import chat_completion as body
-from app.schemas.client_tool import ClientTool
+from app.schemas.client_tool import DeclaredTool
 from app.services.ai import (
     AssistantMessage,
     ChatMessage,
@@ -201,7 +201,7 @@ def _to_function(tool: body.FunctionTool) -> body.FunctionDefinition:
     return tool.function
 
 
-def _to_tools(functions: Sequence[body.FunctionDefinition]) -> Sequence[ClientTool]:
+def _to_tools(functions: Sequence[body.FunctionDefinition]) -> Sequence[DeclaredTool]:
     limits, names = SchemaLimits(), set[str]()
     for function in functions:
         if function.name in names:
@@ -209,7 +209,7 @@ def _to_tools(functions: Sequence[body.FunctionDefinition]) -> Sequence[ClientTo
         names.add(function.name)
         limits.check(_to_parameters(function), f"The schema of {function.name}")
     return [
-        ClientTool.model_construct(
+        DeclaredTool(
             name=function.name,
             description=function.description or "",
             input_schema=_to_parameters(function),
@@ -222,7 +222,7 @@ def _to_parameters(function: body.FunctionDefinition) -> dict[str, Any]:
     return {"type": "object", "properties": {}, **(function.parameters or {})}
 
 
-def _to_choice(choice: str | body.ToolChoice | None, tools: Sequence[ClientTool]) -> ToolChoice:
+def _to_choice(choice: str | body.ToolChoice | None, tools: Sequence[DeclaredTool]) -> ToolChoice:
     if isinstance(choice, body.ToolChoice):
         if choice.function.name not in {tool.name for tool in tools}:
             raise Invalid(f"tool_choice names {choice.function.name[:100]}, which is none of the tools.")
