@@ -22,6 +22,7 @@ from sqlalchemy.util import await_only
 
 from app.core.announcements import Listeners, notify_processes
 from app.core.config import Settings
+from app.core.database_connections import ConnectionOpener, ConnectionPool
 from app.core.database_errors import as_database_error, describe_pooler, describe_unreachable, driver_errors
 from app.core.errors import SetupError
 from app.core.postgresql_url import for_driver, keep_alive
@@ -36,16 +37,14 @@ CANCEL_SECONDS = 2.0
 AUTOCOMMIT = "autocommit"
 """Marks the sessions of `read()` in their `info`: what one writes is not part of a transaction."""
 
-_closing: set[asyncio.Task[None]] = set()
-"""Keeps the tasks from the garbage collector until they are done."""
-
 
 class Database:
     """Opens sessions on the configured database, in the same way for PostgreSQL and SQLite."""
 
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database_url
-        self.engine = _create_engine(settings)
+        self._opener = ConnectionOpener(_connector(self.url))
+        self.engine = _create_engine(settings, self._opener)
         self.listeners = Listeners()
         self._settings = settings
         self._autocommit = self.engine.execution_options(**_autocommit(self.url))
@@ -116,6 +115,7 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._opener.finish()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
@@ -167,7 +167,7 @@ async def open_reserved(database: Database, settings: Settings, seconds: float) 
         await reserved.close()
 
 
-def _create_engine(settings: Settings) -> AsyncEngine:
+def _create_engine(settings: Settings, opener: ConnectionOpener) -> AsyncEngine:
     sqlite = _is_sqlite(settings.database_url)
     url, arguments = (settings.database_url, {}) if sqlite else _driver_arguments(settings)
     engine = create_async_engine(
@@ -177,12 +177,8 @@ def _create_engine(settings: Settings) -> AsyncEngine:
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         skip_autocommit_rollback=not sqlite,  # SQLite's all look like autocommit, in a transaction too
-        connect_args=arguments
-        | {
-            "async_creator_fn": partial(
-                _open_to_the_end, _open_sqlite if sqlite else partial(_open_postgresql, settings.database_url)
-            ),
-        },
+        poolclass=ConnectionPool,
+        connect_args=arguments | {"async_creator_fn": opener.open},
     )
     _ping_after_idleness(engine, sqlite=sqlite)
     _discard_silent_connections(engine)
@@ -225,23 +221,8 @@ def _limit_transactions(engine: AsyncEngine, limits: Mapping[str, str]) -> None:
             connection.exec_driver_sql(statement)
 
 
-async def _open_to_the_end(connect: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
-    """Opens a connection, and closes it if the caller was cancelled: one left half open would leak, with a warning."""
-    opening = asyncio.ensure_future(connect(*arguments, **options))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        closing = asyncio.create_task(_close(opening))
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
-        raise
-
-
-async def _close(opening: "asyncio.Future[Any]") -> None:
-    """Closes the connection once it is open. An error of opening it is ignored, since nobody waits for it any more."""
-    await asyncio.wait({opening})
-    if not opening.cancelled() and opening.exception() is None:
-        await opening.result().close()
+def _connector(url: URL) -> Callable[..., Awaitable[Any]]:
+    return _open_sqlite if _is_sqlite(url) else partial(_open_postgresql, url)
 
 
 async def _open_sqlite(*arguments: Any, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from asyncpg import InterfaceError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import QueuePool
@@ -98,6 +99,30 @@ async def test_whoever_is_cancelled_while_a_connection_opens_leaves_nothing(
     await asyncio.sleep(0)
     assert errors == []
     assert "garbage" not in caplog.text
+
+
+async def test_the_end_waits_for_connections_whose_opening_was_cancelled(settings: Settings) -> None:
+    before = asyncio.all_tasks()
+    for milliseconds in range(30):
+        database = Database(settings)
+        asking = asyncio.create_task(database.ping())
+        await asyncio.sleep(milliseconds / 1_000)
+        asking.cancel()
+        await asyncio.wait({asking})
+        await database.close()
+        assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("opens", ["read", "write", "rows"])
+async def test_a_connection_that_comes_back_after_the_end_is_closed(settings: Settings, opens: str) -> None:
+    database = Database(settings)
+    async with getattr(database, opens)() as session:
+        opened = session if opens == "rows" else await session.connection()
+        driver = (await opened.get_raw_connection()).driver_connection
+        await session.execute(text("SELECT 1"))
+        await database.close()
+    with pytest.raises((ValueError, InterfaceError), match=r"closed|no active connection"):
+        await driver.execute("SELECT 1")
 
 
 async def test_whoever_is_cancelled_while_reading_gives_the_connection_back(database: Database) -> None:
