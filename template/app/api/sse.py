@@ -18,18 +18,19 @@ HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 _open = meter.create_up_down_counter("app.streams", "{stream}", "Streams of events that are open.")
 
-_EVENT = {
-    "type": "object",
-    "required": ["event", "id", "data"],
-    "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": {"type": "string"}},
-}
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": f"Server-sent events, and a comment after each {KEEP_ALIVE_SECONDS:g} s without one",
-        "content": {"text/event-stream": {"itemSchema": _EVENT}},
-    }
-}
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _describe(*fields: str) -> Responses:
+    event = {"type": "object", "required": fields, "properties": {field: {"type": "string"} for field in fields}}
+    description = f"Server-sent events, and a comment after each {KEEP_ALIVE_SECONDS:g} s without one"
+    return {200: {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}}
+
+
+STREAM = _describe("event", "id", "data")
 """Describes the answer of a route that streams, for its `responses=`."""
+DATA_STREAM = _describe("data")
+"""Describes a stream whose events have neither names nor ids, as those of other protocols."""
 
 LastEventId = Annotated[int | None, Header(ge=0, le=2**31 - 1, description="The `id` of the last event that arrived")]
 """Names the last event that a reconnecting client has received; its stream continues after it."""

@@ -1,4 +1,4 @@
-"""Tests that every event stream tells proxies to hold nothing back, over real HTTP."""
+"""Tests that every event stream tells proxies to hold nothing back, and is what it is documented as, over real HTTP."""
 
 from collections.abc import AsyncGenerator
 
@@ -19,7 +19,9 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
         yield app
 
 
-async def test_no_proxy_may_compress_or_hold_back_a_stream(app: FastAPI, alice: httpx2.AsyncClient) -> None:
+async def test_a_stream_is_not_held_back_and_has_the_fields_that_are_documented(
+    app: FastAPI, alice: httpx2.AsyncClient
+) -> None:
     """Asks each operation whose answer is documented as a stream of events."""
     bodies = {(method, path): body for writes in said("WRITES") for method, path, body in writes}
     async with listening(app) as url, httpx2.AsyncClient(base_url=url, headers=alice.headers) as client:
@@ -35,3 +37,6 @@ async def test_no_proxy_may_compress_or_hold_back_a_stream(app: FastAPI, alice: 
             assert answer.headers["content-type"].startswith("text/event-stream"), (path, answer.text)
             assert answer.headers["cache-control"] == "no-cache, no-transform", path
             assert answer.headers["x-accel-buffering"] == "no", path
+            events = [event for event in answer.text.split("\n\n") if event and not event.startswith(":")]
+            fields = {tuple(sorted({line.partition(":")[0] for line in event.splitlines()})) for event in events}
+            assert fields == {tuple(sorted(content["text/event-stream"]["itemSchema"]["required"]))}, path

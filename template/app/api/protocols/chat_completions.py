@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from app.api.deps import CurrentUser, IdempotencyKey
 from app.api.disconnects import ClientLeft, while_connected
 from app.api.errors import ErrorFormat, Failure, failure
-from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, event_stream
+from app.api.sse import DATA_STREAM, KEEP_ALIVE, STREAM_SLOT, event_stream
 from app.core.errors import AppError
 from app.models.base import now
 from app.repositories.principal import Scopes
@@ -101,7 +101,7 @@ async def read_model(model_id: str, completions: Completions) -> ModelRead:
     return _to_read(await completions.get_model(model_id))
 
 
-@router.post("/chat/completions", response_model=ChatCompletion, responses=STREAM, dependencies=[STREAM_SLOT])
+@router.post("/chat/completions", response_model=ChatCompletion, responses=DATA_STREAM, dependencies=[STREAM_SLOT])
 async def create_chat_completion(
     data: ChatCompletionCreate, request: Request, completions: Completions, key: IdempotencyKey = None
 ) -> Response:

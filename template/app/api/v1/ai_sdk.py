@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import IdempotencyKey
 from app.api.errors import problem_responses
-from app.api.sse import KEEP_ALIVE, STREAM, STREAM_SLOT, event_stream
+from app.api.sse import DATA_STREAM, KEEP_ALIVE, STREAM_SLOT, event_stream
 from app.api.v1.chat import Chat
 from app.api.v1.conversations import Conversations
 from app.core.errors import Conflict, NotFound
@@ -33,7 +33,7 @@ ChatIdPath = Annotated[ChatId, Path()]
 
 
 @router.post(
-    "", response_class=StreamingResponse, responses=STREAM | problem_responses(402), dependencies=[STREAM_SLOT]
+    "", response_class=StreamingResponse, responses=DATA_STREAM | problem_responses(402), dependencies=[STREAM_SLOT]
 )
 async def send(data: ChatRequest, chat: Chat, key: IdempotencyKey = None) -> StreamingResponse:
     """Sends the last message, answers one again, or answers tool calls, and streams the reply as chunks."""
@@ -55,7 +55,7 @@ async def read_messages(id: ChatIdPath, chat: Chat, conversations: Conversations
     return ChatMessages(id=id, messages=to_ui_messages(page.items))
 
 
-@router.get("/{id}/stream", response_class=StreamingResponse, responses=STREAM, dependencies=[STREAM_SLOT])
+@router.get("/{id}/stream", response_class=StreamingResponse, responses=DATA_STREAM, dependencies=[STREAM_SLOT])
 async def resume(id: ChatIdPath, chat: Chat) -> Response:
     """Streams the reply that has not ended from its beginning, until it waits for somebody; 204 if all have ended."""
     thread = await chat.find_thread(id)
