@@ -13,6 +13,7 @@ CLOSING_SECONDS = 2.0
 class ConnectionPool(AsyncAdaptedQueuePool):
     """Closes a connection that is given back after the end, which SQLAlchemy would keep open for nobody."""
 
+    __module__ = AsyncAdaptedQueuePool.__module__  # names its logger, which is to stay one of SQLAlchemy's
     is_disposed = False
 
     def dispose(self) -> None:
