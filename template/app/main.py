@@ -129,7 +129,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=settings.allowed_origins,
+        allow_origins=settings.origins,
         allow_methods=["*"],
         allow_headers=["*"],
         allow_credentials=True,

@@ -270,7 +270,7 @@ class WebSocketEndpoint:
         origin = headers.get("origin")
         host = headers.get("host")
         is_own = origin in (f"https://{host}", f"http://{host}")
-        return origin is None or is_own or origin in self.settings.allowed_origins
+        return origin is None or is_own or origin in self.settings.origins
 
     async def _close(self, close: Close) -> None:
         """Closes the socket, but does not wait long for a client that takes nothing."""

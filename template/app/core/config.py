@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ENV_FILE = ROOT / ".env"
 DEFAULTS_FILE = ROOT / "app" / "defaults.env"
 
+DEVELOPMENT_ORIGINS = [f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173, 8080)]
+"""Lists the addresses at which usual development servers of front ends have their pages."""
+
 _POSTGRESQL, _SQLITE = {"postgres", "postgresql", "postgresql+asyncpg"}, {"sqlite", "sqlite+aiosqlite"}
 
 _OTHER_NAMES = {
@@ -224,7 +227,7 @@ class Settings(BaseSettings):
 
     trusted_hosts: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_hosts)] = ["*"]
     trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_list), AfterValidator(_networks)] = []
-    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = ["http://localhost:3000"]
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = []
     api_v1_prefix: Annotated[str, AfterValidator(_prefix)] = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     root_path: Annotated[str, AfterValidator(_root_path)] = ""
     port: int = Field(default=8000, ge=0, le=65_535)
@@ -276,6 +279,11 @@ class Settings(BaseSettings):
     tokens_per_month: TokenBudget = 0
     dollars_per_day: DollarBudget = Decimal(0)
     dollars_per_month: DollarBudget = Decimal(0)
+
+    @property
+    def origins(self) -> list[str]:
+        """Lists the origins of the web pages that may call the API."""
+        return [*self.allowed_origins, *(DEVELOPMENT_ORIGINS if self.environment == "local" else ())]
 
 
 S = TypeVar("S", bound=BaseSettings)

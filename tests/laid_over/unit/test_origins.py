@@ -1,6 +1,9 @@
 """Tests which origins and hosts settings take, and what they say about others."""
 
+from typing import Any
+
 import pytest
+from pydantic import SecretStr
 
 from app.core.config import Settings, read_settings
 from app.core.errors import SetupError
@@ -81,3 +84,12 @@ def test_hosts_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_hosts_that_no_browser_sends(monkeypatch: pytest.MonkeyPatch, host: str, sentence: str) -> None:
     assert refused(monkeypatch, "TRUSTED_HOSTS", host).startswith(sentence)
+
+
+@pytest.mark.parametrize("environment", ["local", "staging", "production"])
+def test_development_ports_are_allowed_in_a_local_environment(environment: Any) -> None:
+    settings = Settings(
+        secret_key=SecretStr("x" * 32), environment=environment, allowed_origins=["https://app.example"]
+    )
+    ports = [f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173, 8080)]
+    assert settings.origins == ["https://app.example", *(ports if environment == "local" else [])]
