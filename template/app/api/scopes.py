@@ -10,8 +10,8 @@ from app.repositories.principal import Principal
 
 READ = "read"
 """Allows every GET request that costs nothing."""
-ACCOUNT_TAGS = {"auth", "info", "users"}
-"""Lists the tags of routes about accounts themselves, which no API key may change."""
+ACCOUNT_TAGS = {"admin", "auth", "info", "users"}
+"""Lists the tags of routes about accounts themselves and of everyone, which no API key may use."""
 
 
 def grantable_scopes(routers: Iterable[APIRouter]) -> set[str]:

@@ -1,19 +1,14 @@
 """Defines the commands for background jobs, for whoever operates the project."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.cli._settings import load_settings
+from app.cli._database import opened_database
 from app.core.commands import full_command
 from app.core.errors import SetupError
-
-if TYPE_CHECKING:
-    from app.core.database import Database
 
 SHOWN = 100
 
@@ -48,7 +43,7 @@ async def _list() -> list[str]:
     from app.jobs import jobs
     from app.repositories.job import JobRepository
 
-    async with _database() as database, database.read() as session:
+    async with opened_database() as database, database.read() as session:
         stored = JobRepository(session)
         lines = [
             f"{name}: {', '.join(f'{number} {status}' for status, number in sorted(of.items()))}"
@@ -63,7 +58,7 @@ async def _list() -> list[str]:
 async def _retry(ids: list[UUID] | None) -> int:
     from app.repositories.job import JobRepository
 
-    async with _database() as database, database.write() as session:
+    async with opened_database() as database, database.write() as session:
         retried = await JobRepository(session).retry_failed(ids)
         if lacking := [id for id in ids or () if id not in retried]:
             raise SetupError(
@@ -75,15 +70,5 @@ async def _retry(ids: list[UUID] | None) -> int:
 async def _delete(name: str) -> int:
     from app.repositories.job import JobRepository
 
-    async with _database() as database, database.write() as session:
+    async with opened_database() as database, database.write() as session:
         return await JobRepository(session).delete_of_name(name)
-
-
-@asynccontextmanager
-async def _database() -> "AsyncGenerator[Database]":
-    from app.core.database import open_database
-    from app.core.migrations import check_migrations
-
-    async with open_database(load_settings()) as database:
-        await check_migrations(database)
-        yield database

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli._console import terminal_input, typed
+from app.cli._database import opened_database
 from app.cli._settings import load_settings, validate
 from app.core.errors import SetupError
 
@@ -48,13 +49,10 @@ def _password() -> str:
 
 
 async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> "User":
-    from app.core.database import open_database
-    from app.core.migrations import check_migrations
     from app.core.security import Passwords
     from app.services.accounts.users import UserService
 
-    async with open_database(settings) as database:
-        await check_migrations(database)
+    async with opened_database() as database:
         return await UserService(settings, database, Passwords(settings)).create(
             data, is_superuser=superuser, email_verified=True
         )

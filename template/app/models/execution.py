@@ -13,6 +13,7 @@ from app.models.usage import DOLLARS
 OPEN = sa.text("status IN ('queued', 'running')")
 """Selects queued and running executions. Queries repeat it literally, else databases do not use the partial index."""
 UNFINISHED = sa.text("finished_at IS NULL")
+FAILED = sa.text("status = 'failed'")
 
 
 class ExecutionStatus(StrEnum):
@@ -41,6 +42,7 @@ class Execution(Owned):
         sa.Index("ix_executions_finished_at", "finished_at"),
         sa.Index("ix_executions_user_id_id", "user_id", "id"),
         sa.Index("ix_executions_unfinished", "user_id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+        sa.Index("ix_executions_failed", "id", sqlite_where=FAILED, postgresql_where=FAILED),
     )
 
     agent_id: Mapped[UUID] = mapped_column(sa.ForeignKey("agents.id", ondelete="CASCADE"), index=True)

@@ -14,7 +14,7 @@ class Usage(Owned):
     """Sums what one user used on one day (UTC) of one feature and one model."""
 
     __tablename__ = "usage"
-    __table_args__ = (sa.UniqueConstraint("user_id", "day", "feature", "model"),)
+    __table_args__ = (sa.UniqueConstraint("user_id", "day", "feature", "model"), sa.Index("ix_usage_day", "day"))
 
     day: Mapped[date]
     feature: Mapped[str] = mapped_column(sa.String(32))

@@ -1,6 +1,8 @@
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -43,6 +45,12 @@ class ProcessRepository:
 
     async def has_worker(self) -> bool:
         return await self._session.scalar(alive().where(Process.is_worker).limit(1)) is not None
+
+    async def list(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Lists the processes that are alive, and those that died lately, from the oldest on."""
+        columns = (Process.id, Process.created_at, Process.is_server, Process.is_worker, Process.last_heartbeat_at)
+        is_alive = (Process.last_heartbeat_at >= seconds_ago(DEAD_SECONDS)).label("is_alive")
+        return (await self._session.execute(select(*columns, is_alive).order_by(Process.id))).all()
 
     async def forget_dead(self) -> None:
         await self._session.execute(delete(Process).where(Process.last_heartbeat_at < seconds_ago(FORGET_SECONDS)))

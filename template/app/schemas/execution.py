@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from app.core.reasoning import ReasoningEffort
 from app.core.sampling import Sampling
 from app.models.execution import ApprovalKind, ApprovalStatus, ExecutionStatus
 from app.models.tool import Policy
-from app.schemas.base import Body, Money, Read, Words
+from app.schemas.base import Body, Money, PageRead, Read, Words
 from app.schemas.client_tool import DeclaredTool
 
 
@@ -106,3 +107,29 @@ class ApprovalRead(Read):
 class ExecutionDetail(ExecutionRead):
     configuration: Configuration
     approvals: list[ApprovalRead]
+
+
+class ExecutionSummary(Read):
+    """Shows what operators need of an execution, without what people and models wrote."""
+
+    id: UUID
+    user_id: UUID
+    email: str
+    agent_id: UUID
+    agent_name: str
+    """Holds the agent's present name."""
+    parent_id: UUID | None
+    message_id: UUID | None
+    status: ExecutionStatus
+    error: ExecutionError | None
+    attempt: int
+    """Counts its runs; a run that was lost to a crash is followed by another."""
+    usage: ExecutionUsage
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ExecutionOverview(PageRead[ExecutionSummary]):
+    counts: Mapping[ExecutionStatus, int]
+    """Counts, by status, those of everyone that have not finished or finished within a day."""

@@ -1,8 +1,11 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Literal
+from uuid import UUID
 
 from app.schemas.base import Money, Read
+
+UsageGroup = Literal["day", "feature", "model", "user"]
 
 
 class UsageDay(Read):
@@ -39,3 +42,30 @@ class UsageReport(Read):
     """Lists the newest day first; days without usage are left out."""
     budgets: Sequence[BudgetRead]
     """Lists the budgets that are set; an empty list means that there is no limit."""
+
+
+class UsageTotal(Read):
+    """Sums what was used. Of `day`, `feature`, `model` and `user_id`, the one that groups the sums is not null."""
+
+    day: date | None = None
+    feature: str | None = None
+    model: str | None = None
+    user_id: UUID | None = None
+    email: str | None = None
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    characters: int
+    """Counts characters that were read aloud."""
+    seconds: int
+    """Counts seconds of transcribed audio."""
+    cost: Money | None
+    """Holds US dollars, without what has no known price; null where no price is known."""
+
+
+class UsageOverview(Read):
+    items: Sequence[UsageTotal]
+    """Lists days from the newest on; all others from the most expensive on."""
+    next_cursor: int | None
+    total: UsageTotal
+    """Sums what all items of all pages do."""

@@ -26,5 +26,5 @@ WRITES = [
     ("post", "/api/v1/auth/logout", None),
     ("post", "/api/v1/auth/password/change", {"current_password": PASSWORD, "new_password": "another long phrase"}),
 ]
-READS = {"/api/v1/users/me/export": 40}
+READS = {"/api/v1/users/me/export": 40, "/api/v1/admin/processes": 3}
 """Allows one statement for each table."""

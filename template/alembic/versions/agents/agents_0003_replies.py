@@ -18,10 +18,13 @@ def upgrade() -> None:
     op.add_column("agents", sa.Column("reasoning_effort", sa.String(16), nullable=True))
     op.add_column("agents", sa.Column("output_schema", sa.JSON(), nullable=True))
     op.create_index("ix_executions_message_id", "executions", ["message_id"])
+    failed = sa.text("status = 'failed'")
+    op.create_index("ix_executions_failed", "executions", ["id"], sqlite_where=failed, postgresql_where=failed)
 
 
 def downgrade() -> None:
     op.drop_column("agents", "output_schema")
+    op.drop_index("ix_executions_failed", "executions")
     op.drop_index("ix_executions_message_id", "executions")
     op.drop_column("approvals", "kind")
     op.drop_column("agents", "reasoning_effort")

@@ -1,4 +1,4 @@
-"""background jobs, and answers of idempotent requests"""
+"""background jobs, answers of idempotent requests, and the usage of a day"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -51,9 +51,11 @@ def upgrade() -> None:
     )
     op.add_column("idempotency_keys", sa.Column("answer", sa.JSON(), nullable=True))
     op.add_column("idempotency_keys", sa.Column("process_id", sa.Uuid(), nullable=True))
+    op.create_index("ix_usage_day", "usage", ["day"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_usage_day", "usage")
     op.drop_column("idempotency_keys", "process_id")
     op.drop_column("idempotency_keys", "answer")
     op.drop_table("background_jobs")
