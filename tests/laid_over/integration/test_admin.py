@@ -135,7 +135,7 @@ async def test_processes_and_jobs_are_listed(app: FastAPI, root: httpx2.AsyncCli
 async def test_what_belongs_to_everyone_is_for_superusers(
     app: FastAPI, alice: httpx2.AsyncClient, root: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also keeps API keys out, those of superusers too, and logs each look."""
+    """Keeps API keys out as well, those of superusers too, and logs each look."""
     made = await root.post("/api/v1/auth/api-keys", json={"name": "A script", "scopes": ["read"]})
     key = {"Authorization": f"Bearer {made.json()['key']}"}
     assert "admin" not in app.state.scopes
