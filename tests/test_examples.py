@@ -97,11 +97,15 @@ def test_react_ai_sdk(single: Project, tmp_path: Path) -> None:
         at.get_by_label("Who answers").select_option("Careful")
         send(at, "note it")
         expect(at.get_by_role("group", name="May it call save_note?")).to_contain_text('"note it"')
+        at.get_by_placeholder("Message").fill("never mind")
+        expect(at.get_by_role("button", name="Send")).to_be_disabled()
+        expect(at.get_by_role("button", name="Regenerate")).to_be_disabled()
         at.screenshot(path=tmp_path / "react-ai-sdk.png")
         at.get_by_role("button", name="Approve").click()
         expect(replies.last).to_contain_text("save_note returned: “The note is saved.”")
         send(at, "note that, too")
         at.reload()  # a question that waits is there when the page is loaded again
+        expect(at.get_by_label("Who answers").locator("option:checked")).to_have_text("Careful")
         at.get_by_role("button", name="Deny").click()
         expect(replies.last).to_contain_text("The call was denied")
 

@@ -35,7 +35,7 @@ function LogIn({ done }: { done: () => void }) {
 }
 
 type Agent = { id: string; name: string };
-type Loaded = { id: string; messages: UIMessage[] };
+type Loaded = { id: string; messages: UIMessage<{ agent_id?: string }>[] };
 
 const begin = (): Loaded => ({ id: crypto.randomUUID(), messages: [] });
 
@@ -45,10 +45,15 @@ function Conversation({ leave }: { leave: () => void }) {
   const [agents, setAgents] = useState<Agent[]>([]);
   const [agent, setAgent] = useState("");
 
+  function show(loaded: Loaded) {
+    setAgent(loaded.messages.at(-1)?.metadata?.agent_id ?? "");
+    setChat(loaded);
+  }
+
   useEffect(() => {
     call<{ items: Agent[] }>("GET", "/agents").then((page) => setAgents(page.items), leave);
     if (chat === undefined) {
-      call<Loaded>("GET", `/ai-sdk/chat/${location.hash.slice(1)}`).then(setChat, () => setChat(begin));
+      call<Loaded>("GET", `/ai-sdk/chat/${location.hash.slice(1)}`).then(show, () => setChat(begin));
     }
   }, []);
 

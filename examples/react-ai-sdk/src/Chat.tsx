@@ -31,6 +31,8 @@ export function Chat({ id, messages: loaded, agentId }: Props) {
   const options = { body: { agent_id: agentId } };
   const isBusy = status === "submitted" || status === "streaming";
   const last = messages.at(-1);
+  // Nothing else is sent while a call waits: the client would no longer send the answer to it.
+  const asks = last?.parts.some((part) => isToolUIPart(part) && part.state === "approval-requested") ?? false;
   const [text, setText] = useState("");
   const end = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -74,9 +76,9 @@ export function Chat({ id, messages: loaded, agentId }: Props) {
         {isBusy && last?.role === "assistant" ? (
           <button type="button" onClick={() => call("POST", `/chat/messages/${last.id}/stop`, {})}>Stop</button>
         ) : (
-          <button disabled={isBusy || text.trim() === ""}>Send</button>
+          <button disabled={isBusy || asks || text.trim() === ""}>Send</button>
         )}
-        <button type="button" disabled={isBusy || last === undefined} onClick={() => regenerate(options)}>Regenerate</button>
+        <button type="button" disabled={isBusy || asks || last === undefined} onClick={() => regenerate(options)}>Regenerate</button>
       </form>
     </>
   );

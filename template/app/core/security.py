@@ -126,7 +126,7 @@ class AccessTokens:
         try:
             user_id, session_id, expires_at = _session(self._key, token)
         except (jwt.PyJWTError, ValueError):
-            raise Unauthenticated("The access token is not valid; log in again.") from None
+            raise Unauthenticated("The access token or API key is not valid.") from None
         if expires_at <= time():
             raise Unauthenticated("The access token has expired; refresh it or log in again.")
         return user_id, session_id

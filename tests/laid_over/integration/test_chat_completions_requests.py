@@ -245,10 +245,12 @@ async def test_every_error_has_the_form_of_openai(alice: httpx2.AsyncClient, cli
         ("GET", "/v1/models/agent:nobody", 404, "model_not_found"),
         ("GET", "/v1/models/a/b", 404, "model_not_found"),
         ("GET", "/v1/models?limit=1", 400, "validation_error"),
+        ("GET", "/v1/models/", 400, "validation_error"),
     ):
         answer = await alice.request(method, path)
         assert error_of(answer)[:2] == (status, code), (path, answer.text)
         assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert ("there are /v1/models and /v1/chat/completions" in answer.text) is (code == "not_found"), path
     for token in ({}, bearer("nonsense")):
         answer = await client.post(COMPLETIONS, json={}, headers=token)
         assert (error_of(answer), answer.json()["error"]["type"]) == (

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api.deps import CurrentUser, IdempotencyKey
@@ -48,6 +48,7 @@ STATUSES = {
 
 _ALTERNATIVE = re.compile(r"\.(system|developer|user|assistant|tool|str|[A-Z]\w*|[^.]*\[[^.]*)(?=\.|\Z)")
 """Matches what names one of several forms of a value, in the path to a field that is refused."""
+NO_PATH = f"There is no such path here; there are {PREFIX}/models and {PREFIX}/chat/completions."
 NOT_AGAIN = {"x-should-retry": "false"}
 """Keeps OpenAI's clients from asking again by themselves, since an agent's tools may have run."""
 
@@ -68,11 +69,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix=PREFIX, tags=["chat"], lifespan=lifespan, responses=ERRORS)
 
 
-def tell(_request: Request, failure: Failure) -> Response:
+def tell(request: Request, failure: Failure) -> Response:
     """Tells of a failure in OpenAI's form. A 422 becomes the 400 of OpenAI, since LangChain asks again after a 422."""
     status = 400 if failure.status == 422 else failure.status
+    detail = failure.detail if failure.status != 404 or "route" in request.scope else NO_PATH
     fields = [(_ALTERNATIVE.sub("", error.field.removeprefix("body.")), error.message) for error in failure.errors]
-    content = to_error(status, failure.code, failure.detail, fields)
+    content = to_error(status, failure.code, detail, fields)
     return JSONResponse(content, status, failure.headers)
 
 
@@ -97,7 +99,7 @@ async def list_models(completions: Completions) -> ModelList:
 
 
 @router.get("/models/{model_id:path}")
-async def read_model(model_id: str, completions: Completions) -> ModelRead:
+async def read_model(model_id: Annotated[str, Path(min_length=1)], completions: Completions) -> ModelRead:
     return _to_read(await completions.get_model(model_id))
 
 

@@ -108,7 +108,9 @@ class ChunkWriter:
 
 def describe(message: MessageRead) -> dict[str, Any]:
     """Returns what a client is told of a message besides its parts."""
-    told = message.model_dump(mode="json", include={"conversation_id", "created_at", "status", "code", "usage"})
+    told = message.model_dump(
+        mode="json", include={"conversation_id", "agent_id", "created_at", "status", "code", "usage"}
+    )
     return {name: value for name, value in told.items() if value is not None}
 
 

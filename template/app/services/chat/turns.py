@@ -138,7 +138,9 @@ class TurnWriter:
             return
         involves_agent = turn.agent_id is not None or newest[0].agent_id is not None
         if involves_agent or self._settings.concurrent_messages == "reject":
-            raise ConversationBusy("The last message of this conversation is still being answered; wait or stop it.")
+            raise ConversationBusy(
+                "The last reply has not ended: wait, stop it, or answer the call that it asks about."
+            )
 
     @property
     def _reach(self) -> Reach:

@@ -182,7 +182,7 @@ def _images(message: body.UserMessage) -> Iterable[Image]:
 def _to_image(url: str) -> Image:
     found = _DATA_URL.fullmatch(url)
     if found is None:
-        raise UnsupportedParameter("image_url", "Send a picture itself, as data:image/png;base64,…, not its address.")
+        raise UnsupportedParameter("image_url", "Send a PNG, JPEG, GIF or WebP itself (data:image/png;base64,…).")
     try:
         data = b64decode(found[2], validate=True)
     except Base64Error:
