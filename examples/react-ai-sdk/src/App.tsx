@@ -1,7 +1,6 @@
-import type { UIMessage } from "ai";
 import { type FormEvent, useEffect, useState } from "react";
 import { call, logIn, session } from "./api";
-import { Chat } from "./Chat";
+import { Chat, type Message } from "./Chat";
 
 export function App() {
   const [isIn, setIn] = useState(session.token !== "");
@@ -35,7 +34,7 @@ function LogIn({ done }: { done: () => void }) {
 }
 
 type Agent = { id: string; name: string };
-type Loaded = { id: string; messages: UIMessage<{ agent_id?: string }>[] };
+type Loaded = { id: string; messages: Message[] };
 
 const begin = (): Loaded => ({ id: crypto.randomUUID(), messages: [] });
 
@@ -45,15 +44,10 @@ function Conversation({ leave }: { leave: () => void }) {
   const [agents, setAgents] = useState<Agent[]>([]);
   const [agent, setAgent] = useState("");
 
-  function show(loaded: Loaded) {
-    setAgent(loaded.messages.at(-1)?.metadata?.agent_id ?? "");
-    setChat(loaded);
-  }
-
   useEffect(() => {
     call<{ items: Agent[] }>("GET", "/agents").then((page) => setAgents(page.items), leave);
     if (chat === undefined) {
-      call<Loaded>("GET", `/ai-sdk/chat/${location.hash.slice(1)}`).then(show, () => setChat(begin));
+      call<Loaded>("GET", `/ai-sdk/chat/${location.hash.slice(1)}`).then(setChat, () => setChat(begin));
     }
   }, []);
 
@@ -73,7 +67,7 @@ function Conversation({ leave }: { leave: () => void }) {
         <button onClick={() => setChat(begin)}>New chat</button>
         <button onClick={leave}>Log out</button>
       </header>
-      {chat && <Chat key={chat.id} {...chat} agentId={agent || null} />}
+      {chat && <Chat key={chat.id} {...chat} agentId={agent || null} onAgent={setAgent} />}
     </>
   );
 }

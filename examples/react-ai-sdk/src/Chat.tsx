@@ -9,7 +9,8 @@ import {
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { call, headers } from "./api";
 
-type Props = { id: string; messages: UIMessage[]; agentId: string | null };
+export type Message = UIMessage<{ agent_id?: string }>;
+type Props = { id: string; messages: Message[]; agentId: string | null; onAgent: (id: string) => void };
 
 const transport = new DefaultChatTransport({
   api: "/api/v1/ai-sdk/chat",
@@ -20,7 +21,7 @@ const transport = new DefaultChatTransport({
   }),
 });
 
-export function Chat({ id, messages: loaded, agentId }: Props) {
+export function Chat({ id, messages: loaded, agentId, onAgent }: Props) {
   const { messages, status, error, sendMessage, regenerate, addToolApprovalResponse } = useChat({
     id,
     messages: loaded,
@@ -33,6 +34,10 @@ export function Chat({ id, messages: loaded, agentId }: Props) {
   const last = messages.at(-1);
   // Nothing else is sent while a call waits: the client would no longer send the answer to it.
   const asks = last?.parts.some((part) => isToolUIPart(part) && part.state === "approval-requested") ?? false;
+  const answering = last?.metadata?.agent_id;
+  useEffect(() => {
+    if (answering) onAgent(answering); // it goes on when the page is loaded again
+  }, [answering]);
   const [text, setText] = useState("");
   const end = useRef<HTMLDivElement>(null);
   useEffect(() => {

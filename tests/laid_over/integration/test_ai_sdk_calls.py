@@ -79,8 +79,10 @@ async def is_told(client: httpx2.AsyncClient, chat: UiChat) -> dict[str, Any]:
 
 async def test_calls_of_the_service_are_shown_in_steps(app: FastAPI, alice: httpx2.AsyncClient) -> None:
     play(app, calls(ADD, TIMES, text="Let me see."), calls(ADD), "It is 5.")
-    chat = UiChat(alice, agent_id=(await agent(alice, "calculate"))["id"])
+    helper = await agent(alice, "calculate")
+    chat = UiChat(alice, agent_id=helper["id"])
     chunks = await chat.send("2+3?")
+    assert chunks[0]["messageMetadata"]["agent_id"] == helper["id"]
     call = ["tool-input-available", "tool-output-available"]
     assert types_of(chunks) == [
         *("start", "start-step", "text-start", "text-end", *call, *call, "finish-step"),
@@ -105,6 +107,7 @@ async def test_an_approval_lets_a_reply_go_on(app: FastAPI, alice: httpx2.AsyncC
     reply_id = chat.last["id"]
     if is_loaded:
         await chat.load()
+        assert "agent_id" in chat.last["metadata"]
     assert not chat.is_complete
     chat.approve()
     await go_on(chat)

@@ -45,13 +45,12 @@ class ChunkWriter:
         self.is_over = False
         """Turns true with the last chunk."""
         self.reply_id = reply.id
-        self._conversation_id = reply.conversation_id
+        self._known = reply.model_dump(mode="json", include={"conversation_id", "agent_id"}, exclude_none=True)
         self._steps = Steps()
         self._calls = CallWriter(self._steps, client_tools, pause, known)
 
     def begin(self) -> bytes:
-        metadata = {"conversation_id": str(self._conversation_id)}
-        return to_event({"type": "start", "messageId": str(self.reply_id), "messageMetadata": metadata})
+        return to_event({"type": "start", "messageId": str(self.reply_id), "messageMetadata": self._known})
 
     def write(self, event: ChatEvent) -> bytes:
         if type(event) is MessageDelta:  # there are many of them
