@@ -6,8 +6,8 @@ import pytest
 from conftest import Render
 
 PROJECTS: dict[str, tuple[list[str], int, int, int]] = {
-    "default": (["chat", "agents", "speech"], 8_000, 14_000, 27_530),
-    "chat alone": (["chat"], 5_000, 9_000, 19_320),
+    "default": (["chat", "agents", "speech"], 8_000, 14_000, 27_550),
+    "chat alone": (["chat"], 5_000, 9_000, 19_350),
     "no feature": ([], 3_500, 6_000, 13_250),
 }
 """Holds the features, the goals of 0.2 for tests and application, and the latter's present limit, which falls.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import to_json
 
 from app.schemas.base import Body, Text
 
@@ -16,6 +17,14 @@ def _name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError("the name must have letters, digits, _ and -, begin with a letter, and be at most 64 long")
     return value
+
+
+def _storable(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        to_json(schema)
+    except ValueError:
+        raise ValueError("the schema is nested too deeply, or has half of a surrogate pair") from None
+    return schema
 
 
 class DeclaredTool(Body):
@@ -30,6 +39,9 @@ class DeclaredTool(Body):
 class ClientTool(DeclaredTool):
     name: Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
     description: Annotated[Text, Field(max_length=4_000)] = ""
+    input_schema: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(
+        default={"type": "object", "properties": {}}
+    )
 
 
 def _distinct(tools: list[ClientTool]) -> list[ClientTool]:

@@ -384,3 +384,31 @@ def test_the_chunks_are_read_as_the_client_does() -> None:
         text=': keep-alive\n\ndata: {"type":"start"}\n\ndata: [DONE]\n\n',
     )
     assert chunks_of(answer) == [{"type": "start"}]
+
+
+@pytest.mark.parametrize("depth", [0, 300, 900])
+async def test_odd_messages_before_the_last_one_do_no_harm_to_a_key(alice: httpx2.AsyncClient, depth: int) -> None:
+    odd = {"id": "own", "role": "user", "parts": [{"type": "text", "text": "\ud800"}]}
+    nested = json.loads("[" * depth + "]" * depth) if depth else []
+    last = {"id": "last", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+    body = json.dumps({"id": "odd", "messages": [odd, {"role": "user", "parts": nested}, last]})
+    for _ in range(2):
+        answer = await alice.post(CHAT, content=body, headers={**KEY, "Content-Type": "application/json"})
+        assert answer.status_code == 200 or (depth == 900 and answer.status_code < 500), answer.text
+
+
+async def test_an_id_that_is_no_text_is_unknown(alice: httpx2.AsyncClient) -> None:
+    body = json.dumps({"id": "odd", "messages": [{"id": "\ud800", "role": "assistant", "parts": []}]})
+    answer = await alice.post(CHAT, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("odd", ["\ud800", json.loads("[" * 300 + "]" * 300)])
+async def test_schemas_of_tools_that_cannot_be_stored_are_refused(alice: httpx2.AsyncClient, odd: Any) -> None:
+    tools = [{"name": "look", "input_schema": {"type": "object", "x": odd}}]
+    message = {"id": "last", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+    for path, asked in ((CHAT, {"id": "odd", "messages": [message]}), (SEND, {"content": "hello"})):
+        body = json.dumps({**asked, "tools": tools})
+        assert_problem(
+            await alice.post(path, content=body, headers={"Content-Type": "application/json"}), 422, "validation_error"
+        )

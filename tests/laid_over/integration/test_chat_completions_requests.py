@@ -157,6 +157,7 @@ async def test_ids_of_calls_may_come_again_in_another_turn(alice: httpx2.AsyncCl
         of_user("x" * 40_000),
         of_user([{"type": "image_url"}]),
         of_user([picture("data:image/png;base64,?")]),
+        of_user([picture("data:image/png;base64,é")]),
         of_user([picture(data_url(b"no picture"))]),
         of_user([picture(data_url(PNG))] * 51),
         of_user("\0"),

@@ -179,6 +179,10 @@ def test_what_people_write_costs_little(huge: dict[str, Any]) -> None:
     assert perf_counter() - began < 5
 
 
+def test_what_is_no_schema_of_an_object_has_no_properties() -> None:
+    assert write_arguments({"type": "object", "properties": [], "required": "value"}, QUESTION) == {}
+
+
 def test_what_is_required_need_not_be_described() -> None:
     assert write_arguments({"type": "object", "required": ["value"]}, QUESTION) == {"value": QUESTION}
 

@@ -12,7 +12,7 @@ from app.api.errors import problem_responses
 from app.api.sse import DATA_STREAM, KEEP_ALIVE, STREAM_SLOT, event_stream
 from app.api.v1.chat import Chat
 from app.api.v1.conversations import Conversations
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, Invalid, NotFound
 from app.models.message import MessageStatus
 from app.schemas.ai_sdk import ChatId, ChatMessages, ChatRequest
 from app.schemas.message import MessageCreate
@@ -75,7 +75,7 @@ async def _begin(
     key: str | None,
 ) -> Exchange:
     """Stores the message or finds it, and begins the reply. Raises NotFound, and what sending raises."""
-    sent = None if key is None else f"ai-sdk {data.model_dump_json()}"
+    sent = None if key is None else _identity(data)
     message = request if isinstance(request, MessageCreate) else request.message
     if isinstance(request, Edit):
         replaced = {"replaces": await chat.find_first(request.conversation_id, request.named)}
@@ -88,6 +88,14 @@ async def _begin(
     if message is None:
         raise NotFound("Message", data.messageId)
     return await chat.send(message, key, client_id=data.id, request=sent)
+
+
+def _identity(data: ChatRequest) -> str:
+    """Returns what a request says, whatever a client has put into its earlier messages. Raises Invalid."""
+    try:
+        return f"ai-sdk {data!r}"
+    except RecursionError:
+        raise Invalid("The messages are nested too deeply.") from None
 
 
 async def _go_on(chat: ChatService, request: Continuation, thread: Thread | None) -> StreamingResponse:

@@ -82,8 +82,8 @@ class _Writer:
         first = next(iter(to_array(schema.get("type"))), None)
         match schema.get("type") if first is None else first:
             case "object":
-                properties = schema.get("properties", {})
-                return {name: self.value(properties.get(name, {}), depth + 1) for name in schema.get("required", ())}
+                properties, required = to_object(schema.get("properties")), to_array(schema.get("required"))
+                return {name: self.value(properties.get(name, {}), depth + 1) for name in map(str, required)}
             case "array":
                 return self._items(schema, depth)
             case "integer" | "number":

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from app.core.errors import Conflict, Invalid, NotFound
+from app.core.text import storable
 from app.schemas.ai_sdk import ChatRequest
 from app.schemas.client_tool import ToolResultCreate, ToolResultsCreate
 from app.schemas.message import (
@@ -145,7 +146,7 @@ def _reply_id(before: Sequence[Message], thread: Thread | None) -> UUID | None:
 def _continuation(message: Message) -> Continuation:
     reply_id = _to_id(message.get("id"))
     if reply_id is None:
-        raise NotFound("Reply", to_text(message.get("id"))[:100])
+        raise NotFound("Reply", storable(to_text(message.get("id")))[:100])
     parts = map(to_object, to_array(message.get("parts")))
     return Continuation(reply_id, {id: part for part in parts if (id := to_text(part.get("toolCallId")))})
 

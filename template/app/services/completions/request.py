@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -185,7 +184,7 @@ def _to_image(url: str) -> Image:
         raise UnsupportedParameter("image_url", "Send a PNG, JPEG, GIF or WebP itself (data:image/png;base64,…).")
     try:
         data = b64decode(found[2], validate=True)
-    except Base64Error:
+    except ValueError:  # that of base64 is one, and so is that of letters beyond ASCII
         raise Invalid("A picture is not valid base64.") from None
     for media_type, signature in SIGNATURES.items():
         if re.match(signature, data, re.DOTALL):
