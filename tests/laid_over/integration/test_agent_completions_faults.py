@@ -333,6 +333,26 @@ class TestEnds:
             refused = await complete(client, **ask)
             assert (error_of(refused)[0], int(refused.headers["retry-after"]) > 0) == (429, True)
 
+    async def test_what_begins_an_execution_counts_and_what_goes_on_with_one_does_not(
+        self, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MESSAGES_PER_MINUTE", "1")
+        async with limited(make_settings()) as (app, client):
+            play(app, calls(ROME), "Sunny.")
+            model = await model_of(client)
+            asked = await answer_of(client, model=model, messages=HELLO, tools=[WEATHER])
+            ran = results(asked, "sunny")
+            call = {"id": "made-up", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+            made_up = [
+                {"role": "assistant", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "made-up", "content": ""},
+            ]
+            refused = await complete(client, model=model, messages=[*HELLO, *made_up], tools=[WEATHER])
+            assert error_of(refused)[0] == 429
+            assert len(await executions(client)) == 1
+            answer = await answer_of(client, model=model, messages=[*HELLO, *ran], tools=[WEATHER])
+            assert texts(answer) == "Sunny."
+
     async def test_requests_at_once_count_each_other(
         self, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:

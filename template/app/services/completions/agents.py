@@ -35,7 +35,6 @@ from app.services.completions.base import (
     ListedModel,
     ModelNotFound,
     UnsupportedParameter,
-    counts_as_message,
 )
 
 MAX_LISTED = 100
@@ -87,8 +86,6 @@ class AgentCompletions:
         """
         agent_id = _read_agent_id(request.model, may=self._may_act)
         await self._check(request)
-        if counts_as_message(request):
-            await self._dependencies.chat_limits.send(self._user_id)
         async with self._needs.database.write(self._user_id) as session:
             executions = ExecutionRepository(session, self._user_id)
             await executions.lock_owner(exclusive=True)  # or two requests at once would not count each other
@@ -104,6 +101,7 @@ class AgentCompletions:
                 execution = await self._give_results(session, executions, found_id, request.messages)
                 start = partial(self._needs.notifier.notify, execution.id)
             else:
+                await self._dependencies.chat_limits.send(self._user_id)
                 runs_with = await self._configure(session, agent_id, request)
                 execution = self._to_execution(id, agent_id, request, runs_with)
                 starter = ExecutionStarter(self._needs.settings, self._needs.runner, self._needs.process_id)

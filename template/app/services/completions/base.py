@@ -9,7 +9,7 @@ from uuid import UUID
 from app.core.errors import AppError, NotFound
 from app.core.reasoning import ReasoningEffort
 from app.schemas.client_tool import DeclaredTool
-from app.services.ai import ChatMessage, Reasoning, Sampling, ToolCall, ToolChoice, UserMessage
+from app.services.ai import ChatMessage, Reasoning, Sampling, ToolCall, ToolChoice
 
 AGENT = "agent:"
 """Begins the name of a model that is an agent, before its id."""
@@ -32,11 +32,6 @@ class CompletionRequest:
     sampling: Sampling = field(default_factory=Sampling)
     max_output_tokens: int | None = None
     output_schema: dict[str, Any] | None = None
-
-
-def counts_as_message(request: CompletionRequest) -> bool:
-    """Tells whether a request brings a message of a person, and not only what tools have returned."""
-    return isinstance(request.messages[-1], UserMessage)
 
 
 class UnsupportedParameter(AppError):

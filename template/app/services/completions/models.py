@@ -47,7 +47,6 @@ from app.services.completions.base import (
     FinishReason,
     Interrupted,
     Step,
-    counts_as_message,
 )
 from app.services.usage.metrics import count_usage
 
@@ -117,8 +116,7 @@ class ModelCompletions:
     async def begin(self, request: CompletionRequest, key: str | None) -> "ModelCompletion | KeptCompletion":
         """Asks the model. Raises Invalid, TooManyRequests, TooManyReplies, BudgetExhausted, Conflict."""
         needs, prompt, id = self._dependencies, self._prompt(request), uuid7()
-        if counts_as_message(request):
-            await needs.chat_limits.send(self._user_id)
+        await needs.chat_limits.send(self._user_id)
         async with needs.database.write(self._user_id) as session:
             if key and (kept := await self._claim(session, request, key, id)):
                 return KeptCompletion(kept)
