@@ -10,16 +10,17 @@ from app.cli._settings import load_settings
 from app.core.display import displayable
 
 if TYPE_CHECKING:
+    from app.core.config import Settings
     from app.core.database import Database
 
 
 @asynccontextmanager
-async def opened_database() -> "AsyncGenerator[Database]":
+async def opened_database(settings: "Settings | None" = None) -> "AsyncGenerator[Database]":
     """Opens the database. Raises SetupError when it cannot be used or lacks a migration."""
     from app.core.database import open_database
     from app.core.migrations import check_migrations
 
-    async with open_database(load_settings()) as database:
+    async with open_database(settings or load_settings()) as database:
         await check_migrations(database)
         yield database
 

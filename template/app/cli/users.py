@@ -52,7 +52,7 @@ async def _create(settings: "Settings", data: "UserCreate", superuser: bool) -> 
     from app.core.security import Passwords
     from app.services.accounts.users import UserService
 
-    async with opened_database() as database:
+    async with opened_database(settings) as database:
         return await UserService(settings, database, Passwords(settings)).create(
             data, is_superuser=superuser, email_verified=True
         )

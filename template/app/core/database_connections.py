@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
@@ -19,6 +19,12 @@ class ConnectionPool(AsyncAdaptedQueuePool):
     def dispose(self) -> None:
         self.is_disposed = True
         super().dispose()
+
+    def recreate(self) -> "ConnectionPool":
+        """Returns what takes the place of this pool, for whoever uses it after the end."""
+        pool = cast("ConnectionPool", super().recreate())
+        pool.is_disposed = self.is_disposed
+        return pool
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         if self.is_disposed:

@@ -32,7 +32,6 @@ _SHOWN = (
     Execution.started_at,
     Execution.finished_at,
 )
-_CONDITIONS = {ExecutionStatus.failed: FAILED}
 
 
 class ExecutionOverviewRepository:

@@ -163,7 +163,7 @@ async def test_ids_of_calls_may_come_again_in_another_turn(alice: httpx2.AsyncCl
         of_user("\0"),
         of_user("\ud800"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 async def test_messages_that_no_model_can_answer_are_refused(
     alice: httpx2.AsyncClient, messages: list[dict[str, Any]]

@@ -106,7 +106,7 @@ async def test_the_end_waits_for_connections_whose_opening_was_cancelled(setting
     for milliseconds in range(30):
         database = Database(settings)
         asking = asyncio.create_task(database.ping())
-        await asyncio.sleep(milliseconds / 1_000)
+        await asyncio.sleep(milliseconds / 1_000)  # a moment of opening it, each time another
         asking.cancel()
         await asyncio.wait({asking})
         await database.close()
@@ -121,6 +121,14 @@ async def test_a_connection_that_comes_back_after_the_end_is_closed(settings: Se
         driver = (await opened.get_raw_connection()).driver_connection
         await session.execute(text("SELECT 1"))
         await database.close()
+    with pytest.raises((ValueError, InterfaceError), match=r"closed|no active connection"):
+        await driver.execute("SELECT 1")
+
+
+async def test_a_connection_that_is_opened_after_the_end_is_closed(database: Database) -> None:
+    await database.close()
+    async with database.rows() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
     with pytest.raises((ValueError, InterfaceError), match=r"closed|no active connection"):
         await driver.execute("SELECT 1")
 

@@ -81,14 +81,14 @@ class ChatService:
         """
         if len(data.content) > self._settings.message_max_characters:
             raise Invalid(f"A message has at most {self._settings.message_max_characters} characters.")
-        asked = _fingerprint("message", data) if request is None else fingerprint(request)
+        asked = partial(_fingerprint, "message", data, request)
         return await self._answer(data.model, partial(self._turns.send, data, client_id), asked, key)
 
     async def regenerate(
         self, reply_id: UUID, data: RegenerateCreate, key: str | None = None, *, request: str | None = None
     ) -> Exchange:
         """Starts another reply to the same message, beside the first, and shows the new one. Raises like `send`."""
-        asked = _fingerprint(f"regenerate {reply_id}", data) if request is None else fingerprint(request)
+        asked = partial(_fingerprint, f"regenerate {reply_id}", data, request)
         return await self._answer(data.model, partial(self._turns.regenerate, reply_id, data), asked, key)
 
     async def find(self, reply_id: UUID) -> Exchange:
@@ -199,14 +199,14 @@ class ChatService:
                 return found.add_to(message)
         return message
 
-    async def _answer(self, model: str | None, store: "_Store", asked: str, key: str | None) -> Exchange:
+    async def _answer(self, model: str | None, store: "_Store", asked: Callable[[], str], key: str | None) -> Exchange:
         """Stores what is asked, in one transaction, and starts the reply, unless the key was used before."""
         self._replies.check(model)
         await self._chat_limits.send(self._user_id)
         reply = Message(id=uuid7(), role=Role.assistant, status=MessageStatus.pending, content="")
         async with self._database.write(self._user_id) as session:
             if key:
-                first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked, reply.id)
+                first_id = await IdempotencyRepository(session, self._user_id).claim(key, asked(), reply.id)
                 if first_id != reply.id:
                     return to_exchange(*await ConversationRepository(session, self._user_id).exchange(first_id))
             exchange, start = await store(session, reply)
@@ -218,8 +218,10 @@ _Store = Callable[[AsyncSession, Message], Awaitable[tuple[Exchange, Callable[[]
 """Stores a pending reply and what belongs to it; returns the exchange, and what starts the reply."""
 
 
-def _fingerprint(what: str, data: MessageCreate | RegenerateCreate) -> str:
+def _fingerprint(what: str, data: MessageCreate | RegenerateCreate, request: str | None) -> str:
     """Returns what versions before 0.2 do for a message of their kind, so that its key holds across updates."""
+    if request is not None:
+        return fingerprint(request)
     left_out = {name for name in SINCE_0_2 if name not in data.model_fields_set}
     return fingerprint(f"{what} {data.model_dump_json(exclude=left_out)}")
 
